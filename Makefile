@@ -1,0 +1,47 @@
+# Two commands do all set-up on a fresh machine: `make train-day` and `make test`.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+CONFIG ?= configs/embedded.toml
+ARCHIVE ?= data/sample/world.jsonl.gz
+ARGS   ?=
+
+.PHONY: train-day replay test test-all mutants lint bench clean
+
+train-day: $(VENV)/.ready
+	$(BIN)/varro train-day --config $(CONFIG) $(ARGS)
+
+replay: $(VENV)/.ready
+	$(BIN)/varro replay --config $(CONFIG) --archive $(ARCHIVE) $(ARGS)
+
+test: $(VENV)/.ready-dev
+	$(BIN)/python -m pytest -m "not slow" $(ARGS)
+
+test-all: $(VENV)/.ready-dev
+	$(BIN)/python -m pytest --timeout=3600 $(ARGS)
+	$(BIN)/python scripts/mutants.py
+
+mutants: $(VENV)/.ready-dev
+	$(BIN)/python scripts/mutants.py
+
+lint: $(VENV)/.ready-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(VENV)/.ready
+	$(BIN)/python scripts/bench_day.py $(ARGS)
+
+# torch is pinned in constraints.txt; on Linux without a GPU its CPU build is all that is needed.
+$(VENV)/.ready: pyproject.toml constraints.txt
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	@touch $@
+
+$(VENV)/.ready-dev: $(VENV)/.ready
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	@touch $@
+
+clean:
+	rm -rf $(VENV) var .pytest_cache .mypy_cache .ruff_cache

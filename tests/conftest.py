@@ -1,0 +1,110 @@
+"""Fixtures that several test files share."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+Answer = Callable[[BaseHTTPRequestHandler], None]
+
+
+@pytest.fixture
+def shared_data() -> Callable[[str], Path]:
+    """Path of a folder of real news beside the checkout; skips where it is not installed."""
+
+    def locate(name: str) -> Path:
+        path = Path(__file__).resolve().parents[2] / "shared" / "data" / name
+        if not path.exists():
+            pytest.skip(f"NOT TESTED on real data: no {path}")
+        return path
+
+    return locate
+
+
+@pytest.fixture
+def loopback(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Answer], str]]:
+    """Starts real HTTP servers on 127.0.0.1, one for each answer, and gives their addresses."""
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    running: list[tuple[ThreadingHTTPServer, threading.Thread]] = []
+
+    def start(answer: Answer) -> str:
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                # A client that hangs up is what half of these tests are about.
+                with contextlib.suppress(OSError):
+                    answer(self)
+
+            def log_message(self, format: str, *args: object) -> None:
+                pass
+
+        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+        thread.start()
+        running.append((server, thread))
+        return f"http://127.0.0.1:{server.server_address[1]}"
+
+    yield start
+    for server, thread in running:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def loaded_policy() -> Any:
+    from varro.config import PolicyConfig
+    from varro.policy.load import load_policy
+
+    return load_policy(PolicyConfig(model=str(ROOT / "data" / "tiny-policy")), lora_seed=7)
+
+
+@pytest.fixture
+def policy(loaded_policy: Any) -> Any:
+    """The tiny policy at version 0 with a fresh adapter."""
+    from varro.policy.mlx import mx
+
+    fresh = {
+        name: mx.zeros_like(a) if name.endswith("lora_b") else a
+        for name, a in loaded_policy.adapter().items()
+    }
+    loaded_policy.set_adapter(fresh)
+    loaded_policy.version = 0
+    return loaded_policy
+
+
+@pytest.fixture(scope="session")
+def embedder() -> Any:
+    from varro.config import EmbedderConfig
+    from varro.reward.embed import load_embedder
+
+    return load_embedder(EmbedderConfig())
+
+
+@pytest.fixture
+def configured(tmp_path: Path) -> Callable[..., Any]:
+    """The embedded configuration at test size, at home in `tmp_path`, with overrides on top."""
+    from varro.config import load_config
+
+    small = (
+        f"home={tmp_path / 'home'}",
+        "news.n_headlines=6",
+        "evaluate.n_headlines=3",
+        "evaluate.n_bootstrap=200",
+        "sampling.n_forecasts=4",
+        "sampling.max_tokens=48",
+        "display.n_headlines=1",
+    )
+
+    def configure(*overrides: str) -> Any:
+        return load_config(ROOT / "configs" / "embedded.toml", small + overrides)
+
+    return configure

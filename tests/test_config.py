@@ -1,0 +1,99 @@
+"""Configuration: typed, frozen, unknown keys refused with a way out."""
+
+import tomllib
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from varro.config import default_config_path, load_config, render_toml
+from varro.errors import ConfigError
+
+CONFIGS = Path(__file__).parent.parent / "configs"
+
+
+def test_both_shipped_configurations_load():
+    """Catches a shipped file that no longer fits the model."""
+    embedded = load_config(CONFIGS / "embedded.toml")
+    live = load_config(CONFIGS / "live.toml")
+    assert embedded.news.source == "archive"
+    assert live.policy.model == "Qwen/Qwen3-0.6B"
+    assert default_config_path().name == "embedded.toml"
+
+
+def test_paths_are_taken_from_the_files_folder(tmp_path, monkeypatch):
+    """Catches paths that depend on where cron happens to start the job."""
+    monkeypatch.chdir(tmp_path)
+    config = load_config(CONFIGS / "embedded.toml")
+    assert config.news.archive == (CONFIGS.parent / "data/sample/world.jsonl.gz").resolve()
+    assert config.home == (CONFIGS.parent / "var").resolve()
+
+
+def test_an_unknown_key_is_refused_with_the_nearest_one():
+    """Catches `update.learning_rat` silently doing nothing."""
+    with pytest.raises(ConfigError, match=r"'sampling.temprature', did you mean 'sampling.temper"):
+        load_config(CONFIGS / "embedded.toml", ("sampling.temprature=1",))
+    with pytest.raises(ConfigError, match=r"unknown key 'samplin', did you mean 'sampling'"):
+        load_config(CONFIGS / "embedded.toml", ("samplin.temperature=1",))
+
+
+@pytest.mark.parametrize(
+    ("override", "problem"),
+    [
+        ("update.lr=-1", "update.lr: .*greater than 0.*-1"),
+        ("reward.format_weight=0.5", "must be 1"),
+        ("run.name=../x", "run.name"),
+        ("sampling.n_forecasts=1", "sampling.n_forecasts"),
+        ("update.lr", "section.key=value"),
+        ("news.source=feeds", "news.feeds must name a file"),
+    ],
+)
+def test_bad_values_are_refused_by_name(override, problem):
+    """Catches a bad value that surfaces as a traceback in the middle of the night."""
+    with pytest.raises(ConfigError, match=problem):
+        load_config(CONFIGS / "embedded.toml", (override,))
+
+
+def test_set_overrides_one_key_and_leaves_its_neighbours():
+    """Catches an override that replaces its whole section."""
+    before = load_config(CONFIGS / "embedded.toml")
+    after = load_config(CONFIGS / "embedded.toml", ("update.lr=1e-6", "run.name=night"))
+    assert after.update.lr == 1e-6
+    assert after.run.name == "night"
+    assert after.update.clip_low == before.update.clip_low
+
+
+def test_the_resolved_configuration_reads_back_the_same(tmp_path):
+    """Catches a `config show` that does not say what runs."""
+    config = load_config(CONFIGS / "live.toml", ("leash.dead_band=[6.5, 9.5]",))
+    file = tmp_path / "resolved.toml"
+    file.write_text(render_toml(config))
+    assert load_config(file) == config
+    assert tomllib.loads(render_toml(config))["leash"]["dead_band"] == [6.5, 9.5]
+
+
+def test_a_configuration_is_frozen():
+    """Catches a stage that edits what the checkpoint will claim it ran with."""
+    config = load_config(CONFIGS / "embedded.toml")
+    with pytest.raises(ValidationError):
+        config.update.lr = 1.0
+
+
+def test_identity_ignores_where_things_lie_and_nothing_else(tmp_path):
+    """Catches a moved home that ends a run, and a changed reward that does not."""
+    config = load_config(CONFIGS / "embedded.toml")
+    moved = load_config(CONFIGS / "embedded.toml", (f"home={tmp_path}", "run.name=other"))
+    assert moved.identity_hash() == config.identity_hash()
+    for change in ("update.lr=1e-9", "reward.window_h=24", "run.seed=1", "sampling.temperature=1"):
+        changed = load_config(CONFIGS / "embedded.toml", (change,))
+        assert changed.identity_hash() != config.identity_hash(), change
+
+
+@pytest.mark.parametrize("content", ["[run", "home = 1\n", None])
+def test_a_bad_file_is_one_clear_error(tmp_path, content):
+    """Catches a traceback for a file that is missing or is not TOML."""
+    file = tmp_path / "bad.toml"
+    if content is not None:
+        file.write_text(content)
+    with pytest.raises(ConfigError, match=r"bad.toml"):
+        load_config(file)

@@ -1,0 +1,300 @@
+"""The whole day, end to end, with real parts: tiny policy, real embedder, real database."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
+
+import numpy as np
+import pytest
+
+from varro.day import DueDay, due_days, end_of_day, open_run, report_folder, run_day
+from varro.domain import Role, Stage
+from varro.errors import ConfigError, FeedError, StageError
+from varro.service.replay import first_call_days, replay_days, summarize
+
+FIRST = date(2026, 1, 5)
+NOW = datetime(2026, 11, 20, tzinfo=UTC)
+
+
+def day_of(n):
+    day = FIRST + timedelta(days=n)
+    return DueDay(day.isoformat(), end_of_day(day))
+
+
+def opened(config, loaded_policy=None, embedder=None):
+    work = open_run(config)
+    work.embedder = embedder
+    return work
+
+
+def run_days(config, embedder, n):
+    with opened(config, embedder=embedder) as work:
+        for i in range(n):
+            run_day(work, day_of(i))
+        return summarize(work.ledger, config)
+
+
+def facts(work):
+    """Everything the ledger holds of a run, without how long it took."""
+    days = sorted({s.day for s in work.ledger.stage_runs(work.name)})
+    return {
+        "stages": [(s.day, s.stage, s.as_of) for s in work.ledger.stage_runs(work.name)],
+        "forecasts": [
+            (g.id, f.id, f.token_ids, f.sampler_logprobs.tobytes(), f.text)
+            for day in days
+            for g in work.ledger.groups(work.name, day=day, roles=list(Role))
+            for f in g.forecasts
+        ],
+        "settlements": [s for day in days for s, _ in work.ledger.settlements(work.name, day=day)],
+        "lifts": [(e.day, e.lift) for e in work.ledger.evaluations(work.name)],
+    }
+
+
+def adapter_hashes(home):
+    return {
+        manifest.parent.name: json.loads(manifest.read_text())["sha256"]["adapters.safetensors"]
+        for manifest in sorted((home / "checkpoints").rglob("manifest.json"))
+    }
+
+
+def test_three_days_settle_train_and_report(configured, embedder):
+    """Catches a stage that is missing, out of order, or runs on nothing."""
+    config = configured()
+    with opened(config, embedder=embedder) as work:
+        for i in range(3):
+            run_day(work, day_of(i))
+        stages = work.ledger.stage_runs("main")
+        assert [s.stage for s in stages] == list(Stage) * 3
+        assert work.ledger.checkpoint("main").version == 2
+        assert work.ledger.checkpoint("main", 2).parent == 1
+        # 6 training and 3 held-out headlines by the served policy, 3 by the base, ×4; 1 display.
+        assert work.ledger.counts("main")["forecasts"] == 3 * ((6 + 3 + 3) * 4 + 1)
+        assert work.ledger.counts("main")["settlements"] == 2 * (6 + 3 + 3) * 4
+        folder = report_folder(config.home, "main", day_of(2).day)
+        report = json.loads((folder / "report.json").read_text())
+    assert report["verdict"]["word"] == "trained"
+    assert report["update"]["from_version"] == 1
+    assert report["settled"]["n_forecasts"] == 24
+    assert report["best"][0]["reward"] >= report["worst"][0]["reward"]
+    assert report["machine"]["blas"]
+    for name in ("report.md", "report.html"):
+        assert (folder / name).stat().st_size > 1000
+
+
+def test_the_trainer_uses_exactly_the_stored_reward(configured, embedder):
+    """Catches the original's fault: a reward computed, stored and never trained on."""
+    config = configured()
+    with opened(config, embedder=embedder) as work:
+        run_day(work, day_of(0))
+        for stage in (Stage.INGEST, Stage.SETTLE):
+            run_day(work, day_of(1), only=stage)
+        day = day_of(1).day
+        stored = {s.forecast_id: s for s, _ in work.ledger.settlements("main", day=day)}
+        fed = work.ledger.settled_groups("main", day=day, role=Role.TRAIN)
+        assert len(fed) == 6
+        for item in fed:
+            for forecast, reward in zip(item.group.forecasts, item.rewards, strict=True):
+                settlement = stored[forecast.id]
+                assert reward == settlement.reward
+                parts = settlement.components
+                assert reward == 0.25 * parts["format"] + 0.75 * parts["semantic"]
+
+
+def test_a_day_run_again_changes_nothing(configured, embedder):
+    """Catches a re-run that doubles rows or trains twice."""
+    config = configured()
+    run_days(config, embedder, 2)
+    with opened(config, embedder=embedder) as work:
+        before = facts(work)
+        run_day(work, day_of(1))
+        assert facts(work) == before
+
+
+@pytest.mark.parametrize(
+    "last_before_stop", [Stage.INGEST, Stage.SETTLE, Stage.UPDATE, Stage.FORECAST]
+)
+def test_a_day_stopped_between_stages_ends_as_if_unbroken(
+    tmp_path, configured, embedder, last_before_stop
+):
+    """Catches state that lives in memory between stages."""
+    whole = configured()
+    run_days(whole, embedder, 3)
+    broken = configured(f"home={tmp_path / 'broken'}")
+    run_days(broken, embedder, 2)
+    order = [Stage.INGEST, Stage.SETTLE, Stage.UPDATE, Stage.FORECAST]
+    for stage in order[: order.index(last_before_stop) + 1]:
+        with opened(broken, embedder=embedder) as work:
+            run_day(work, day_of(2), only=stage)
+    with opened(broken, embedder=embedder) as work:
+        run_day(work, day_of(2))
+        resumed = facts(work)
+    with opened(whole, embedder=embedder) as work:
+        assert facts(work) == resumed
+    assert adapter_hashes(whole.home) == adapter_hashes(broken.home)
+    assert len(adapter_hashes(whole.home)) == 3
+
+
+def test_two_runs_with_one_seed_are_the_same_and_with_another_differ(configured, embedder):
+    """Catches randomness outside the seed, and a seed that is ignored."""
+    rows = [
+        run_days(configured(f"run.name={name}", f"run.seed={seed}"), embedder, 2)["total"]
+        for name, seed in (("a", 0), ("b", 0), ("c", 1))
+    ]
+    assert rows[0] == rows[1]
+    assert rows[0]["reward"] != rows[2]["reward"]
+
+
+def test_nothing_first_seen_later_reaches_the_day(tmp_path, configured, embedder):
+    """Catches look-ahead: the same day with and without a flood of planted headlines seen one
+    second after it must be the same in every forecast, reward and weight."""
+    world = configured().news.archive
+    lines = gzip.decompress(world.read_bytes()).decode().splitlines()
+    planted = [
+        json.dumps(
+            {
+                "title": f"Zyxxgarb quantum walrus {i} foretells everything",
+                "source": "The Future",
+                "link": f"https://example.org/future/{i}",
+                "first_seen": (day_of(1).as_of + timedelta(seconds=1)).isoformat(),
+            }
+        )
+        for i in range(60)
+    ]
+    homes = {}
+    for name, content in (("clean", lines), ("planted", planted + lines)):
+        archive = tmp_path / name / "world.jsonl"
+        archive.parent.mkdir()
+        archive.write_text("\n".join(content))
+        config = configured(f"home={tmp_path / name}", f"news.archive={archive}")
+        with opened(config, embedder=embedder) as work:
+            run_day(work, day_of(0))
+            run_day(work, day_of(1))
+            homes[name] = facts(work), adapter_hashes(config.home)
+            assert not any("Zyxxgarb" in h.title for h in work.ledger.headlines_between(
+                "world", after=None, until=NOW))  # fmt: skip
+    assert homes["clean"] == homes["planted"]
+    # The control of this control: one day later the plant is there.
+    config = configured(
+        f"home={tmp_path / 'planted'}", f"news.archive={tmp_path}/planted/world.jsonl"
+    )
+    with opened(config, embedder=embedder) as work:
+        run_day(work, day_of(2))
+        assert any("Zyxxgarb" in h.title for h in work.ledger.headlines_between(
+            "world", after=None, until=NOW))  # fmt: skip
+
+
+def test_held_out_headlines_never_train_and_base_shares_their_seeds(configured, embedder):
+    """Catches a control that is not one."""
+    config = configured()
+    with opened(config, embedder=embedder) as work:
+        run_day(work, day_of(0))
+        run_day(work, day_of(1))
+        day = day_of(1).day
+        by_role = {
+            role: {g.headline.id: g for g in work.ledger.groups("main", day=day, roles=[role])}
+            for role in (Role.TRAIN, Role.HELDOUT, Role.BASE)
+        }
+    assert not by_role[Role.TRAIN].keys() & by_role[Role.HELDOUT].keys()
+    assert by_role[Role.HELDOUT].keys() == by_role[Role.BASE].keys()
+    for headline, served in by_role[Role.HELDOUT].items():
+        base = by_role[Role.BASE][headline]
+        assert [f.seed for f in served.forecasts] == [f.seed for f in base.forecasts]
+        assert (served.policy_version, base.policy_version) == (1, 0)
+
+
+def test_base_against_base_has_no_lift(configured, embedder):
+    """Catches a comparison that is biased by itself: an unmoved policy must score exactly 0."""
+    config = configured("update.lr=1e-30", "evaluate.placebo_lags=[3, 4]")
+    summary = run_days(config, embedder, 6)
+    lifts = [row["lift"] for row in summary["days"] if row["lift"] is not None]
+    assert lifts and set(lifts) == {0.0}
+    assert {row["lift_reward"] for row in summary["days"][1:]} == {0.0}
+
+
+def test_an_empty_day_is_refused_and_leaves_nothing(configured, embedder):
+    """Catches a day that trains on silence."""
+    config = configured()
+    with opened(config, embedder=embedder) as work:
+        with pytest.raises(FeedError, match=r"no new headline on 2025-12-24 in 'world'"):
+            run_day(work, DueDay("2025-12-24", end_of_day(date(2025, 12, 24))))
+        assert work.ledger.stage_runs("main") == []
+        assert work.ledger.runs() == []
+        with pytest.raises(FeedError, match="no headline first seen from 2025-12-24 to 2025-12-24"):
+            replay_days(work, first=date(2025, 12, 24), last=date(2025, 12, 24))
+
+
+def test_forecasts_without_outcomes_are_void_and_not_zero(tmp_path, configured, embedder):
+    """Catches silence read as failure: after a hole in the news nothing is settled as 0."""
+    lines = gzip.decompress(configured().news.archive.read_bytes()).decode().splitlines()
+    hole = {(FIRST + timedelta(days=n)).isoformat() for n in (1, 2)}
+    archive = tmp_path / "holes.jsonl"
+    archive.write_text("\n".join(x for x in lines if json.loads(x)["first_seen"][:10] not in hole))
+    config = configured(f"news.archive={archive}")
+    with opened(config, embedder=embedder) as work:
+        assert replay_days(work, first=FIRST, last=FIRST + timedelta(days=4)) == sorted(hole)
+        settled = work.ledger.settlements("main", day=day_of(3).day)
+        assert {s.void_reason for s, _ in settled} == {"no evidence"}
+        assert {s.reward for s, _ in settled} == {None}
+        assert work.ledger.update("main", day_of(3).day) is None
+        assert work.ledger.update("main", day_of(4).day) is not None
+        path = report_folder(config.home, "main", day_of(3).day) / "report.json"
+        assert json.loads(path.read_text())["verdict"]["word"] == "no update"
+
+
+def test_a_changed_configuration_is_refused_by_name(configured, embedder):
+    """Catches a run whose numbers mean one thing before Tuesday and another after."""
+    run_days(configured(), embedder, 1)
+    with pytest.raises(ConfigError, match=r"update.lr = 0.002, now 1e-05: put it back, or begin"):
+        open_run(configured("update.lr=1e-5"))
+    with opened(configured("report.n_examples=2")):
+        pass
+
+
+def test_a_stage_out_of_order_is_refused(configured, embedder):
+    """Catches forecasts made before the day's update."""
+    with (
+        opened(configured(), embedder=embedder) as work,
+        pytest.raises(StageError, match="stage forecast of 2026-01-05 needs ingest first"),
+    ):
+        run_day(work, day_of(0), only=Stage.FORECAST)
+
+
+def test_the_first_call_runs_two_days_and_then_one(configured):
+    """Catches a first evening with nothing to read."""
+    with opened(configured()) as work:
+        due = due_days(work, NOW)
+        assert [d.day for d in first_call_days(work, due)] == ["2026-01-05", "2026-01-06"]
+        assert len(due) == 28
+        assert due[0].as_of == datetime(2026, 1, 6, tzinfo=UTC)
+        run_day(work, due[0], only=Stage.INGEST)
+        assert [d.day for d in first_call_days(work, due_days(work, NOW))] == ["2026-01-05"]
+
+
+def test_the_summary_has_what_a_script_reads(configured, embedder):
+    """Catches a renamed key: scripts read `replay --json`."""
+    summary = run_days(configured("evaluate.placebo_lags=[3, 3]"), embedder, 5)
+    keys = {"lift", "lift_low", "lift_high", "reward", "kl_ref", "clip_frac", "n_headlines"}
+    assert len(summary["days"]) == 5
+    for row in (*summary["days"], summary["total"]):
+        assert keys <= row.keys()
+    assert summary["days"][0]["reward"] is None
+    assert all(0 < row["reward"] < 1 for row in summary["days"][1:])
+    assert sum(row["updated"] for row in summary["days"]) == 4
+    assert summary["total"]["lift_low"] <= summary["total"]["lift"] <= summary["total"]["lift_high"]
+
+
+def test_advantage_needs_the_live_version(configured, embedder):
+    """Catches old forecasts trained as if they were on-policy."""
+    config = configured()
+    with opened(config, embedder=embedder) as work:
+        run_day(work, day_of(0))
+        run_day(work, day_of(1), only=Stage.INGEST)
+        run_day(work, day_of(1), only=Stage.SETTLE)
+        run_day(work, day_of(1), only=Stage.UPDATE)
+        settled = work.ledger.settled_groups("main", day=day_of(1).day, role=Role.TRAIN)
+        assert {s.group.policy_version for s in settled} == {0}
+        assert work.policy.version == 1
+        assert np.isfinite([replace(s).rewards for s in settled]).all()

@@ -1,0 +1,243 @@
+"""What a feed's server may do to us: little, and not for long. Real sockets on loopback."""
+
+from __future__ import annotations
+
+import gzip
+import time
+import zlib
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler
+
+import pytest
+
+from varro import __version__
+from varro.errors import FeedError
+from varro.news.fetch import MAX_REDIRECTS, HttpFetcher
+
+Start = Callable[[Callable[[BaseHTTPRequestHandler], None]], str]
+
+
+def reply(
+    handler: BaseHTTPRequestHandler, body: bytes = b"", status: int = 200, **headers: str
+) -> None:
+    handler.send_response(status)
+    for name, value in headers.items():
+        handler.send_header(name.replace("_", "-"), value)
+    handler.send_header("Content-Length", str(len(body)))
+    handler.end_headers()
+    handler.wfile.write(body)
+
+
+def fetcher(*, timeout_s: float = 5.0, max_bytes: int = 1000) -> HttpFetcher:
+    return HttpFetcher(timeout_s=timeout_s, max_bytes=max_bytes)
+
+
+def refusal(url: str, *, timeout_s: float = 5.0, max_bytes: int = 1000) -> str:
+    live = fetcher(timeout_s=timeout_s, max_bytes=max_bytes)
+    with live, pytest.raises(FeedError) as caught:
+        live.fetch(url)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_a_body_arrives_with_its_headers_and_we_say_who_asks(loopback: Start) -> None:
+    """Header names in the server's case are not found later; a made-up browser as user agent."""
+    asked: list[str | None] = []
+
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        asked.append(handler.headers["User-Agent"])
+        reply(handler, b"<rss/>", Content_Type="text/xml")
+
+    url = loopback(answer) + "/feed"
+    with fetcher() as live:
+        fetched = live.fetch(url)
+    assert (fetched.url, fetched.status, fetched.body) == (url, 200, b"<rss/>")
+    assert fetched.headers["content-type"] == "text/xml"
+    assert asked == [f"varro/{__version__}"]
+
+
+def test_a_redirect_is_followed_to_where_the_body_is(loopback: Start) -> None:
+    """Relative locations resolved against the wrong address; the final address forgotten."""
+
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        if handler.path == "/a/old":
+            reply(handler, status=301, Location="../b/new")
+        else:
+            reply(handler, handler.path.encode())
+
+    base = loopback(answer)
+    with fetcher() as live:
+        fetched = live.fetch(base + "/a/old")
+    assert (fetched.url, fetched.body) == (base + "/b/new", b"/b/new")
+
+
+def test_redirects_end_after_the_fifth(loopback: Start) -> None:
+    """A redirect loop that never ends, or one redirect too few."""
+    asked: list[str] = []
+
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        asked.append(handler.path)
+        hop = int(handler.path[1:])
+        if hop == 0:
+            reply(handler, b"there")
+        else:
+            reply(handler, status=302, Location=f"/{hop - 1}")
+
+    base = loopback(answer)
+    with fetcher() as live:
+        assert live.fetch(f"{base}/{MAX_REDIRECTS}").body == b"there"
+    asked.clear()
+    assert "more than 5 redirects" in refusal(f"{base}/{MAX_REDIRECTS + 1}")
+    assert len(asked) == 6
+
+
+@pytest.mark.parametrize("target", ["file:///etc/hostname", "ftp://127.0.0.1/x", "gopher:"])
+def test_a_redirect_off_the_web_is_refused(loopback: Start, target: str) -> None:
+    """A feed that makes us read a local file."""
+    url = loopback(lambda handler: reply(handler, status=302, Location=target))
+    assert "is not an http or https address" in refusal(url)
+
+
+def test_only_web_addresses_are_fetched() -> None:
+    """A file:// address in a list of feeds."""
+    assert "is not an http or https address" in refusal("file:///etc/hostname")
+
+
+@pytest.mark.parametrize("status", [204, 304, 403, 404, 429, 500, 503])
+def test_a_status_other_than_200_is_an_error_that_states_it(loopback: Start, status: int) -> None:
+    """An error page parsed as if it were a feed."""
+    url = loopback(lambda handler: reply(handler, status=status))
+    assert f"HTTP status {status}" in refusal(url)
+
+
+def test_a_body_at_the_cap_passes_and_one_byte_more_does_not(loopback: Start) -> None:
+    """An off-by-one at the cap."""
+    url = loopback(lambda handler: reply(handler, b"x" * int(handler.path[1:])))
+    with fetcher(max_bytes=1000) as live:
+        assert len(live.fetch(f"{url}/1000").body) == 1000
+    assert "body exceeds 1,000 bytes" in refusal(f"{url}/1001", max_bytes=1000)
+
+
+def test_a_body_without_end_is_cut_off(loopback: Start) -> None:
+    """A stream without Content-Length read into memory until there is none."""
+
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        handler.send_response(200)
+        handler.end_headers()
+        while True:
+            handler.wfile.write(b"x" * 65536)
+
+    assert "body exceeds" in refusal(loopback(answer), max_bytes=1_000_000)
+
+
+def test_gzip_is_decoded_and_counted_decoded(loopback: Start) -> None:
+    """A bomb: 30 kB on the wire, 30 MB in memory."""
+
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        body = {
+            "/small": gzip.compress(b"small"),
+            "/members": gzip.compress(b"two ") + gzip.compress(b"members"),
+            "/zlib": zlib.compress(b"small"),
+            "/bomb": gzip.compress(b"\0" * 30_000_000),
+        }[handler.path]
+        reply(handler, body, Content_Encoding="deflate" if handler.path == "/zlib" else "gzip")
+
+    base = loopback(answer)
+    with fetcher() as live:
+        assert live.fetch(base + "/small").body == b"small"
+        assert live.fetch(base + "/members").body == b"two members"
+        assert live.fetch(base + "/zlib").body == b"small"
+    assert "body exceeds 1,000,000 bytes" in refusal(base + "/bomb", max_bytes=1_000_000)
+
+
+def test_a_damaged_or_doubly_packed_body_is_an_error(loopback: Start) -> None:
+    """Half a feed parsed as the whole; each layer of gzip multiplies a bomb by a thousand."""
+
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        packed = gzip.compress(b"news" * 100)
+        if handler.path == "/cut":
+            reply(handler, packed[:-10], Content_Encoding="gzip")
+        elif handler.path == "/damaged":
+            reply(handler, b"not gzip", Content_Encoding="gzip")
+        else:
+            reply(handler, gzip.compress(packed), Content_Encoding="gzip, gzip")
+
+    base = loopback(answer)
+    assert "gzip body ends early" in refusal(base + "/cut")
+    assert "body is damaged" in refusal(base + "/damaged")
+    assert "content-encoding 'gzip, gzip' was not asked for" in refusal(base + "/double")
+
+
+def test_a_slow_drip_ends_at_the_deadline(loopback: Start) -> None:
+    """A timeout for each read only: a byte every 50 ms would hold the day for 50 s."""
+
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        handler.send_response(200)
+        handler.end_headers()
+        for _ in range(1000):
+            handler.wfile.write(b"x")
+            time.sleep(0.05)
+
+    start = time.monotonic()
+    assert "not complete after 0.5 s" in refusal(loopback(answer), timeout_s=0.5)
+    assert 0.5 <= time.monotonic() - start < 2
+
+
+def test_a_drip_that_decodes_to_nothing_ends_at_the_deadline(loopback: Start) -> None:
+    """The clock looked at only where decoded bytes come out: empty gzip members give none."""
+    member = gzip.compress(b"")
+
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        handler.send_response(200)
+        handler.send_header("Content-Encoding", "gzip")
+        handler.end_headers()
+        for _ in range(1000):
+            handler.wfile.write(member)
+            time.sleep(0.05)
+
+    start = time.monotonic()
+    assert "not complete after 0.5 s" in refusal(loopback(answer), timeout_s=0.5)
+    assert time.monotonic() - start < 2
+
+
+def test_a_server_that_never_answers_ends_at_the_deadline(loopback: Start) -> None:
+    """No read timeout at all."""
+    url = loopback(lambda handler: time.sleep(1.5))
+    start = time.monotonic()
+    assert "not complete after 0.3 s" in refusal(url, timeout_s=0.3)
+    assert time.monotonic() - start < 1.2
+
+
+def test_redirects_share_one_deadline(loopback: Start) -> None:
+    """Each hop starting the clock anew: five slow hops take five timeouts."""
+
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        time.sleep(0.25)
+        reply(handler, status=302, Location="/again")
+
+    start = time.monotonic()
+    assert "not complete after 0.6 s" in refusal(loopback(answer), timeout_s=0.6)
+    assert time.monotonic() - start < 1.2
+
+
+def test_no_connection_and_broken_answers_are_errors_with_their_cause(loopback: Start) -> None:
+    """An httpx2 error reaching the day, which takes it for a bug and not for a dead feed."""
+
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        if handler.path == "/short":
+            handler.send_response(200)
+            handler.send_header("Content-Length", "100")
+            handler.end_headers()
+            handler.wfile.write(b"short")
+        elif handler.path == "/noise":
+            handler.wfile.write(b"\0\1\2 not http\r\n\r\n")
+
+    base = loopback(answer)
+    addresses = ["/short", "/noise", "/nothing"]
+    urls = [base + path for path in addresses] + ["http://127.0.0.1:1/", "http://a..b/"]
+    with fetcher() as live:
+        for url in urls:
+            with pytest.raises(FeedError) as caught:
+                live.fetch(url)
+            assert str(caught.value).startswith(url)
+            assert caught.value.__cause__ is not None

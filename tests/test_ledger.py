@@ -1,0 +1,205 @@
+"""The ledger: appended, never edited, complete or not at all."""
+
+from __future__ import annotations
+
+import sqlite3
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import pytest
+
+from varro.domain import (
+    CheckpointInfo,
+    Forecast,
+    Group,
+    Headline,
+    Role,
+    RunInfo,
+    Settlement,
+    Stage,
+    StageRun,
+    headline_id,
+)
+from varro.errors import LedgerError
+from varro.ledger.store import open_ledger
+
+NOON = datetime(2026, 1, 5, 12, tzinfo=UTC)
+RUN = RunInfo("main", 0, "world", "hash", {"update.lr": 1e-5}, "0")
+
+
+def headline(title="Norvik rises", first_seen=NOON):
+    return Headline(
+        headline_id("world", "f", title, title),
+        "world",
+        "f",
+        "s",
+        title,
+        title,
+        "",
+        None,
+        first_seen,
+    )
+
+
+def group_of(headline, role=Role.TRAIN, day="2026-01-05"):
+    group_id = f"g-{role}-{headline.id}"
+    forecasts = tuple(
+        Forecast(
+            f"{group_id}-{k}", group_id, k, (3, 1, 2 + k), np.float32([-0.1, -2.5, -1e-7]), f"t{k}",
+            "stop", 2**62 + k,
+        )
+        for k in range(2)
+    )  # fmt: skip
+    return Group(group_id, "main", day, role, headline, 4, NOON, "p-1", (9, 8, 7), forecasts)
+
+
+def stage(name=Stage.FORECAST, day="2026-01-05"):
+    return StageRun("main", day, name, NOON, 0.5, {"n": 1})
+
+
+@pytest.fixture
+def ledger(tmp_path):
+    with open_ledger(tmp_path / "ledger.sqlite") as ledger:
+        ledger.add_run(RUN)
+        yield ledger
+
+
+def test_a_group_comes_back_exactly_as_it_was_sampled(ledger):
+    """Catches re-tokenised text and log-probs rounded on the way through the database."""
+    group = group_of(headline())
+    ledger.finish_stage(stage(), headlines=[group.headline], groups=[group])
+    (found,) = ledger.groups("main", day="2026-01-05", roles=[Role.TRAIN])
+    assert replace(found, forecasts=()) == replace(group, forecasts=())
+    for mine, theirs in zip(group.forecasts, found.forecasts, strict=True):
+        assert mine.token_ids == theirs.token_ids
+        assert mine.seed == theirs.seed
+        np.testing.assert_array_equal(mine.sampler_logprobs, theirs.sampler_logprobs)
+
+
+def test_finishing_a_stage_twice_changes_nothing(ledger):
+    """Catches doubled rows after a crash between commit and acknowledgement."""
+    group = group_of(headline())
+    for _ in range(2):
+        ledger.finish_stage(stage(), headlines=[group.headline], groups=[group])
+    assert ledger.counts("main")["groups"] == 1
+    assert ledger.counts("main")["forecasts"] == 2
+    assert len(ledger.stage_runs("main")) == 1
+
+
+def test_a_stage_that_fails_leaves_no_trace(ledger):
+    """Catches half a stage: forecasts whose headline is unknown must take the stage row along."""
+    with pytest.raises(LedgerError):
+        ledger.finish_stage(stage(), groups=[group_of(headline("never ingested"))])
+    assert ledger.stage_runs("main") == []
+    assert ledger.counts("main")["groups"] == 0
+
+
+def test_the_clock_bounds_are_after_and_until(ledger):
+    """Catches look-ahead by one instant."""
+    times = [NOON, NOON + timedelta(microseconds=1), NOON + timedelta(hours=1)]
+    items = [headline(f"t{i}", t) for i, t in enumerate(times)]
+    ledger.finish_stage(stage(Stage.INGEST), headlines=items)
+    found = ledger.headlines_between("world", after=times[0], until=times[1])
+    assert [h.title for h in found] == ["t1"]
+    assert ledger.headlines_between("elsewhere", after=None, until=times[2]) == []
+
+
+def test_a_headline_seen_again_at_another_time_is_refused(ledger):
+    """Catches two archives of one name mixed in one ledger (the shuffled world over the real)."""
+    ledger.finish_stage(stage(Stage.INGEST), headlines=[headline()])
+    moved = headline(first_seen=NOON + timedelta(days=1))
+    with pytest.raises(LedgerError, match=r"first seen .* in the ledger"):
+        ledger.finish_stage(stage(Stage.INGEST, "2026-01-06"), headlines=[moved])
+
+
+def test_only_wholly_scored_groups_train(ledger):
+    """Catches a void forecast read as reward 0, and held-out groups in the update."""
+    groups = [
+        group_of(headline("a")),
+        group_of(headline("b")),
+        group_of(headline("c"), Role.HELDOUT),
+    ]
+    ledger.finish_stage(stage(), headlines=[g.headline for g in groups], groups=groups)
+    settlements = [
+        Settlement(f.id, g.id, "2026-01-06", "r-1", None if (g.id, k) == (groups[1].id, 0) else 0.5)
+        for g in groups
+        for k, f in enumerate(g.forecasts)
+    ]
+    ledger.finish_stage(stage(Stage.SETTLE, "2026-01-06"), settlements=settlements)
+    settled = ledger.settled_groups("main", day="2026-01-06", role=Role.TRAIN)
+    assert [(s.group.id, s.rewards) for s in settled] == [(groups[0].id, (0.5, 0.5))]
+
+
+def test_unsettled_days_shrink_as_they_are_settled(ledger):
+    """Catches a settle stage that scores a day twice, or a display forecast ever."""
+    groups = [group_of(headline("a")), group_of(headline("b"), Role.DISPLAY)]
+    ledger.finish_stage(stage(), headlines=[g.headline for g in groups], groups=groups)
+    ask = {"before": "2026-01-06", "roles": [Role.TRAIN], "reward_version": "r-1"}
+    assert ledger.unsettled_days("main", **ask) == ["2026-01-05"]
+    settlements = [
+        Settlement(f.id, groups[0].id, "2026-01-06", "r-1", 0.1) for f in groups[0].forecasts
+    ]
+    ledger.finish_stage(stage(Stage.SETTLE, "2026-01-06"), settlements=settlements)
+    assert ledger.unsettled_days("main", **ask) == []
+    assert ledger.unsettled_days("main", **ask | {"reward_version": "r-2"}) == ["2026-01-05"]
+
+
+def test_the_newest_checkpoint_is_found(ledger):
+    """Catches an order by text: v10 is newer than v9."""
+    for version in (9, 10):
+        ledger.finish_stage(
+            stage(Stage.PUBLISH, f"2026-01-{version:02d}"),
+            checkpoint=CheckpointInfo("main", version, version - 1, "d", "p", "s"),
+        )
+    assert ledger.checkpoint("main").version == 10
+    assert ledger.checkpoint("main", 9).parent == 8
+
+
+def test_the_database_is_durable_and_shared(tmp_path, ledger):
+    """Catches a ledger without WAL, and a writer that takes its lock too late."""
+    raw = sqlite3.connect(tmp_path / "ledger.sqlite", timeout=0.1, isolation_level=None)
+    assert raw.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    with ledger._write():
+        assert raw.execute("SELECT count(*) FROM runs").fetchone() == (1,)
+        with pytest.raises(sqlite3.OperationalError, match="locked"):
+            raw.execute("BEGIN IMMEDIATE")
+    raw.close()
+
+
+def test_a_newer_schema_is_refused_untouched(tmp_path):
+    """Catches an old Varro writing into a ledger it does not understand."""
+    path = tmp_path / "ledger.sqlite"
+    open_ledger(path).close()
+    raw = sqlite3.connect(path)
+    raw.execute("UPDATE alembic_version SET version_num = '9999'")
+    raw.commit()
+    raw.close()
+    with pytest.raises(LedgerError, match=r"schema 9999, newer than .*upgrade Varro"):
+        open_ledger(path)
+
+
+@pytest.mark.parametrize("content", [b"not a database at all, but long enough" * 40, None])
+def test_a_file_that_is_not_a_ledger_is_refused(tmp_path, content):
+    """Catches tables made inside somebody else's database."""
+    path = tmp_path / "ledger.sqlite"
+    if content:
+        path.write_bytes(content)
+    else:
+        raw = sqlite3.connect(path)
+        raw.execute("CREATE TABLE photos (id)")
+        raw.commit()
+        raw.close()
+    with pytest.raises(LedgerError, match=r"ledger.sqlite"):
+        open_ledger(path)
+
+
+def test_migrations_make_the_tables_the_code_declares(tmp_path):
+    """Catches a column that is in the code and not in the migration."""
+    from alembic.autogenerate import compare_metadata
+    from alembic.migration import MigrationContext
+
+    from varro.ledger.tables import Base
+
+    with open_ledger(tmp_path / "ledger.sqlite") as ledger, ledger._engine.connect() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), Base.metadata) == []

@@ -1,0 +1,618 @@
+"""Rendering of a report: inert, complete, and never half-written."""
+
+from __future__ import annotations
+
+import copy
+import json
+import re
+from collections.abc import Callable, Iterator
+from html.parser import HTMLParser
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from varro.errors import VarroError
+from varro.report import pages
+from varro.report.metrics import METRICS, format_value
+from varro.report.pages import (
+    build_page,
+    is_web_link,
+    render_days_markdown,
+    render_html,
+    render_markdown,
+    write_report,
+)
+
+HOSTILE = (
+    "<script>alert(1)</script>",
+    '"><img src=x onerror=alert(1)>',
+    "' onmouseover='alert(1)",
+    "</title></style></code></pre><svg onload=alert(1)>",
+    "&lt;script&gt;alert(1)&lt;/script&gt;",
+    "{{ 7 * 7 }}{% raw %}",
+    "[a](javascript:alert(1)) ![i](https://example.org/x.png)",
+    "| a | b |\n# heading\n\n* item `code` __bold__ ~~gone~~ \\",
+    "a \\| b \\",
+    "$x_1$ and $$y$$",
+    "line\u2028break\r\n\x00\x1b[31m\u202egnissim\ud800",
+)
+
+
+def test_hostile_text_in_any_field_is_only_text_in_html() -> None:
+    """A headline, feed name or forecast with markup would become an element of the page."""
+    benign = _tags(render_html(_replace_text(_report(), lambda _: "plain")))
+    for attack in HOSTILE:
+        html = render_html(_replace_text(_report(), lambda _, a=attack: a))  # type: ignore[misc]
+        assert _tags(html) == benign, attack
+        html.encode("utf-8")
+
+
+def test_hostile_text_is_shown_as_it_was_written() -> None:
+    """Stripping markup instead of escaping it would hide what the model really wrote."""
+    attack = '</blockquote>&amp;<b onclick="x">{{ 1 }}'
+    report = _report()
+    report["best"][0]["text"] = attack
+    assert attack in _parse(render_html(report)).text
+
+
+def test_hostile_text_in_any_field_is_only_text_in_markdown() -> None:
+    """A headline with Markdown would make a link, an image, a heading or another cell."""
+    benign = _skeleton(render_markdown(_replace_text(_report(), lambda _: "plain")))
+    for attack in HOSTILE:
+        report = _replace_text(_report(), lambda _, a=attack: a)  # type: ignore[misc]
+        assert _skeleton(render_markdown(report)) == benign, attack
+
+
+def test_controls_and_direction_overrides_are_made_visible() -> None:
+    """An override in a headline would show the rest of the line backwards."""
+    report = _report()
+    report["best"][0]["headline"] = "up\u202edown\x07 lone\ud800"
+    for text in (render_html(report), render_markdown(report)):
+        assert "up\ufffddown\ufffd lone\ufffd" in text
+
+
+def test_only_web_addresses_become_links() -> None:
+    """A feed that links to javascript: or data: would run when the reader clicks."""
+    for link in (
+        "javascript:alert(1)",
+        "JaVaScRiPt:alert(1)//https://example.org",
+        "data:text/html,<script>alert(1)</script>",
+        "vbscript:x",
+        "file:///etc/hosts",
+        "ftp://example.org/",
+        "//example.org/",
+        "https://",
+        " https://example.org/",
+        "https://example.org/\njavascript:alert(1)",
+        'https://example.org/" onclick="alert(1)',
+        "https:\\\\example.org",
+        "https://example.org/\u202e",
+        "https://example.org/\ud800",
+        "",
+    ):
+        assert not is_web_link(link), link
+        report = _report()
+        for name in ("best", "worst", "display"):
+            for example in report[name]:
+                example["headline_link"] = link
+                if "outcome_link" in example:
+                    example["outcome_link"] = link
+        hrefs = [
+            dict(attrs)["href"] for tag, attrs in _parse(render_html(report)).tags if tag == "a"
+        ]
+        assert hrefs and all(href is not None and href.startswith("#def-") for href in hrefs)
+        assert "](" not in render_markdown(report)
+    assert is_web_link("HTTPS://example.org/a?b=1&c=(2)#d")
+
+
+def test_outward_links_tell_nothing_about_the_reader() -> None:
+    """Without rel, the news site would learn the address of the report and could script it."""
+    anchors = [dict(attrs) for tag, attrs in _parse(render_html(_report())).tags if tag == "a"]
+    outward = [a for a in anchors if not (a["href"] or "").startswith("#")]
+    assert len(outward) == 5
+    assert {a.get("rel") for a in outward} == {"noopener noreferrer"}
+
+
+def test_a_bare_address_in_text_is_not_a_link_in_markdown() -> None:
+    """GitHub makes links of addresses it finds in text: the model would choose where you go."""
+    report = _report()
+    report["best"][0]["text"] = "See https://evil.example or www.evil.example"
+    assert "See https\\://evil.example or www\\.evil.example" in render_markdown(report)
+
+
+def test_a_markdown_link_cannot_be_ended_by_its_address() -> None:
+    """A parenthesis or a pipe in an address would cut the link or the table."""
+    report = _report()
+    report["best"][0]["headline_link"] = "https://example.org/a_(b)|[c]*?x=1&y=`z"
+    assert not is_web_link(report["best"][0]["headline_link"])
+    report["best"][0]["headline_link"] = "https://example.org/a_(b)|[c]*?x=1&y=2"
+    report["best"][0]["headline"] = "T"
+    expected = "[T](https://example.org/a_%28b%29%7C%5Bc%5D%2A?x=1&amp;y=2)"
+    assert expected in render_markdown(report)
+
+
+def test_a_pipe_in_a_cell_keeps_the_column_count() -> None:
+    """A pipe or a final backslash in a feed name would shift every number of its row."""
+    report = _report()
+    report["news"]["failures"] = [
+        {"feed": "a | b", "reason": "c \\| d"},
+        {"feed": "ends with \\", "reason": "two\nlines"},
+    ]
+    table = next(t for t in _markdown_tables(render_markdown(report)) if "Feed" in t[0])
+    assert table[2:] == [["a | b", "c \\| d"], ["ends with \\", "two lines"]]
+    for rows in _markdown_tables(render_markdown(_report())):
+        assert len({len(row) for row in rows}) == 1, rows[0]
+
+
+def test_every_value_of_the_report_reaches_the_page() -> None:
+    """A key left out of the page: the number is computed each night and never seen."""
+    report = _report()
+    shown = build_page(report)
+    for path in _leaves(report):
+        if path == ("schema",):
+            continue
+        changed = copy.deepcopy(report)
+        parent: Any = changed
+        for key in path[:-1]:
+            parent = parent[key]
+        is_link = str(path[-1]).endswith("link")
+        parent[path[-1]] = "https://other.example/" if is_link else None
+        assert build_page(changed) != shown, path
+
+
+def test_missing_numbers_are_dashes() -> None:
+    """A number that is not available would read None, 0 or nan."""
+    report = _replace_numbers(_report())
+    html, markdown = render_html(report), render_markdown(report)
+    for text in (_parse(html).text, markdown):
+        assert not re.search(r"\b(None|nan)\b", text)
+    cells = _cells(html)
+    for name in ("kl_ref", "clip_frac", "entropy", "grad_norm", "reward", "placebo", "n_new"):
+        assert cells[name][0] == "—", name
+    assert cells["contrast"] == ["—", "—", "—"]
+    assert "interval —, n = — held-out headlines over — days" in html
+
+
+def test_a_day_without_update_evaluation_or_examples_renders() -> None:
+    """The first day has none of them, and would end in a template error."""
+    report = _report()
+    report.update(update=None, evaluation=None, checkpoint=None, best=[], worst=[], display=[])
+    report["verdict"] = {"word": "first day", "text": "Nothing is due before tomorrow."}
+    report["settled"].update(beats={}, void_reasons={})
+    report["news"]["failures"] = []
+    report["forecast"] = dict.fromkeys(report["forecast"])
+    for text in (render_html(report), render_markdown(report)):
+        assert "No update was made" in text
+        assert "No held-out headlines were evaluated" in text
+        assert "No checkpoint was published" in text
+        assert "No settled forecasts to show" in text
+        assert "No feed failed" in text
+
+
+def test_a_report_without_a_key_of_its_schema_is_an_error() -> None:
+    """A misspelt key would leave a blank where a number belongs."""
+    report = _report()
+    del report["update"]["kl_ref"]
+    with pytest.raises(KeyError, match="kl_ref"):
+        render_html(report)
+
+
+def test_the_json_on_disk_equals_the_report(tmp_path: Path) -> None:
+    """Rounding or dropping on the way to disk would make old days impossible to re-render."""
+    report = _report()
+    report["best"][0]["headline"] = "Zürich \ud800 東京"
+    path = write_report(tmp_path / "new" / "folder", report)
+    folder = path.parent
+    assert path == tmp_path / "new" / "folder" / "report.html"
+    assert sorted(p.name for p in folder.iterdir()) == ["report.html", "report.json", "report.md"]
+    written = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+    assert written == report
+    assert path.read_text(encoding="utf-8") == render_html(written)
+    assert (folder / "report.md").read_text(encoding="utf-8") == render_markdown(written)
+
+
+def test_the_same_report_gives_the_same_bytes(tmp_path: Path) -> None:
+    """Order of keys or time of writing in the files would make every re-run look like a change."""
+    report = _report()
+    backwards = dict(reversed(list(report.items())))
+    for name, content in (("a", report), ("b", backwards)):
+        write_report(tmp_path / name, content)
+    for file in ("report.json", "report.md", "report.html"):
+        assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
+
+
+def test_a_number_that_json_cannot_hold_leaves_the_old_report(tmp_path: Path) -> None:
+    """NaN written half-way would cost the good report of an earlier run of the day."""
+    write_report(tmp_path, _report())
+    before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
+    for bad in (float("nan"), float("inf"), Path("x")):
+        report = _report()
+        report["update"]["kl_ref"] = bad
+        with pytest.raises(VarroError, match=r"found update\.kl_ref = "):
+            write_report(tmp_path, report)
+        assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
+
+
+def test_a_night_that_failed_half_way_leaves_nothing_once_repeated(tmp_path: Path) -> None:
+    """Every failed night would leave another stray file beside the reports."""
+    (tmp_path / "report.md").mkdir()
+    with pytest.raises(OSError):
+        write_report(tmp_path, _report())
+    assert json.loads((tmp_path / "report.json").read_text(encoding="utf-8")) == _report()
+    (tmp_path / "report.md").rmdir()
+    write_report(tmp_path, _report())
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names == ["report.html", "report.json", "report.md"]
+
+
+def test_every_metric_shown_links_to_its_definition() -> None:
+    """A number nobody can look up."""
+    page = _parse(render_html(_report()))
+    ids = [dict(attrs)["id"] for _, attrs in page.tags if "id" in dict(attrs)]
+    targets = {
+        href[1:]
+        for tag, attrs in page.tags
+        if tag == "a" and (href := dict(attrs)["href"] or "").startswith("#")
+    }
+    assert len(ids) == len(set(ids))
+    assert len(targets) > 20
+    assert targets <= set(ids)
+    assert len({metric.name for metric in METRICS}) == len(METRICS)
+    markdown = next(t for t in _markdown_tables(render_markdown(_report())) if "Unit" in t[0][3:])
+    assert [row[1] for row in markdown[2:]] == [metric.name for metric in METRICS]
+
+
+def test_values_are_written_as_a_person_reads_them() -> None:
+    """A tiny KL shown as 0.0000 reads as 'no change', a share as 0.125 reads as 0.1 %."""
+    assert format_value("reward", None) == "—"
+    assert format_value("reward", 0.4567) == "0.457"
+    assert format_value("reward", -0.0) == "0.000"
+    assert format_value("clip_frac", 0.125) == "12.5 %"
+    assert format_value("lr", 1e-5) == "1.0e-05"
+    assert format_value("kl_sampler", 6e-5) == "6.0e-05"
+    assert format_value("lift", -0.00001) == "-1.0e-05"
+    assert format_value("n_parameters", 1_040_000) == "1,040,000"
+
+
+def test_a_value_without_definition_or_not_finite_is_refused() -> None:
+    """nan on the page, or a number that METRICS does not explain."""
+    for bad in (float("nan"), float("inf"), -float("inf")):
+        with pytest.raises(ValueError, match="kl_ref must be finite"):
+            format_value("kl_ref", bad)
+    with pytest.raises(ValueError, match="'kl_base' has no definition"):
+        format_value("kl_base", 1.0)
+
+
+def test_the_page_asks_nobody_for_anything() -> None:
+    """A font, a script or an image from outside would tell a stranger when you read the news."""
+    html = render_html(_report())
+    page = _parse(html)
+    assert {tag for tag, _ in page.tags}.isdisjoint(
+        {"script", "link", "img", "iframe", "object", "embed", "base", "form", "svg"}
+    )
+    names = {name for _, attrs in page.tags for name, _ in attrs}
+    assert not {name for name in names if name.startswith("on") or name in {"src", "style"}}
+    assert not re.search(r"url\(|@import", html)
+    policy = next(a for t, attrs in page.tags if "http-equiv" in (a := dict(attrs)))
+    assert policy["http-equiv"] == "Content-Security-Policy"
+    assert (policy["content"] or "").startswith("default-src 'none'; style-src 'unsafe-inline'")
+    assert ("html", [("lang", "en")]) in page.tags
+
+
+def test_tables_and_headings_can_be_followed_without_sight() -> None:
+    """A header cell without scope, or a skipped level, loses a listener in the numbers."""
+    page = _parse(render_html(_report()))
+    names = [tag for tag, _ in page.tags]
+    headings = [int(tag[1]) for tag in names if re.fullmatch("h[1-6]", tag)]
+    assert headings[0] == 1 and headings.count(1) == 1
+    assert all(after - before <= 1 for before, after in pairwise(headings))
+    assert all("scope" in dict(attrs) for tag, attrs in page.tags if tag == "th")
+    assert names.count("caption") == names.count("table")
+    assert page.is_balanced
+
+
+def test_the_verdict_is_read_first_and_not_by_colour_alone() -> None:
+    """The reader would have to search for whether the night went well."""
+    page = _parse(render_html(_report()))
+    body = page.text[page.text.index("Varro, run main", page.text.index("Varro, run main") + 1) :]
+    order = [
+        "✓ trained Policy v4 was published.",
+        "Is it learning?",
+        "Is it safe?",
+        "The reward taken apart",
+        "Best forecasts",
+        "Worst forecasts",
+        "Display forecasts",
+        "News and feeds",
+        "Machine and provenance",
+        "Definitions",
+    ]
+    positions = [body.index(text) for text in order]
+    assert positions == sorted(positions)
+
+
+def test_colours_can_be_read_in_light_and_dark() -> None:
+    """A palette under 4.5 : 1 (WCAG AA) is grey on grey at seven in the morning."""
+    css = (Path(pages.__file__).parent / "templates" / "report.css").read_text(encoding="utf-8")
+    for scheme in css.split("@media")[:2]:
+        colours = dict(re.findall(r"--(\w+): (#[0-9a-f]{6})", scheme))
+        for name in ("ink", "muted", "link", "good", "bad", "calm"):
+            for ground in ("page", "panel"):
+                assert _contrast(colours[name], colours[ground]) >= 4.5, (name, ground)
+
+
+def test_a_full_report_stays_small() -> None:
+    """A page that grows with the day would not open on a phone."""
+    report = _report()
+    long_text = "Growth & <slows> to 2.1 % by 2026-01-07, driven by exports. " * 20
+    for example in (*report["best"], *report["worst"], *report["display"]):
+        example.update(text=long_text, headline="&" * 512)
+    for name in ("best", "worst", "display"):
+        report[name] = report[name][:1] * 5
+    report["news"]["failures"] = [{"feed": f"feed {k}", "reason": "timeout"} for k in range(100)]
+    assert len(render_html(report).encode()) <= 200_000
+
+
+def test_the_days_table_has_one_line_a_day_and_the_total_last() -> None:
+    """A replay whose columns do not line up, or whose mean is taken for a day."""
+    row: dict[str, Any] = {
+        "day": "2026-01-06",
+        "reward": 0.5,
+        "format": 0.75,
+        "semantic": 0.25,
+        "lift": 0.0123,
+        "lift_low": -0.001,
+        "lift_high": 0.02,
+        "kl_ref": 1.5,
+        "clip_frac": 0.125,
+        "entropy": 2.0,
+        "words": 31.25,
+        "n_headlines": 10,
+    }
+    empty = dict.fromkeys(row, None) | {"day": "2026-01-05"}
+    table = render_days_markdown([empty, row], row | {"n_days": 2, "n_headlines": 1234})
+    header, rule, first, second, total = table.splitlines()
+    assert first == "| 2026-01-05 |" + " — |" * 10
+    cells = "0.500 | 0.750 | 0.250 | 0.0123 | -0.0010 to 0.0200 | 1.500 | 12.5 % | 2.000 | 31.2 |"
+    assert second == f"| 2026-01-06 | 10 | {cells}"
+    assert total == f"| all, n = 2 days | 1,234 | {cells}"
+    assert header.startswith("| Day | Headlines | Reward | Format | Semantic | Lift")
+    assert header.count("|") == rule.count("|") == 12
+
+
+def _report() -> dict[str, Any]:
+    """A full report with a different value in each number."""
+    side = {"reward": 0.61, "format": 0.81, "semantic": 0.51, "contrast": 0.041}
+    example = {
+        "forecast_id": "f-01",
+        "headline": "Exports rise for a third month",
+        "headline_link": "https://news.example/1",
+        "source": "Example Wire",
+        "text": "Exports rise by 2 % by Friday.\nDriven by demand; verify in the trade release.",
+        "reward": 0.91,
+        "format": 0.92,
+        "semantic": 0.93,
+        "outcome": "Trade surplus widens",
+        "outcome_link": "http://news.example/2?a=1&b=2",
+        "k": 3,
+    }
+    return {
+        "schema": 1,
+        "varro_version": "0.1.0",
+        "run": "main",
+        "day": "2026-01-06",
+        "made_at": "2026-01-07T00:00:00Z",
+        "verdict": {"word": "trained", "text": "Policy v4 was published."},
+        "learned": {
+            "word": "learned",
+            "n_days": 5,
+            "n_headlines": 41,
+            "lift": 0.012,
+            "lift_low": 0.001,
+            "lift_high": 0.02,
+        },
+        "settled": {
+            "n_forecasts": 256,
+            "n_groups": 32,
+            "n_void": 2,
+            "void_reasons": {"no evidence": 8},
+            "reward": 0.62,
+            "format": 0.82,
+            "semantic": 0.52,
+            "placebo": 0.47,
+            "beats": {
+                "object": 0.91,
+                "direction": 0.83,
+                "magnitude": 0.74,
+                "timeframe": 0.65,
+                "drivers": 0.56,
+                "verification": 0.48,
+            },
+            "words": 31.2,
+            "reward_version": "similarity-1",
+        },
+        "evaluation": {
+            "n_headlines": 10,
+            "lift": 0.011,
+            "lift_low": -0.002,
+            "lift_high": 0.024,
+            "n_placebo_days": 6,
+            "served": dict(side),
+            "base": {name: value / 2 for name, value in side.items()},
+            "lift_reward": 0.031,
+            "lift_format": 0.032,
+            "lift_semantic": 0.033,
+        },
+        "update": {
+            "from_version": 3,
+            "to_version": 4,
+            "n_groups": 31,
+            "n_forecasts": 248,
+            "n_zero_variance": 1,
+            "loss": -0.0042,
+            "grad_norm": 0.73,
+            "lr": 1e-5,
+            "kl_ref": 2.345,
+            "kl_coef": 0.03,
+            "kl_update": 0.0125,
+            "kl_sampler": 2e-6,
+            "clip_frac": 0.125,
+            "ratio_mean": 1.0003,
+            "entropy": 2.71,
+            "n_steps": 4,
+            "tokens_per_s": 2100.0,
+        },
+        "forecast": {
+            "n_groups": 52,
+            "n_forecasts": 416,
+            "n_tokens": 30000,
+            "tokens_per_s": 4100.0,
+            "finish_reasons": {"stop": 410, "length": 6},
+            "policy_version": 4,
+        },
+        "best": [example],
+        "worst": [example | {"forecast_id": "f-02", "reward": 0.11, "k": 0}],
+        "display": [
+            {
+                "headline": "Rates unchanged",
+                "headline_link": "https://news.example/3",
+                "source": "Example Wire",
+                "text": "Yields fall slightly by Thursday.",
+            }
+        ],
+        "news": {
+            "source": "archive",
+            "corpus": "world",
+            "n_new": 48,
+            "n_train": 33,
+            "n_heldout": 12,
+            "n_malformed": 7,
+            "n_duplicates": 9,
+            "n_feeds": 14,
+            "failures": [{"feed": "x", "reason": "timeout"}],
+        },
+        "checkpoint": {
+            "version": 4,
+            "parent": 3,
+            "path": "checkpoints/main/v00004",
+            "sha256": "ab" * 32,
+        },
+        "machine": {
+            "device": "cpu",
+            "blas": "MKL (libtorch_cpu.so)",
+            "platform": "Linux-x86_64",
+            "python": "3.11.7",
+            "versions": {"mlx": "0.32.4", "numpy": "2.4.0"},
+            "peak_rss_gb": 1.2,
+            "mlx_peak_gb": 0.4,
+            "trainable_frac": 0.06,
+            "n_parameters": 1_040_000,
+        },
+        "timings": {"ingest": 0.1, "settle": 4.0, "update": 9.5},
+        "reproduce": "varro train-day --run main --day 2026-01-06",
+    }
+
+
+def _replace_text(value: Any, replace: Callable[[str], str], name: str = "") -> Any:
+    """The report with every text field, and every key that is itself text, replaced."""
+    if isinstance(value, dict):
+        is_free = name in {"void_reasons", "finish_reasons", "versions", "timings"}
+        return {
+            f"{replace(key)} {index}" if is_free else key: _replace_text(child, replace, key)
+            for index, (key, child) in enumerate(value.items())
+        }
+    if isinstance(value, list):
+        return [_replace_text(child, replace, name) for child in value]
+    return replace(value) if isinstance(value, str) and not name.endswith("_link") else value
+
+
+def _replace_numbers(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _replace_numbers(child) for key, child in value.items()}
+    if isinstance(value, list):
+        return [_replace_numbers(child) for child in value]
+    return value if isinstance(value, str) else None
+
+
+def _leaves(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    if isinstance(value, dict | list):
+        children = value.items() if isinstance(value, dict) else enumerate(value)
+        for key, child in children:
+            yield from _leaves(child, (*path, key))
+    else:
+        yield path
+
+
+class _Page(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, list[tuple[str, str | None]]]] = []
+        self.text = ""
+        self.is_balanced = True
+        self._open: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, attrs))
+        if tag != "meta":
+            self._open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        self.is_balanced &= bool(self._open) and self._open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def _parse(html: str) -> _Page:
+    page = _Page()
+    page.feed(html)
+    page.close()
+    page.is_balanced &= not page._open
+    return page
+
+
+def _tags(html: str) -> list[tuple[str, tuple[str, ...]]]:
+    return [(tag, tuple(name for name, _ in attrs)) for tag, attrs in _parse(html).tags]
+
+
+def _cells(html: str) -> dict[str, list[str]]:
+    """Cells of the first row of each metric."""
+    found: dict[str, list[str]] = {}
+    for name, cells in re.findall(r'href="#def-(\w+)">[^<]*</a></th>(.*?)</tr>', html):
+        found.setdefault(name, re.findall(r"<td>(.*?)</td>", cells))
+    return found
+
+
+def _skeleton(markdown: str) -> str:
+    """What has a meaning in Markdown once escapes, entities and literal lines are gone."""
+    lines = [line for line in markdown.splitlines() if not line.startswith("    ")]
+    bare = re.sub(r"\\[!-/:-@\[-`{-~]|&(amp|lt|gt);", "", "\n".join(lines))
+    return re.sub(r"[^<>\[\]`*_#|~$&\\\n]", "", bare)
+
+
+def _markdown_tables(markdown: str) -> list[list[list[str]]]:
+    """Tables as rows of unescaped cells, split where a pipe is not escaped."""
+    tables: list[list[list[str]]] = []
+    previous = ""
+    for line in markdown.splitlines():
+        if line.startswith("|"):
+            if not previous.startswith("|"):
+                tables.append([])
+            cells = re.findall(r"((?:\\.|[^|\\])*)\|", line[1:])
+            tables[-1].append([re.sub(r"\\(.)", r"\1", cell.strip()) for cell in cells])
+        previous = line
+    return tables
+
+
+def _contrast(first: str, second: str) -> float:
+    """WCAG 2 contrast ratio, (L1 + 0.05) / (L2 + 0.05)."""
+
+    def luminance(colour: str) -> float:
+        channels = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+        linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    low, high = sorted((luminance(first), luminance(second)))
+    return (high + 0.05) / (low + 0.05)

@@ -1,0 +1,476 @@
+"""The door: verbs, exit codes, the wall clock; nothing else."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from varro import __version__
+from varro.errors import ConfigError, StageError, VarroError
+
+if TYPE_CHECKING:
+    from varro.config import Config
+    from varro.day import OpenRun
+
+app = typer.Typer(
+    name="varro",
+    help="One small language model that learns from tomorrow's news, every day.",
+    epilog="Exit codes: 0 done · 1 unforeseen · 2 usage · 3 configuration · 4 news · 5 ledger · "
+    "6 policy or checkpoint · 7 stage · 130 interrupted.",
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+)
+config_app = typer.Typer(help="The resolved configuration.", no_args_is_help=True)
+app.add_typer(config_app, name="config")
+
+ConfigOption = Annotated[
+    Path | None, typer.Option("--config", "-c", help="TOML file; default configs/embedded.toml.")
+]
+SetOption = Annotated[
+    list[str] | None, typer.Option("--set", help="Override a key, e.g. --set update.lr=1e-5.")
+]
+HomeOption = Annotated[
+    Path | None, typer.Option("--home", help="Folder of ledger, checkpoints and reports.")
+]
+RunOption = Annotated[str | None, typer.Option("--run", help="Name of the run.")]
+SeedOption = Annotated[int | None, typer.Option("--seed", min=0, help="Seed of the run.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
+
+
+def main() -> None:
+    """Console entry point."""
+    debug = "--debug" in sys.argv
+    if debug:
+        sys.argv.remove("--debug")
+    try:
+        app()
+    except VarroError as error:
+        if debug:
+            raise
+        print(f"varro: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        print("varro: interrupted; what was finished stays", file=sys.stderr)
+        sys.exit(130)
+    except Exception as error:
+        if debug:
+            raise
+        print(
+            f"varro: unforeseen {type(error).__name__}: {error} (run again with --debug)",
+            file=sys.stderr,
+        )
+        sys.exit(1)
+
+
+@app.callback(invoke_without_command=True)
+def root(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    if version:
+        print(f"varro {__version__}")
+        raise typer.Exit
+
+
+@app.command("train-day")
+def train_day(
+    config: ConfigOption = None,
+    overrides: SetOption = None,
+    home: HomeOption = None,
+    run: RunOption = None,
+    seed: SeedOption = None,
+    catch_up: Annotated[bool, typer.Option("--catch-up", help="Run all due days.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Run the next due day: ingest, settle, update, publish, forecast, evaluate, report.
+
+    Example: varro train-day --config configs/live.toml
+    """
+    from varro.day import due_days, report_folder
+    from varro.service.replay import first_call_days, run_due
+
+    with _opened(_config(config, overrides, home=home, run=run, seed=seed)) as work:
+        due = due_days(work, datetime.now(UTC))
+        chosen = due if catch_up else first_call_days(work, due)
+        run_due(work, chosen)
+        days = [d.day for d in chosen]
+        last = days[-1] if days else max(work.ledger.days_done(work.name), default=None)
+        page = report_folder(work.home, work.name, last) / "report.html" if last else None
+        _result(
+            as_json,
+            {"run": work.name, "days": days, "n_left": len(due) - len(chosen), "report": str(page)},
+            (f"report: {page}" if days else f"nothing is due; last day {last or 'none'}"),
+        )
+
+
+def _stage_command(name: str, help_text: str) -> None:
+    def command(
+        config: ConfigOption = None,
+        overrides: SetOption = None,
+        home: HomeOption = None,
+        run: RunOption = None,
+        seed: SeedOption = None,
+        day: Annotated[
+            str | None, typer.Option(help="Day (YYYY-MM-DD); default the next due one.")
+        ] = None,
+    ) -> None:
+        from varro.day import run_day
+        from varro.domain import Stage
+
+        with _opened(_config(config, overrides, home=home, run=run, seed=seed)) as work:
+            run_day(work, _due_day(work, day), only=Stage(name))
+
+    command.__doc__ = f"{help_text}\n\nExample: varro {name} --run main"
+    app.command(name)(command)
+
+
+_stage_command("ingest", "Take in what arrived, as of the day's clock.")
+_stage_command("settle", "Score the forecasts whose outcomes are out.")
+_stage_command("update", "Train the policy on what was settled, and publish its checkpoint.")
+_stage_command("forecast", "Sample eight forecasts for each of the day's headlines.")
+_stage_command("evaluate", "Compare the served policy with the frozen base on held-out headlines.")
+
+
+@app.command()
+def report(
+    config: ConfigOption = None,
+    overrides: SetOption = None,
+    home: HomeOption = None,
+    run: RunOption = None,
+    seed: SeedOption = None,
+    day: Annotated[str | None, typer.Option(help="Day to render again (YYYY-MM-DD).")] = None,
+    last: Annotated[bool, typer.Option("--last", help="Print the newest report.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Finish the due day with its report, or show one that is there.
+
+    Example: varro report --last
+    """
+    from varro.day import due_days, report_folder, run_day, write_day_report
+    from varro.domain import Stage
+
+    with _opened(_config(config, overrides, home=home, run=run, seed=seed)) as work:
+        done = work.ledger.days_done(work.name)
+        if day is None and not last:
+            due = due_days(work, datetime.now(UTC))
+            begun = {s.day for s in work.ledger.stage_runs(work.name)} - set(done)
+            unfinished = [d for d in due if d.day in begun]
+            if unfinished:
+                run_day(work, unfinished[0], only=Stage.REPORT)
+                day = unfinished[0].day
+        day = day or max(done, default=None)
+        if day is None or day not in work.ledger.days_done(work.name):
+            raise StageError(
+                f"no finished day {day or ''} in run {work.name!r}; see 'varro status'"
+            )
+        folder = report_folder(work.home, work.name, day)
+        if not last and day in done:
+            write_day_report(work, day)
+        text = (folder / ("report.json" if as_json else "report.md")).read_text(encoding="utf-8")
+        print(text if last or as_json else f"report: {folder / 'report.html'}")
+
+
+@app.command()
+def replay(
+    archive: Annotated[Path, typer.Option("--archive", help="JSONL archive, optionally gzip.")],
+    config: ConfigOption = None,
+    overrides: SetOption = None,
+    home: HomeOption = None,
+    run: RunOption = None,
+    seed: SeedOption = None,
+    first: Annotated[str | None, typer.Option("--from", help="First day (YYYY-MM-DD).")] = None,
+    last: Annotated[str | None, typer.Option("--to", help="Last day (YYYY-MM-DD).")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Run an archive's days under an as-of clock and print the table across them.
+
+    A replay that was stopped goes on where it was. Example:
+    varro replay --archive data/sample/world.jsonl.gz --to 2026-01-18 --run sample
+    """
+    from varro.service.replay import replay_days, summarize
+
+    begin, end = _day(first, "--from"), _day(last, "--to")
+    if begin and end and begin > end:
+        raise ConfigError(f"--from {begin} is after --to {end}")
+    layers = [f"news.archive={json.dumps(str(archive.resolve()))}", 'news.source="archive"']
+    resolved = _config(
+        config, [*(overrides or []), *layers], home=home, run=run or _run_name(archive), seed=seed
+    )
+    with _opened(resolved) as work:
+        empty = replay_days(work, first=begin, last=end)
+        summary = summarize(work.ledger, resolved, last=last) | {"empty_days": empty}
+        assert work.archive is not None
+        summary["n_malformed"] = len(work.archive.malformed)
+    _result(as_json, summary, _days_text(summary))
+
+
+@app.command()
+def status(
+    config: ConfigOption = None,
+    overrides: SetOption = None,
+    home: HomeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """What each run has done, and what is due.
+
+    Example: varro status --json
+    """
+    from varro.day import ledger_path
+    from varro.domain import Stage
+    from varro.ledger.store import open_ledger
+    from varro.service.replay import summarize
+
+    resolved = _config(config, overrides, home=home)
+    path = ledger_path(resolved.home)
+    runs: list[dict[str, Any]] = []
+    if path.exists():
+        with open_ledger(path) as ledger:
+            for info in ledger.runs():
+                stages = ledger.stage_runs(info.name)
+                done = ledger.days_done(info.name)
+                named = resolved.model_copy(
+                    update={"run": resolved.run.model_copy(update={"name": info.name})}
+                )
+                checkpoint = ledger.checkpoint(info.name)
+                runs.append(
+                    {
+                        "run": info.name,
+                        "corpus": info.corpus,
+                        "seed": info.seed,
+                        "days_done": len(done),
+                        "last_day": max(done, default=None),
+                        "unfinished": sorted({s.day for s in stages} - set(done)),
+                        "last_stage": str(stages[-1].stage) if stages else None,
+                        "policy_version": checkpoint.version if checkpoint else None,
+                        "n_updates": sum(
+                            s.stage is Stage.UPDATE and s.detail.get("updated", False)
+                            for s in stages
+                        ),
+                        **ledger.counts(info.name),
+                        "total": summarize(ledger, named)["total"],
+                    }
+                )
+    lines = [
+        f"{r['run']}: {r['days_done']} days done, last {r['last_day'] or '—'}, policy "
+        f"v{r['policy_version']}, {r['forecasts']} forecasts, {r['settlements']} settled"
+        + (f", unfinished {', '.join(r['unfinished'])}" if r["unfinished"] else "")
+        + f", {r['total']['claim']}"
+        for r in runs
+    ]
+    _result(
+        as_json,
+        {"home": str(resolved.home), "runs": runs},
+        "\n".join(lines) or f"no run yet in {resolved.home}; begin with 'varro train-day'",
+    )
+
+
+@app.command()
+def show(
+    what: Annotated[str, typer.Argument(help="A day (YYYY-MM-DD) or a forecast's id.")],
+    config: ConfigOption = None,
+    overrides: SetOption = None,
+    home: HomeOption = None,
+    run: RunOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """A day's report, or one forecast with all that is known of it.
+
+    Example: varro show 2026-01-06
+    """
+    from varro.day import ledger_path, report_folder
+    from varro.ledger.store import open_ledger
+
+    resolved = _config(config, overrides, home=home, run=run)
+    path = ledger_path(resolved.home)
+    if not path.exists():
+        raise StageError(f"no ledger in {resolved.home}; begin with 'varro train-day'")
+    with open_ledger(path) as ledger:
+        if _is_day(what):
+            folder = report_folder(resolved.home, resolved.run.name, what)
+            file = folder / ("report.json" if as_json else "report.md")
+            if not file.exists():
+                raise StageError(f"run {resolved.run.name!r} has no report of {what}")
+            print(file.read_text(encoding="utf-8"))
+            return
+        found = ledger.forecast(what) if len(what) >= 4 else None
+        if found is None:
+            raise StageError(f"{what!r} is neither a day nor the unique beginning of a forecast id")
+        forecast, group, settlements = found
+        facts = {
+            "forecast_id": forecast.id,
+            "day": group.day,
+            "role": str(group.role),
+            "headline": group.headline.title,
+            "made_at": group.made_at.isoformat(),
+            "policy_version": group.policy_version,
+            "k": forecast.k,
+            "seed": forecast.seed,
+            "finish_reason": forecast.finish_reason,
+            "n_tokens": len(forecast.token_ids),
+            "text": forecast.text,
+            "token_ids": list(forecast.token_ids),
+            "sampler_logprobs": [float(x) for x in forecast.sampler_logprobs],
+            "settlements": [
+                {
+                    "day": s.day,
+                    "reward_version": s.reward_version,
+                    "reward": s.reward,
+                    "components": s.components,
+                    "outcome": h.title
+                    if s.outcome_id and (h := ledger.headline(s.outcome_id))
+                    else None,
+                    "void_reason": s.void_reason,
+                }
+                for s in settlements
+            ],
+        }
+    hidden = ("token_ids", "sampler_logprobs")
+    text = "\n".join(f"{k:>16}  {v}" for k, v in facts.items() if k not in hidden)
+    _result(as_json, facts, text)
+
+
+@app.command()
+def doctor(
+    config: ConfigOption = None,
+    overrides: SetOption = None,
+    home: HomeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Check news, ledger, disk, BLAS, policy and embedder; exit 1 if one is in error.
+
+    Example: varro doctor --config configs/live.toml
+    """
+    from varro.service.doctor import examine
+
+    checks = examine(_config(config, overrides, home=home))
+    _result(
+        as_json,
+        [{"name": c.name, "status": c.status, "text": c.text} for c in checks],
+        "\n".join(f"{c.status:<8} {c.name:<9} {c.text}" for c in checks),
+    )
+    if any(c.status == "error" for c in checks):
+        raise typer.Exit(1)
+
+
+@config_app.command("show")
+def config_show(
+    config: ConfigOption = None,
+    overrides: SetOption = None,
+    home: HomeOption = None,
+    run: RunOption = None,
+    seed: SeedOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Print the resolved configuration as TOML.
+
+    Example: varro config show --set update.lr=1e-5
+    """
+    from varro.config import render_toml
+
+    resolved = _config(config, overrides, home=home, run=run, seed=seed)
+    _result(as_json, resolved.model_dump(mode="json"), render_toml(resolved).rstrip())
+
+
+# -- behind the verbs
+
+
+def _config(
+    path: Path | None,
+    overrides: list[str] | None,
+    *,
+    home: Path | None = None,
+    run: str | None = None,
+    seed: int | None = None,
+) -> Config:
+    from varro.config import default_config_path, load_config
+
+    layers = list(overrides or [])
+    if home is not None:
+        layers.append(f"home={json.dumps(str(home.resolve()))}")
+    if run is not None:
+        layers.append(f"run.name={json.dumps(run)}")
+    if seed is not None:
+        layers.append(f"run.seed={seed}")
+    return load_config(path or default_config_path(), tuple(layers))
+
+
+@contextmanager
+def _opened(config: Config) -> Iterator[OpenRun]:
+    from rich.console import Console
+
+    from varro.day import open_run
+    from varro.service.progress import StageProgress
+
+    with open_run(config) as work:
+        progress = StageProgress(Console(stderr=True))
+        work.progress = progress
+        if work.archive is not None and work.archive.malformed:
+            first = work.archive.malformed[0]
+            print(
+                f"varro: {len(work.archive.malformed)} malformed lines left out of "
+                f"{work.archive.path}, the first at line {first.line}: {first.reason}",
+                file=sys.stderr,
+            )
+        try:
+            yield work
+        finally:
+            progress.stop()
+
+
+def _due_day(work: OpenRun, wanted: str | None) -> Any:
+    from varro.day import due_days
+
+    due = due_days(work, datetime.now(UTC))
+    if wanted is not None:
+        _day(wanted, "--day")
+    if not due:
+        raise StageError(f"nothing is due in run {work.name!r}; see 'varro status'")
+    if wanted is not None and wanted != due[0].day:
+        raise StageError(f"day {wanted} is not due; the next due day is {due[0].day}")
+    return due[0]
+
+
+def _run_name(archive: Path) -> str:
+    name = archive.name.removesuffix(".gz").removesuffix(".jsonl")
+    return (
+        "".join(c if c.isalnum() or c in "._-" else "-" for c in name)[:64].lstrip("._-")
+        or "replay"
+    )
+
+
+def _day(text: str | None, option: str) -> date | None:
+    try:
+        return None if text is None else date.fromisoformat(text)
+    except ValueError:
+        raise ConfigError(f"{option} wants a day as YYYY-MM-DD, found {text!r}") from None
+
+
+def _is_day(text: str) -> bool:
+    try:
+        date.fromisoformat(text)
+    except ValueError:
+        return False
+    return "-" in text
+
+
+def _days_text(summary: dict[str, Any]) -> str:
+    from varro.report.pages import render_days_markdown
+
+    text = render_days_markdown(summary["days"], summary["total"])
+    empty = summary["empty_days"]
+    return text + (f"\nno headlines, not run: {', '.join(empty)}" if empty else "")
+
+
+def _result(as_json: bool, value: Any, text: str) -> None:
+    print(json.dumps(value, indent=2, allow_nan=False) if as_json else text)
+
+
+if __name__ == "__main__":
+    main()

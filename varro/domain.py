@@ -1,0 +1,185 @@
+"""Frozen values that all rooms share. No behaviour beyond what follows from their fields."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class Role(StrEnum):
+    """Why a group was sampled. Only `train` groups ever reach the optimiser."""
+
+    TRAIN = "train"
+    """served policy, on headlines the next update learns from"""
+    HELDOUT = "heldout"
+    """served policy, on held-out headlines: settled, never trained on"""
+    BASE = "base"
+    """frozen base, on the same held-out headlines with the same seeds"""
+    DISPLAY = "display"
+    """served policy, tight sampling: shown to people, neither settled nor trained on"""
+
+
+class Stage(StrEnum):
+    """The stages of a day, in their order."""
+
+    INGEST = "ingest"
+    SETTLE = "settle"
+    UPDATE = "update"
+    PUBLISH = "publish"
+    FORECAST = "forecast"
+    EVALUATE = "evaluate"
+    REPORT = "report"
+
+
+@dataclass(frozen=True, slots=True)
+class Headline:
+    """One news item as ingested."""
+
+    id: str
+    """content id: `headline_id(corpus, feed, guid, title)`"""
+    corpus: str
+    """the stream it belongs to: `live`, or the name of an archive"""
+    feed: str
+    source: str
+    guid: str
+    title: str
+    """clean text, at most 512 characters"""
+    link: str
+    published: datetime | None
+    """what the publisher says; shown, never used to decide anything"""
+    first_seen: datetime
+    """the clock (UTC)"""
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """One sampled answer, exactly as sampled."""
+
+    id: str
+    group_id: str
+    k: int
+    """index within the group, 0-based"""
+    token_ids: tuple[int, ...]
+    """sampled ids, the stop token included"""
+    sampler_logprobs: NDArray[np.float32]
+    """(T,) log-probs at the sampling temperature, as reported while sampling"""
+    text: str
+    finish_reason: str
+    """`stop`, `paragraph` or `length`"""
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """The G forecasts for one headline, made by one policy version."""
+
+    id: str
+    run: str
+    day: str
+    """ISO date of the day it was made in"""
+    role: Role
+    headline: Headline
+    policy_version: int
+    made_at: datetime
+    prompt_version: str
+    prompt_ids: tuple[int, ...]
+    forecasts: tuple[Forecast, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """What one forecast earned against its outcomes. Immutable once in the ledger."""
+
+    forecast_id: str
+    group_id: str
+    day: str
+    """ISO date of the day that settled it"""
+    reward_version: str
+    reward: float | None
+    """the scalar the trainer uses; None if void"""
+    components: dict[str, float] = field(default_factory=dict)
+    """named parts: `format`, `semantic`, the five beats, `placebo` when placebo days exist"""
+    outcome_id: str | None = None
+    """the headline that matched best"""
+    void_reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SettledGroup:
+    """A group with a reward for each of its forecasts: what the update stage learns from."""
+
+    group: Group
+    rewards: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RunInfo:
+    name: str
+    seed: int
+    corpus: str
+    config_hash: str
+    config: dict[str, Any]
+    """flat identity of the configuration, for naming what changed"""
+    varro_version: str
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointInfo:
+    run: str
+    version: int
+    parent: int | None
+    day: str
+    path: str
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateInfo:
+    run: str
+    day: str
+    from_version: int
+    to_version: int
+    metrics: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluationInfo:
+    run: str
+    day: str
+    n_headlines: int
+    lift: float | None
+    lift_low: float | None
+    lift_high: float | None
+    detail: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class StageRun:
+    run: str
+    day: str
+    stage: Stage
+    as_of: datetime
+    seconds: float
+    detail: dict[str, Any] = field(default_factory=dict)
+
+
+def stable_hash(*parts: object) -> str:
+    """Hex digest (128 bits) of the parts; the same on every machine and in every process."""
+    text = "\x1f".join(str(part) for part in parts)
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def stable_seed(*parts: object) -> int:
+    """63-bit seed H(parts): independent of order of work, batch size and process."""
+    return int(stable_hash(*parts), 16) >> 65
+
+
+def headline_id(corpus: str, feed: str, guid: str, title: str) -> str:
+    """Identity of a headline: a feed may retitle an item, which makes another headline."""
+    return stable_hash("headline", corpus, feed, guid, title)

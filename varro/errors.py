@@ -1,0 +1,50 @@
+"""The exception tree.
+
+    VarroError                 anything Varro refuses, with a message a person can act on
+    ├── ConfigError            a configuration file, key or value (exit 3)
+    ├── FeedError              an archive or a feed: what comes in from outside (exit 4)
+    ├── LedgerError            the database: newer schema, conflicting facts (exit 5)
+    ├── PolicyError            model, tokenizer or embedder that cannot be used (exit 6)
+    │   ├── StalePolicyError   data sampled by another version than the live one
+    │   └── CheckpointError    a checkpoint that is missing, damaged or foreign
+    └── StageError             a stage of a day that cannot go on (exit 7); carries day and stage
+"""
+
+
+class VarroError(Exception):
+    """Base of every error Varro raises on purpose; `exit_code` is what the command line returns."""
+
+    exit_code = 1
+
+
+class ConfigError(VarroError):
+    exit_code = 3
+
+
+class FeedError(VarroError):
+    exit_code = 4
+
+
+class LedgerError(VarroError):
+    exit_code = 5
+
+
+class PolicyError(VarroError):
+    exit_code = 6
+
+
+class StalePolicyError(PolicyError):
+    pass
+
+
+class CheckpointError(PolicyError):
+    pass
+
+
+class StageError(VarroError):
+    exit_code = 7
+
+    def __init__(self, message: str, *, day: object = None, stage: str | None = None) -> None:
+        super().__init__(message)
+        self.day = day
+        self.stage = stage

@@ -1,0 +1,493 @@
+"""The ledger: opened, migrated, appended to, asked.
+
+The only room that imports sqlalchemy. Everything a stage produces is committed together with its
+`stage_runs` row by `finish_stage`, so a stage has either happened or it has not.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Engine, and_, create_engine, event, func, insert, inspect, select, text
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.orm import Session
+
+from varro.domain import (
+    CheckpointInfo,
+    EvaluationInfo,
+    Forecast,
+    Group,
+    Headline,
+    Role,
+    RunInfo,
+    SettledGroup,
+    Settlement,
+    Stage,
+    StageRun,
+    UpdateInfo,
+)
+from varro.errors import LedgerError
+from varro.ledger.tables import (
+    Base,
+    CheckpointRow,
+    EvaluationRow,
+    ForecastRow,
+    GroupRow,
+    HeadlineRow,
+    RunRow,
+    SettlementRow,
+    StageRunRow,
+    UpdateRow,
+)
+
+HEAD_REVISION = "0001"
+
+
+class Ledger:
+    """One database. Use `open_ledger`."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def close(self) -> None:
+        self._engine.dispose()
+
+    def __enter__(self) -> Ledger:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    # -- appending
+
+    def add_run(self, run: RunInfo) -> None:
+        with self._write() as session:
+            self._append(session, RunRow, [_fields(run)])
+
+    def finish_stage(
+        self,
+        stage: StageRun,
+        *,
+        headlines: Sequence[Headline] = (),
+        groups: Sequence[Group] = (),
+        settlements: Sequence[Settlement] = (),
+        update: UpdateInfo | None = None,
+        checkpoint: CheckpointInfo | None = None,
+        evaluation: EvaluationInfo | None = None,
+        also: Sequence[StageRun] = (),
+    ) -> None:
+        """Commit a stage's facts and its row in one transaction; doing it twice changes nothing.
+
+        Raises: LedgerError if a headline is already known with another `first_seen`.
+        """
+        with self._write() as session:
+            _refuse_moved_headlines(session, headlines)
+            self._append(session, HeadlineRow, [_fields(h) for h in headlines])
+            self._append(session, GroupRow, [_group_fields(g) for g in groups])
+            self._append(session, ForecastRow, [_fields(f) for g in groups for f in g.forecasts])
+            self._append(session, SettlementRow, [_fields(s) for s in settlements])
+            if update:
+                self._append(session, UpdateRow, [_fields(update)])
+            if checkpoint:
+                self._append(session, CheckpointRow, [_fields(checkpoint)])
+            if evaluation:
+                self._append(session, EvaluationRow, [_fields(evaluation)])
+            self._append(session, StageRunRow, [_fields(s) for s in (stage, *also)])
+
+    def add_checkpoint(self, checkpoint: CheckpointInfo) -> None:
+        with self._write() as session:
+            self._append(session, CheckpointRow, [_fields(checkpoint)])
+
+    # -- asking
+
+    def run(self, name: str) -> RunInfo | None:
+        with self._read() as session:
+            row = session.get(RunRow, name)
+            return None if row is None else RunInfo(**_columns(row))
+
+    def runs(self) -> list[RunInfo]:
+        with self._read() as session:
+            rows = session.scalars(select(RunRow).order_by(RunRow.name))
+            return [RunInfo(**_columns(row)) for row in rows]
+
+    def stage_runs(self, run: str, day: str | None = None) -> list[StageRun]:
+        """Finished stages in the order they ended, of one day or all."""
+        query = select(StageRunRow).where(StageRunRow.run == run)
+        if day is not None:
+            query = query.where(StageRunRow.day == day)
+        with self._read() as session:
+            rows = [_columns(row) for row in session.scalars(query.order_by(StageRunRow.day))]
+        found = [StageRun(**{**row, "stage": Stage(row["stage"])}) for row in rows]
+        order = list(Stage)
+        return sorted(found, key=lambda s: (s.day, order.index(s.stage)))
+
+    def stage_run(self, run: str, day: str, stage: Stage) -> StageRun | None:
+        return next((s for s in self.stage_runs(run, day) if s.stage is stage), None)
+
+    def days_done(self, run: str) -> list[str]:
+        """Days whose last stage is finished, oldest first."""
+        return [s.day for s in self.stage_runs(run) if s.stage is Stage.REPORT]
+
+    def headlines_between(
+        self, corpus: str, *, after: datetime | None, until: datetime
+    ) -> list[Headline]:
+        """Headlines with after < first_seen ≤ until, by clock and id."""
+        query = select(HeadlineRow).where(
+            HeadlineRow.corpus == corpus, HeadlineRow.first_seen <= until
+        )
+        if after is not None:
+            query = query.where(HeadlineRow.first_seen > after)
+        with self._read() as session:
+            rows = session.scalars(query.order_by(HeadlineRow.first_seen, HeadlineRow.id))
+            return [Headline(**_columns(row)) for row in rows]
+
+    def headline(self, headline_id: str) -> Headline | None:
+        with self._read() as session:
+            row = session.get(HeadlineRow, headline_id)
+            return None if row is None else Headline(**_columns(row))
+
+    def known_headline_ids(self, ids: Iterable[str]) -> set[str]:
+        wanted = list(ids)
+        with self._read() as session:
+            return {
+                found
+                for chunk in _chunks(wanted)
+                for found in session.scalars(
+                    select(HeadlineRow.id).where(HeadlineRow.id.in_(chunk))
+                )
+            }
+
+    def groups(
+        self, run: str, *, day: str, roles: Iterable[Role], unsettled_under: str | None = None
+    ) -> list[Group]:
+        """Groups of a day with their forecasts, by role and headline: the same order in any run.
+
+        With `unsettled_under`, only those with no settlement under that reward version.
+        """
+        query = (
+            select(GroupRow, HeadlineRow)
+            .join(HeadlineRow, HeadlineRow.id == GroupRow.headline_id)
+            .where(
+                GroupRow.run == run,
+                GroupRow.day == day,
+                GroupRow.role.in_([str(role) for role in roles]),
+            )
+            .order_by(GroupRow.role, GroupRow.headline_id)
+        )
+        if unsettled_under is not None:
+            settled = select(SettlementRow.group_id).where(
+                SettlementRow.reward_version == unsettled_under,
+                SettlementRow.group_id == GroupRow.id,
+            )
+            query = query.where(~settled.exists())
+        with self._read() as session:
+            found = session.execute(query).all()
+            forecasts = _forecasts_of(session, [group.id for group, _ in found])
+            return [_to_group(group, headline, forecasts[group.id]) for group, headline in found]
+
+    def unsettled_days(
+        self, run: str, *, before: str, roles: Iterable[Role], reward_version: str
+    ) -> list[str]:
+        """Days before `before` with groups that no settlement names yet, oldest first."""
+        settled = select(SettlementRow.group_id).where(
+            SettlementRow.reward_version == reward_version,
+            SettlementRow.group_id == GroupRow.id,
+        )
+        query = (
+            select(GroupRow.day)
+            .where(
+                GroupRow.run == run,
+                GroupRow.day < before,
+                GroupRow.role.in_([str(role) for role in roles]),
+                ~settled.exists(),
+            )
+            .distinct()
+            .order_by(GroupRow.day)
+        )
+        with self._read() as session:
+            return list(session.scalars(query))
+
+    def settlements(self, run: str, *, day: str) -> list[tuple[Settlement, Group]]:
+        """What a day settled, each with its group (whose forecasts are filled)."""
+        query = (
+            select(SettlementRow, GroupRow, HeadlineRow)
+            .join(GroupRow, GroupRow.id == SettlementRow.group_id)
+            .join(HeadlineRow, HeadlineRow.id == GroupRow.headline_id)
+            .join(ForecastRow, ForecastRow.id == SettlementRow.forecast_id)
+            .where(GroupRow.run == run, SettlementRow.day == day)
+            .order_by(GroupRow.role, GroupRow.headline_id, ForecastRow.k)
+        )
+        with self._read() as session:
+            found = session.execute(query).all()
+            forecasts = _forecasts_of(session, sorted({group.id for _, group, _ in found}))
+            groups = {
+                group.id: _to_group(group, headline, forecasts[group.id])
+                for _, group, headline in found
+            }
+            return [(_to_settlement(row), groups[row.group_id]) for row, _, _ in found]
+
+    def settled_groups(self, run: str, *, day: str, role: Role) -> list[SettledGroup]:
+        """Groups of one role that a day settled, without the void ones: the update's food."""
+        rewards: dict[str, list[float | None]] = {}
+        groups: dict[str, Group] = {}
+        for settlement, group in self.settlements(run, day=day):
+            if group.role is role:
+                groups[group.id] = group
+                rewards.setdefault(group.id, []).append(settlement.reward)
+        settled = []
+        for group_id, values in rewards.items():
+            scored = tuple(v for v in values if v is not None)
+            if len(scored) == len(groups[group_id].forecasts):
+                settled.append(SettledGroup(groups[group_id], scored))
+        return settled
+
+    def forecast(self, forecast_id: str) -> tuple[Forecast, Group, list[Settlement]] | None:
+        """One forecast by its id or an unambiguous beginning of it."""
+        with self._read() as session:
+            rows = session.scalars(
+                select(ForecastRow).where(ForecastRow.id.startswith(forecast_id)).limit(2)
+            ).all()
+            if len(rows) != 1:
+                return None
+            group, headline = session.execute(
+                select(GroupRow, HeadlineRow)
+                .join(HeadlineRow, HeadlineRow.id == GroupRow.headline_id)
+                .where(GroupRow.id == rows[0].group_id)
+            ).one()
+            settlements = session.scalars(
+                select(SettlementRow).where(SettlementRow.forecast_id == rows[0].id)
+            )
+            forecasts = _forecasts_of(session, [group.id])[group.id]
+            return (
+                Forecast(**_columns(rows[0])),
+                _to_group(group, headline, forecasts),
+                [_to_settlement(s) for s in settlements],
+            )
+
+    def update(self, run: str, day: str) -> UpdateInfo | None:
+        with self._read() as session:
+            row = session.get(UpdateRow, (run, day))
+            return None if row is None else UpdateInfo(**_columns(row))
+
+    def evaluations(self, run: str, *, until: str | None = None) -> list[EvaluationInfo]:
+        query = select(EvaluationRow).where(EvaluationRow.run == run)
+        if until is not None:
+            query = query.where(EvaluationRow.day <= until)
+        with self._read() as session:
+            rows = session.scalars(query.order_by(EvaluationRow.day))
+            return [EvaluationInfo(**_columns(row)) for row in rows]
+
+    def checkpoint(self, run: str, version: int | None = None) -> CheckpointInfo | None:
+        """One version, or the newest."""
+        query = select(CheckpointRow).where(CheckpointRow.run == run)
+        if version is not None:
+            query = query.where(CheckpointRow.version == version)
+        with self._read() as session:
+            row = session.scalars(query.order_by(CheckpointRow.version.desc()).limit(1)).first()
+            return None if row is None else CheckpointInfo(**_columns(row))
+
+    def counts(self, run: str) -> dict[str, int]:
+        """How many rows of each kind a run has, for `varro status`."""
+        of_run = GroupRow.run == run
+        with self._read() as session:
+
+            def count(query: Any) -> int:
+                return int(session.scalar(query) or 0)
+
+            return {
+                "groups": count(select(func.count()).select_from(GroupRow).where(of_run)),
+                "forecasts": count(
+                    select(func.count())
+                    .select_from(ForecastRow)
+                    .join(GroupRow, GroupRow.id == ForecastRow.group_id)
+                    .where(of_run)
+                ),
+                "settlements": count(
+                    select(func.count())
+                    .select_from(SettlementRow)
+                    .join(GroupRow, and_(GroupRow.id == SettlementRow.group_id, of_run))
+                ),
+                "updates": count(
+                    select(func.count()).select_from(UpdateRow).where(UpdateRow.run == run)
+                ),
+                "checkpoints": count(
+                    select(func.count()).select_from(CheckpointRow).where(CheckpointRow.run == run)
+                ),
+            }
+
+    # -- transactions
+
+    @contextmanager
+    def _write(self) -> Iterator[Session]:
+        with self._session("BEGIN IMMEDIATE") as session:
+            yield session
+
+    @contextmanager
+    def _read(self) -> Iterator[Session]:
+        with self._session("BEGIN") as session:
+            yield session
+
+    @contextmanager
+    def _session(self, begin: str) -> Iterator[Session]:
+        engine = self._engine.execution_options(varro_begin=begin)
+        try:
+            with Session(engine, expire_on_commit=False) as session, session.begin():
+                session.connection()  # begins now, so that a writer holds its lock from the start
+                yield session
+        except SQLAlchemyError as error:
+            cause = getattr(error, "orig", None) or error
+            raise LedgerError(f"ledger {self._engine.url.database}: {cause}") from error
+
+    def _append(self, session: Session, table: type[Base], rows: Sequence[dict[str, Any]]) -> None:
+        if not rows:
+            return
+        if self._engine.dialect.name == "sqlite":
+            statement = insert(table).prefix_with("OR IGNORE")
+            session.execute(statement, list(rows))
+        else:
+            from sqlalchemy.dialects.postgresql import insert as postgres_insert
+
+            session.execute(postgres_insert(table).on_conflict_do_nothing(), list(rows))
+
+
+def open_ledger(path: Path) -> Ledger:
+    """The ledger in a SQLite file, created or migrated as needed.
+
+    Raises: LedgerError for a newer schema, a file that is not a ledger, or a folder that cannot
+    be written; a failed migration leaves the file as it was.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise LedgerError(f"cannot make the ledger's folder {path.parent}: {error}") from error
+    engine = create_engine(f"sqlite:///{path}")
+    _set_up_sqlite(engine)
+    try:
+        _migrate(engine, path)
+    except BaseException:
+        engine.dispose()
+        raise
+    return Ledger(engine)
+
+
+def _set_up_sqlite(engine: Engine) -> None:
+    @event.listens_for(engine, "connect")
+    def on_connect(connection: sqlite3.Connection, record: Any) -> None:
+        connection.isolation_level = None
+        connection.execute("PRAGMA busy_timeout = 30000")
+        connection.execute("PRAGMA foreign_keys = ON")
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA journal_mode = WAL")
+
+    @event.listens_for(engine, "begin")
+    def on_begin(connection: Any) -> None:
+        options = connection.get_execution_options()
+        connection.exec_driver_sql(options.get("varro_begin", "BEGIN"))
+
+
+def _migrate(engine: Engine, path: Path) -> None:
+    try:
+        with engine.connect() as connection:
+            tables = set(inspect(connection).get_table_names())
+            revision = None
+            if "alembic_version" in tables:
+                revision = connection.scalar(text("SELECT version_num FROM alembic_version"))
+            elif tables:
+                raise LedgerError(
+                    f"{path} is a database, but not a Varro ledger; name another home"
+                )
+    except DBAPIError as error:
+        raise LedgerError(f"cannot open the ledger {path}: {error.orig}") from error
+    if revision == HEAD_REVISION:
+        return
+    if revision is not None and revision > HEAD_REVISION:
+        raise LedgerError(
+            f"{path} has schema {revision}, newer than {HEAD_REVISION} which this Varro knows; "
+            "upgrade Varro, or name another home"
+        )
+    _upgrade(engine, path)
+
+
+def _upgrade(engine: Engine, path: Path) -> None:
+    from alembic import command
+    from alembic.config import Config as AlembicConfig
+    from alembic.util import CommandError
+
+    config = AlembicConfig()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    config.set_main_option("path_separator", "os")
+    try:
+        with engine.execution_options(varro_begin="BEGIN IMMEDIATE").begin() as connection:
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+    except (DBAPIError, CommandError) as error:
+        raise LedgerError(f"cannot migrate the ledger {path}: {error}") from error
+
+
+def _refuse_moved_headlines(session: Session, headlines: Sequence[Headline]) -> None:
+    new = {h.id: h for h in headlines}
+    for chunk in _chunks(list(new)):
+        rows = session.execute(
+            select(HeadlineRow.id, HeadlineRow.first_seen).where(HeadlineRow.id.in_(chunk))
+        )
+        for known_id, first_seen in rows:
+            headline = new[known_id]
+            # Live feeds show an item again every day: the first sight stands. A dated archive
+            # that says otherwise than the ledger is another archive under the same name.
+            if headline.corpus != "live" and first_seen != headline.first_seen:
+                raise LedgerError(
+                    f"headline {headline.title!r} of corpus {headline.corpus!r} was first seen "
+                    f"{first_seen.astimezone(UTC).isoformat()} in the ledger and "
+                    f"{headline.first_seen.isoformat()} in the archive; use another --home for "
+                    "another archive of the same name"
+                )
+
+
+def _fields(value: Any) -> dict[str, Any]:
+    """Shallow field dict of a slotted dataclass; enums become their text."""
+    fields = {name: getattr(value, name) for name in type(value).__dataclass_fields__}
+    if "stage" in fields:
+        fields["stage"] = str(fields["stage"])
+    return fields
+
+
+def _group_fields(group: Group) -> dict[str, Any]:
+    fields = _fields(group)
+    del fields["forecasts"]
+    fields["headline_id"] = fields.pop("headline").id
+    fields["role"] = str(group.role)
+    return fields
+
+
+def _columns(row: Base) -> dict[str, Any]:
+    return {column.key: getattr(row, column.key) for column in row.__table__.columns}
+
+
+def _forecasts_of(session: Session, group_ids: Sequence[str]) -> dict[str, tuple[Forecast, ...]]:
+    found: dict[str, list[Forecast]] = {group_id: [] for group_id in group_ids}
+    for chunk in _chunks(group_ids):
+        query = select(ForecastRow).where(ForecastRow.group_id.in_(chunk)).order_by(ForecastRow.k)
+        for row in session.scalars(query):
+            found[row.group_id].append(Forecast(**_columns(row)))
+    return {group_id: tuple(forecasts) for group_id, forecasts in found.items()}
+
+
+def _to_group(row: GroupRow, headline: HeadlineRow, forecasts: tuple[Forecast, ...]) -> Group:
+    fields = _columns(row)
+    del fields["headline_id"]
+    fields["role"] = Role(row.role)
+    return Group(**fields, headline=Headline(**_columns(headline)), forecasts=forecasts)
+
+
+def _to_settlement(row: SettlementRow) -> Settlement:
+    return Settlement(**_columns(row))
+
+
+def _chunks(values: Sequence[str], size: int = 500) -> Iterator[Sequence[str]]:
+    for start in range(0, len(values), size):
+        yield values[start : start + size]

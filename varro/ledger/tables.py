@@ -1,0 +1,183 @@
+"""The ledger's tables: facts, appended and never edited.
+
+Keys are natural (run, day, …) or hashes of content, so inserting a fact twice is a no-op. Times
+are stored as ISO 8601 UTC text: SQLite has no zone, and text sorts as time.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import JSON, BigInteger, ForeignKey, Index, LargeBinary, String, TypeDecorator
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+
+class UtcTime(TypeDecorator[datetime]):
+    """Aware datetime ↔ `YYYY-MM-DDTHH:MM:SS.ffffff+00:00` text."""
+
+    impl = String(32)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Any) -> str | None:
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError(f"the ledger takes aware times, found {value!r}")
+        return value.astimezone(UTC).isoformat(timespec="microseconds")
+
+    def process_result_value(self, value: str | None, dialect: Any) -> datetime | None:
+        return None if value is None else datetime.fromisoformat(value)
+
+
+class Int32Array(TypeDecorator[tuple[int, ...]]):
+    """Tuple of token ids ↔ little-endian int32 bytes."""
+
+    impl = LargeBinary
+    cache_ok = True
+
+    def process_bind_param(self, value: tuple[int, ...] | None, dialect: Any) -> bytes | None:
+        return None if value is None else np.asarray(value, dtype="<i4").tobytes()
+
+    def process_result_value(self, value: bytes | None, dialect: Any) -> tuple[int, ...] | None:
+        return None if value is None else tuple(np.frombuffer(value, dtype="<i4").tolist())
+
+
+class Float32Array(TypeDecorator[NDArray[np.float32]]):
+    """Float32 vector ↔ little-endian bytes, exact."""
+
+    impl = LargeBinary
+    cache_ok = True
+
+    def process_bind_param(self, value: NDArray[np.float32] | None, dialect: Any) -> bytes | None:
+        return None if value is None else np.asarray(value, dtype="<f4").tobytes()
+
+    def process_result_value(self, value: bytes | None, dialect: Any) -> NDArray[np.float32] | None:
+        return None if value is None else np.frombuffer(value, dtype="<f4")
+
+
+class Base(DeclarativeBase):
+    type_annotation_map: ClassVar[dict[Any, Any]] = {dict[str, Any]: JSON, datetime: UtcTime}
+
+
+class RunRow(Base):
+    """One lineage of policy and config."""
+
+    __tablename__ = "runs"
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    seed: Mapped[int] = mapped_column(BigInteger)
+    corpus: Mapped[str]
+    config_hash: Mapped[str]
+    config: Mapped[dict[str, Any]]
+    varro_version: Mapped[str]
+
+
+class HeadlineRow(Base):
+    __tablename__ = "headlines"
+    __table_args__ = (Index("ix_headlines_clock", "corpus", "first_seen"),)
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    corpus: Mapped[str]
+    feed: Mapped[str]
+    source: Mapped[str]
+    guid: Mapped[str]
+    title: Mapped[str]
+    link: Mapped[str]
+    published: Mapped[datetime | None]
+    first_seen: Mapped[datetime]
+
+
+class GroupRow(Base):
+    __tablename__ = "groups"
+    __table_args__ = (Index("ix_groups_day", "run", "day", "role"),)
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    run: Mapped[str] = mapped_column(ForeignKey("runs.name"))
+    day: Mapped[str]
+    role: Mapped[str]
+    headline_id: Mapped[str] = mapped_column(ForeignKey("headlines.id"))
+    policy_version: Mapped[int]
+    made_at: Mapped[datetime]
+    prompt_version: Mapped[str]
+    prompt_ids: Mapped[tuple[int, ...]] = mapped_column(Int32Array)
+
+
+class ForecastRow(Base):
+    __tablename__ = "forecasts"
+    __table_args__ = (Index("ix_forecasts_group", "group_id"),)
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    group_id: Mapped[str] = mapped_column(ForeignKey("groups.id"))
+    k: Mapped[int]
+    token_ids: Mapped[tuple[int, ...]] = mapped_column(Int32Array)
+    sampler_logprobs: Mapped[Any] = mapped_column(Float32Array)
+    text: Mapped[str]
+    finish_reason: Mapped[str]
+    seed: Mapped[int] = mapped_column(BigInteger)
+
+
+class SettlementRow(Base):
+    __tablename__ = "settlements"
+    __table_args__ = (Index("ix_settlements_group", "group_id"),)
+
+    forecast_id: Mapped[str] = mapped_column(ForeignKey("forecasts.id"), primary_key=True)
+    reward_version: Mapped[str] = mapped_column(primary_key=True)
+    group_id: Mapped[str] = mapped_column(ForeignKey("groups.id"))
+    day: Mapped[str]
+    reward: Mapped[float | None]
+    components: Mapped[dict[str, Any]]
+    outcome_id: Mapped[str | None] = mapped_column(ForeignKey("headlines.id"))
+    void_reason: Mapped[str | None]
+
+
+class CheckpointRow(Base):
+    __tablename__ = "checkpoints"
+
+    run: Mapped[str] = mapped_column(ForeignKey("runs.name"), primary_key=True)
+    version: Mapped[int] = mapped_column(primary_key=True)
+    parent: Mapped[int | None]
+    day: Mapped[str]
+    path: Mapped[str]
+    """relative to home"""
+    sha256: Mapped[str]
+    """of the manifest, which holds the sha256 of every file"""
+
+
+class UpdateRow(Base):
+    __tablename__ = "updates"
+
+    run: Mapped[str] = mapped_column(ForeignKey("runs.name"), primary_key=True)
+    day: Mapped[str] = mapped_column(primary_key=True)
+    from_version: Mapped[int]
+    to_version: Mapped[int]
+    metrics: Mapped[dict[str, Any]]
+
+
+class EvaluationRow(Base):
+    __tablename__ = "evaluations"
+
+    run: Mapped[str] = mapped_column(ForeignKey("runs.name"), primary_key=True)
+    day: Mapped[str] = mapped_column(primary_key=True)
+    n_headlines: Mapped[int]
+    lift: Mapped[float | None]
+    lift_low: Mapped[float | None]
+    lift_high: Mapped[float | None]
+    detail: Mapped[dict[str, Any]]
+    """per-headline paired differences and component means"""
+
+
+class StageRunRow(Base):
+    """A finished stage. A stage with a row is never run again for that run and day."""
+
+    __tablename__ = "stage_runs"
+
+    run: Mapped[str] = mapped_column(ForeignKey("runs.name"), primary_key=True)
+    day: Mapped[str] = mapped_column(primary_key=True)
+    stage: Mapped[str] = mapped_column(primary_key=True)
+    as_of: Mapped[datetime]
+    """the day's clock: nothing first seen later was read"""
+    seconds: Mapped[float]
+    detail: Mapped[dict[str, Any]]

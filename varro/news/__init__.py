@@ -1,0 +1,1 @@
+"""The news room: what comes in from outside, cleaned, dated and bounded."""

@@ -1,0 +1,100 @@
+"""The list of feeds: an OPML file, nested outlines being categories."""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ET
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from varro.errors import FeedError
+from varro.news.clean import clean_link, clean_title
+
+
+@dataclass(frozen=True, slots=True)
+class Feed:
+    """One feed to read each day."""
+
+    name: str
+    """unique within the list"""
+    url: str
+    category: str
+    """names of the outlines around it, joined by `/`; "" at the top"""
+
+
+class _NoDoctype(ET.TreeBuilder):
+    """Stops at a DOCTYPE, before any entity can be declared: no bombs, no outside files."""
+
+    def doctype(self, name: str, pubid: str | None, system: str | None) -> None:
+        raise ValueError("a DOCTYPE is refused: it could declare entities; remove it")
+
+
+def load_opml(path: Path) -> tuple[Feed, ...]:
+    """The feeds of an OPML file in its order; a url that stands twice is kept once.
+
+    Raises: FeedError naming the file and the reason, and the outline if one is wrong.
+    """
+    try:
+        body = path.read_bytes()
+    except FileNotFoundError as error:
+        raise FeedError(f"no feed list at {path}; set news.feeds to an OPML file") from error
+    except OSError as error:
+        raise FeedError(
+            f"cannot read feed list {path}: {error.strerror}; set news.feeds to an OPML file"
+        ) from error
+    try:
+        root = ET.fromstring(body, parser=ET.XMLParser(target=_NoDoctype()))
+    except (ET.ParseError, ValueError, LookupError) as error:
+        raise FeedError(f"{path}: not OPML that can be read: {error}") from error
+    if root.tag.lower() != "opml":
+        raise FeedError(f"{path}: expected <opml>, found <{root.tag}>")
+    feeds: dict[str, Feed] = {}
+    names: set[str] = set()
+    for outline, category in _outlines(root):
+        url = _attribute(outline, "xmlUrl")
+        label = clean_title(_attribute(outline, "title") or _attribute(outline, "text"))
+        link = clean_link(url)
+        if not link:
+            raise FeedError(
+                f"{path}: outline {label or '(no name)'!r} needs an http or https xmlUrl, "
+                f"found {url[:200]!r}"
+            )
+        if link not in feeds:
+            name = _unique(label or urlsplit(link).hostname or link, names)
+            names.add(name)
+            feeds[link] = Feed(name=name, url=link, category=category)
+    if not feeds:
+        raise FeedError(f"{path}: lists no feed; add an <outline type='rss' xmlUrl='https://…'/>")
+    return tuple(feeds.values())
+
+
+def _outlines(root: ET.Element) -> Iterator[tuple[ET.Element, str]]:
+    """The outlines that are feeds, in order, each with its category."""
+    # A stack, not recursion: a file may nest deeper than Python calls.
+    stack = [(child, "") for child in reversed(root)]
+    while stack:
+        element, category = stack.pop()
+        is_outline = element.tag == "outline"
+        is_feed = _attribute(element, "type").lower() in ("rss", "atom")
+        if is_outline and (is_feed or _attribute(element, "xmlUrl")):
+            yield element, category
+        elif is_outline:
+            name = clean_title(_attribute(element, "title") or _attribute(element, "text"))
+            category = "/".join(part for part in (category, name) if part)
+        stack += [(child, category) for child in reversed(element)]
+
+
+def _attribute(element: ET.Element, name: str) -> str:
+    for key, value in element.attrib.items():
+        if key.lower() == name.lower():
+            return value.strip()
+    return ""
+
+
+def _unique(name: str, taken: set[str]) -> str:
+    candidate, n = name, 1
+    while candidate in taken:
+        n += 1
+        candidate = f"{name} ({n})"
+    return candidate

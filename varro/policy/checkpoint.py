@@ -1,0 +1,158 @@
+"""Checkpoints: a folder that stock mlx_lm loads as an adapter, with all that resuming needs.
+
+    v00004/
+      adapters.safetensors    LoRA tensors, nothing else
+      adapter_config.json     what mlx_lm reads: type, layers, rank, scale, keys
+      optimizer.safetensors   AdamW moments, step and learning rate (absent before an update)
+      state.json              version, parent, leash, counters, seeds, hash of the frozen base
+      config.toml             the resolved configuration
+      manifest.json           sha256 of every other file, and the tensor count
+
+The ledger's `checkpoints` row, written after the folder is durable, holds the manifest's sha256.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from varro.errors import CheckpointError, PolicyError
+from varro.files import publish_folder, sha256_file
+from varro.policy.load import LORA_KEYS, Policy
+from varro.policy.mlx import mx
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class TrainerState:
+    """What the trainer carries from day to day besides weights."""
+
+    kl_coef: float
+    n_updates: int = 0
+    optimizer: Mapping[str, mx.array] = field(default_factory=dict)
+    """flat optimizer state by name; empty before the first update"""
+
+
+def checkpoint_path(run: str, version: int) -> str:
+    """Folder of a version, relative to home."""
+    return f"checkpoints/{run}/v{version:05d}"
+
+
+def publish_checkpoint(
+    home: Path,
+    policy: Policy,
+    state: TrainerState,
+    *,
+    run: str,
+    version: int,
+    parent: int | None,
+    day: str,
+    seed: int,
+    config_toml: str,
+) -> tuple[str, str]:
+    """Write a checkpoint durably and return (path relative to home, sha256 of its manifest).
+
+    Note: a folder already under that name was never recorded in the ledger (a crash came
+    between), so it is replaced.
+    """
+    relative = checkpoint_path(run, version)
+    target = home / relative
+    partial = target.with_name(f".{target.name}.partial")
+    if partial.exists():
+        shutil.rmtree(partial)
+    partial.mkdir(parents=True)
+    adapter = policy.adapter()
+    mx.save_safetensors(str(partial / "adapters.safetensors"), adapter)
+    if state.optimizer:
+        mx.save_safetensors(str(partial / "optimizer.safetensors"), dict(state.optimizer))
+    _write_json(
+        partial / "adapter_config.json",
+        {
+            "fine_tune_type": "lora",
+            "model": str(policy.model_path),
+            "num_layers": policy.n_layers,
+            "lora_parameters": {
+                "rank": policy.lora_rank,
+                "scale": policy.lora_scale,
+                "dropout": 0.0,
+                "keys": list(LORA_KEYS),
+            },
+        },
+    )
+    _write_json(
+        partial / "state.json",
+        {
+            "format": FORMAT,
+            "run": run,
+            "version": version,
+            "parent": parent,
+            "day": day,
+            "base_sha256": policy.base_sha256,
+            "kl_coef": state.kl_coef,
+            "n_updates": state.n_updates,
+            "rng": {"scheme": "H(seed, day, role, headline, k)", "seed": seed},
+        },
+    )
+    (partial / "config.toml").write_text(config_toml, encoding="utf-8")
+    manifest = {
+        "n_tensors": len(adapter),
+        "sha256": {file.name: sha256_file(file) for file in sorted(partial.iterdir())},
+    }
+    _write_json(partial / "manifest.json", manifest)
+    publish_folder(partial, target)
+    return relative, sha256_file(target / "manifest.json")
+
+
+def load_checkpoint(home: Path, policy: Policy, *, path: str, sha256: str) -> TrainerState:
+    """Put a checkpoint's adapter into the policy and return the trainer's state.
+
+    Raises: CheckpointError if a file is missing or has another hash, or if the checkpoint was
+    trained over another base.
+    """
+    folder = home / path
+    _verify(folder, sha256)
+    state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
+    if state["base_sha256"] != policy.base_sha256:
+        raise CheckpointError(
+            f"{folder} was trained over a base with sha256 {state['base_sha256'][:12]}…, but "
+            f"{policy.model_path} has {policy.base_sha256[:12]}…; set policy.model to that base, "
+            "or start another run"
+        )
+    try:
+        policy.set_adapter(_load_arrays(folder / "adapters.safetensors"))
+    except PolicyError as error:
+        raise CheckpointError(f"{folder}: {error}") from error
+    optimizer_file = folder / "optimizer.safetensors"
+    optimizer = _load_arrays(optimizer_file) if optimizer_file.exists() else {}
+    policy.version = state["version"]
+    return TrainerState(kl_coef=state["kl_coef"], n_updates=state["n_updates"], optimizer=optimizer)
+
+
+def _verify(folder: Path, sha256: str) -> None:
+    manifest_file = folder / "manifest.json"
+    if not manifest_file.exists():
+        raise CheckpointError(f"no checkpoint at {folder}; the ledger says there is one")
+    if sha256_file(manifest_file) != sha256:
+        raise CheckpointError(f"{manifest_file} is not the one the ledger recorded")
+    expected = json.loads(manifest_file.read_text(encoding="utf-8"))["sha256"]
+    for name, digest in expected.items():
+        file = folder / name
+        if not file.exists():
+            raise CheckpointError(f"{folder} lacks {name}; restore it from a backup")
+        if sha256_file(file) != digest:
+            raise CheckpointError(f"{file} is damaged: its sha256 is not the manifest's")
+
+
+def _load_arrays(file: Path) -> dict[str, mx.array]:
+    arrays = mx.load(str(file))
+    assert isinstance(arrays, dict)
+    return arrays
+
+
+def _write_json(path: Path, value: dict[str, Any]) -> None:
+    path.write_text(json.dumps(value, indent=2, sort_keys=True) + "\n", encoding="utf-8")

@@ -1,0 +1,221 @@
+"""The live policy: a Qwen-like causal LM with a LoRA adapter over its frozen weights.
+
+The frozen base and the reference are the same weights with the adapter off, so there is never a
+second model in memory.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from varro.config import PolicyConfig
+from varro.errors import PolicyError
+from varro.files import sha256_file
+from varro.policy.mlx import device_name, mx, nn
+from varro.policy.prompt import PromptEncoder, make_prompt_encoder
+
+MODEL_TYPES = ("qwen2", "qwen3")
+LORA_KEYS = (
+    "self_attn.q_proj",
+    "self_attn.k_proj",
+    "self_attn.v_proj",
+    "self_attn.o_proj",
+    "mlp.gate_proj",
+    "mlp.up_proj",
+    "mlp.down_proj",
+)
+
+
+@dataclass
+class Policy:
+    """Weights, tokenizer and prompt of one policy; `version` says which checkpoint is in it."""
+
+    model: Any
+    tokenizer: Any
+    prompts: PromptEncoder
+    eos_ids: frozenset[int]
+    paragraph_ids: frozenset[int]
+    """ids of tokens that hold a blank line"""
+    model_path: Path
+    base_sha256: str
+    lora_rank: int
+    lora_scale: float
+    n_layers: int
+    context_length: int
+    version: int = 0
+
+    def hidden(self, input_ids: mx.array, cache: list[Any] | None = None) -> mx.array:
+        """Last hidden states, before the language-model head. Shapes: (B, T) → (B, T, H)."""
+        hidden: mx.array = self.model.model(input_ids, cache)
+        return hidden
+
+    def logits(self, hidden: mx.array) -> mx.array:
+        """Float32 logits of hidden states. Shapes: (..., H) → (..., V)."""
+        if self.model.args.tie_word_embeddings:
+            out: mx.array = self.model.model.embed_tokens.as_linear(hidden)
+        else:
+            out = self.model.lm_head(hidden)
+        return out.astype(mx.float32)
+
+    def adapter(self) -> dict[str, mx.array]:
+        """Trainable arrays by name."""
+        from mlx.utils import tree_flatten
+
+        return dict(tree_flatten(self.model.trainable_parameters()))
+
+    def set_adapter(self, arrays: dict[str, mx.array]) -> None:
+        """Replace the adapter's arrays; names and shapes must be exactly those of `adapter()`.
+
+        Raises: PolicyError naming the first difference.
+        """
+        mine = self.adapter()
+        if set(arrays) != set(mine):
+            odd = sorted(set(arrays) ^ set(mine))[0]
+            raise PolicyError(
+                f"the adapter has {len(arrays)} tensors, the policy wants {len(mine)}; "
+                f"first difference: {odd}"
+            )
+        for name, array in arrays.items():
+            if array.shape != mine[name].shape:
+                raise PolicyError(
+                    f"adapter tensor {name} has shape {array.shape}, expected {mine[name].shape}"
+                )
+        self.model.load_weights(list(arrays.items()), strict=False)
+        mx.eval(self.model.parameters())
+
+    @contextmanager
+    def adapter_off(self) -> Iterator[None]:
+        """Inside, the policy is the frozen base: LoRA's scale is 0 in every layer."""
+        layers = [m for m in self.model.modules() if "lora_a" in m]
+        for layer in layers:
+            layer.scale = 0.0
+        try:
+            yield
+        finally:
+            for layer in layers:
+                layer.scale = self.lora_scale
+
+    def n_parameters(self) -> tuple[int, int]:
+        """(all without the adapter, trainable)."""
+        from mlx.utils import tree_flatten
+
+        total = sum(a.size for _, a in tree_flatten(self.model.parameters()))
+        trainable = sum(a.size for a in self.adapter().values())
+        return total - trainable, trainable
+
+    def decode(self, token_ids: tuple[int, ...]) -> str:
+        """Text of sampled tokens without added tokens."""
+        return str(self.tokenizer.decode(list(token_ids), skip_special_tokens=True)).strip()
+
+
+def load_policy(config: PolicyConfig, *, lora_seed: int) -> Policy:
+    """The policy of a config, with a fresh adapter (B = 0, so it equals the frozen base).
+
+    Raises: PolicyError if the folder is missing, is not a Qwen-like causal LM, or lacks weights
+    or a usable tokenizer.
+    """
+    path = _resolve_model(config.model)
+    model_config = _check_model_config(path)
+    from mlx_lm import load
+    from mlx_lm.tuner.utils import linear_to_lora_layers
+
+    try:
+        model, wrapper = load(str(path))
+    except Exception as error:
+        raise PolicyError(f"cannot load the policy in {path}: {error}") from error
+    tokenizer = wrapper._tokenizer
+    _set_dtype(model, config.dtype)
+    model.freeze()
+    mx.random.seed(lora_seed & 0xFFFFFFFF)
+    linear_to_lora_layers(
+        model,
+        len(model.layers),
+        {
+            "rank": config.lora_rank,
+            "scale": config.lora_scale,
+            "dropout": 0.0,
+            "keys": list(LORA_KEYS),
+        },
+    )
+    mx.eval(model.parameters())
+    policy = Policy(
+        model=model,
+        tokenizer=tokenizer,
+        prompts=make_prompt_encoder(tokenizer),
+        eos_ids=frozenset(wrapper.eos_token_ids),
+        paragraph_ids=_paragraph_ids(tokenizer),
+        model_path=path,
+        base_sha256=hash_weights(path),
+        lora_rank=config.lora_rank,
+        lora_scale=config.lora_scale,
+        n_layers=len(model.layers),
+        context_length=int(model_config.get("max_position_embeddings", 32768)),
+    )
+    if len(policy.adapter()) != 2 * len(LORA_KEYS) * policy.n_layers:
+        raise PolicyError(
+            f"{path}: LoRA matched {len(policy.adapter()) // 2} linear layers, expected "
+            f"{len(LORA_KEYS)} in each of {policy.n_layers} blocks"
+        )
+    return policy
+
+
+def hash_weights(path: Path) -> str:
+    """Identity of the base: sha256 of its safetensors file, or of the hashes of several."""
+    hashes = [sha256_file(file) for file in sorted(path.glob("model*.safetensors"))]
+    return hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest()
+
+
+def _resolve_model(name: str) -> Path:
+    path = Path(name)
+    if path.is_dir():
+        return path
+    if path.exists() or name.startswith((".", "/", "~")):
+        raise PolicyError(f"no model folder at {name}; policy.model names a folder or a hub id")
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(
+            snapshot_download(name, allow_patterns=["*.json", "*.safetensors", "*.jinja", "*.txt"])
+        )
+    except Exception as error:
+        raise PolicyError(
+            f"cannot fetch the policy {name!r} from the model hub ({type(error).__name__}); "
+            "connect once, or set policy.model to a folder"
+        ) from error
+
+
+def _check_model_config(path: Path) -> dict[str, Any]:
+    file = path / "config.json"
+    try:
+        config = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise PolicyError(f"{file}: cannot read the model's config: {error}") from error
+    kind = config.get("model_type") if isinstance(config, dict) else None
+    architectures = config.get("architectures") or [] if isinstance(config, dict) else []
+    causal = any(str(name).endswith("ForCausalLM") for name in architectures)
+    if kind not in MODEL_TYPES or not causal:
+        raise PolicyError(
+            f"{file}: expected a causal LM of type {' or '.join(MODEL_TYPES)}, found type "
+            f"{kind!r} with architectures {architectures}; set policy.model to one"
+        )
+    if not any(path.glob("model*.safetensors")):
+        raise PolicyError(f"{path}: no model*.safetensors; the download may be incomplete")
+    return dict(config)
+
+
+def _set_dtype(model: nn.Module, dtype: str) -> None:
+    if dtype == "auto":
+        dtype = "float32" if device_name() == "cpu" else "stored"
+    if dtype != "stored":
+        model.set_dtype(getattr(mx, dtype))
+
+
+def _paragraph_ids(tokenizer: Any) -> frozenset[int]:
+    # Byte-level BPE writes a newline as "Ċ".
+    return frozenset(i for token, i in tokenizer.get_vocab().items() if "ĊĊ" in token)

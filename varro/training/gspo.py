@@ -1,0 +1,95 @@
+"""Group Sequence Policy Optimization, the maths.
+
+    s_i = exp( (1/|y_i|) Σ_t [new_t − old_t] )
+    L   = −(1/B) Σ_i min( s_i A_i, clip(s_i, 1 − ε_low, 1 + ε_high) A_i )
+
+Left out of the paper's form: the per-group division by the standard deviation (Dr. GRPO,
+arXiv:2503.20783: it overweights groups that hardly differ). Advantages share one scale a day.
+Source: arXiv:2507.18071, sections 4.1 and 4.2.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from varro.policy.mlx import mx
+
+
+def group_advantages(
+    rewards: NDArray[np.float64],
+    kl: NDArray[np.float64],
+    *,
+    kl_coef: float,
+    max_advantage: float,
+) -> NDArray[np.float64]:
+    """A = z − kl_coef · (kl − group mean), z = (reward − group mean) / RMS spread of the day.
+
+    The leash is k1 in the reward: its expected gradient is that of the reverse KL. A group whose
+    rewards are all equal has z = 0 and does not count in the spread.
+    Shapes: rewards, kl (N, G) → (N, G).  Units: kl in nats a sequence; A in spreads, clipped to
+    ± max_advantage.
+    Raises: ValueError if anything is not finite.
+    Source: k1 in the reward, arXiv:2512.21852; shared scale, arXiv:2508.08221.
+    """
+    if not (np.isfinite(rewards).all() and np.isfinite(kl).all()):
+        raise ValueError("rewards and KL must be finite")
+    varied = np.ptp(rewards, axis=1, keepdims=True) > 0
+    centred = np.where(varied, rewards - rewards.mean(axis=1, keepdims=True), 0.0)
+    spread = np.sqrt(np.mean(centred[varied[:, 0]] ** 2)) if varied.any() else 1.0
+    leash = kl_coef * (kl - kl.mean(axis=1, keepdims=True))
+    advantages: NDArray[np.float64] = np.clip(
+        centred / spread - leash, -max_advantage, max_advantage
+    )
+    return advantages
+
+
+def sequence_log_ratio(new: mx.array, old: mx.array, mask: mx.array) -> mx.array:
+    """Mean log importance ratio of each forecast, (1/|y|) Σ_t (new − old).
+
+    Shapes: all inputs (B, T) float32 → (B,).  Units: nats a token.
+    Raises: ValueError if a row has no sampled token.
+    Source: GSPO, arXiv:2507.18071, definition of s_i.
+    """
+    lengths = mask.sum(axis=-1)
+    if mx.any(lengths == 0).item():
+        raise ValueError("a forecast without a sampled token has no ratio")
+    # where, not a product: what lies past a row's end may be infinite.
+    difference = mx.where(mask > 0, new - old, 0.0)
+    return difference.sum(axis=-1) / lengths
+
+
+def gspo_objective(
+    log_ratio: mx.array, advantages: mx.array, *, clip_low: float, clip_high: float
+) -> mx.array:
+    """min(s A, clip(s) A) of each forecast: to be maximised. Shapes: (B,), (B,) → (B,)."""
+    ratio = mx.exp(log_ratio)
+    clipped = mx.clip(ratio, 1.0 - clip_low, 1.0 + clip_high)
+    return mx.minimum(ratio * advantages, clipped * advantages)
+
+
+def is_clipped(
+    log_ratio: mx.array, advantages: mx.array, *, clip_low: float, clip_high: float
+) -> mx.array:
+    """True where the clipped branch is active, so the forecast has no gradient. Shapes: (B,)."""
+    ratio = mx.exp(log_ratio)
+    gained = (advantages > 0) & (ratio > 1.0 + clip_high)
+    shed = (advantages < 0) & (ratio < 1.0 - clip_low)
+    return gained | shed
+
+
+def sequence_kl(logprobs: mx.array, other: mx.array, mask: mx.array) -> mx.array:
+    """k1 estimate of KL(π‖other) for samples of π: Σ_t (logprobs − other).
+
+    Shapes: (B, T) → (B,).  Units: nats a sequence.  Source: Ziegler et al., arXiv:1909.08593.
+    """
+    return mx.where(mask > 0, logprobs - other, 0.0).sum(axis=-1)
+
+
+def sequence_k3(new: mx.array, old: mx.array, mask: mx.array) -> mx.array:
+    """k3 estimate of KL(old‖new) for samples of old: Σ_t (r − 1 − log r), r = new/old. For logs.
+
+    Shapes: (B, T) → (B,).  Units: nats a sequence.  Source: J. Schulman, "Approximating KL".
+    """
+    log_r = mx.where(mask > 0, new - old, 0.0)
+    return (mx.expm1(log_r) - log_r).sum(axis=-1)

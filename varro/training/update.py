@@ -1,0 +1,285 @@
+"""The update stage: settled groups and the live policy in, a trained policy and its numbers out.
+
+One pass over the day: old and reference log-probs from a teacher-forced pass (adapter on, adapter
+off), advantages, then one optimiser step per minibatch of whole groups, gradients accumulated a
+group at a time so that memory does not grow with the day.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from varro.config import LeashConfig, UpdateConfig
+from varro.domain import SettledGroup, stable_hash
+from varro.errors import StalePolicyError
+from varro.policy.checkpoint import TrainerState
+from varro.policy.load import Policy
+from varro.policy.logprobs import pad_responses, response_logprobs
+from varro.policy.mlx import mx, nn
+from varro.training.gspo import (
+    group_advantages,
+    gspo_objective,
+    is_clipped,
+    sequence_k3,
+    sequence_kl,
+    sequence_log_ratio,
+)
+from varro.training.leash import next_kl_coef
+
+
+@dataclass(frozen=True)
+class UpdateResult:
+    metrics: dict[str, Any]
+    state: TrainerState
+    refused: str | None
+    """why the policy was put back to its parent, or None"""
+
+
+@dataclass
+class _Batch:
+    """One group on the device."""
+
+    prompt_ids: tuple[int, ...]
+    tokens: mx.array  # (G, T)
+    mask: mx.array  # (G, T)
+    old: mx.array  # (G, T)
+    ref: mx.array  # (G, T)
+    sampler: mx.array  # (G, T)
+    advantages: mx.array  # (G,)
+    n_tokens: int
+
+
+class _Refusal(Exception):
+    """The update must not stand; the reason is for people."""
+
+
+def update_policy(
+    policy: Policy,
+    settled: Sequence[SettledGroup],
+    state: TrainerState,
+    *,
+    config: UpdateConfig,
+    leash: LeashConfig,
+    temperature: float,
+    seed_parts: tuple[object, ...],
+    on_group: Callable[[], None] | None = None,
+) -> UpdateResult:
+    """One GSPO update on the settled groups. The policy's adapter is changed in place, unless the
+    update is refused (something not finite, or past the hard end of the leash): then it is put
+    back exactly.
+
+    Raises: StalePolicyError if a group was sampled by another version than the live policy.
+    """
+    for item in settled:
+        if item.group.policy_version != policy.version:
+            raise StalePolicyError(
+                f"group {item.group.id[:12]} was made by policy v{item.group.policy_version} but "
+                f"the live policy is v{policy.version}; see 'varro status'"
+            )
+    started = time.perf_counter()
+    tick = on_group or (lambda: None)
+    parent = {name: mx.array(array) for name, array in policy.adapter().items()}
+    ordered = sorted(settled, key=lambda s: stable_hash("minibatch", *seed_parts, s.group.headline.id))
+    rewards = np.array([s.rewards for s in ordered], dtype=np.float64)  # (N, G)
+    batches = [_prepare(policy, item, temperature, tick) for item in ordered]
+    kl = np.array([np.array(sequence_kl(b.old, b.ref, b.mask)) for b in batches], dtype=np.float64)
+    metrics: dict[str, Any] = {
+        "n_groups": len(batches),
+        "n_forecasts": int(rewards.size),
+        "n_zero_variance": int((np.ptp(rewards, axis=1) == 0).sum()),
+        "kl_ref": float(kl.mean()),
+        "kl_coef": state.kl_coef,
+        "lr": config.lr,
+        **_behaviour_metrics(batches),
+    }
+    n_tokens = sum(b.n_tokens for b in batches)
+    refused = None
+    optimizer_state: Mapping[str, mx.array] = state.optimizer
+    try:
+        advantages = group_advantages(
+            rewards, kl, kl_coef=state.kl_coef, max_advantage=config.max_advantage
+        )
+        for batch, row in zip(batches, advantages, strict=True):
+            batch.advantages = mx.array(row.astype(np.float32))
+        optimizer_state, steps = _train(policy, batches, state, config, temperature, tick)
+        metrics |= steps | _after_metrics(policy, batches, temperature, tick)
+        if metrics["kl_ref_after"] > leash.kl_limit:
+            raise _Refusal(
+                f"KL to the reference would be {metrics['kl_ref_after']:.2f} nats a sequence, "
+                f"past the limit of {leash.kl_limit:g}"
+            )
+    except (_Refusal, ValueError) as reason:
+        refused = str(reason)
+        policy.set_adapter(parent)
+        optimizer_state = state.optimizer
+    metrics["refused"] = refused
+    metrics["n_tokens"] = n_tokens
+    metrics["tokens_per_s"] = n_tokens / (time.perf_counter() - started)
+    kl_coef = next_kl_coef(
+        state.kl_coef,
+        metrics["kl_ref"],
+        n_forecasts=metrics["n_forecasts"],
+        target=leash.target,
+        dead_band=leash.dead_band,
+        horizon=leash.horizon,
+        min_kl_coef=leash.min_kl_coef,
+        max_kl_coef=leash.max_kl_coef,
+    )
+    return UpdateResult(
+        metrics=metrics,
+        state=TrainerState(
+            kl_coef=kl_coef,
+            n_updates=state.n_updates + (refused is None),
+            optimizer=optimizer_state,
+        ),
+        refused=refused,
+    )
+
+
+def n_update_ticks(n_groups: int) -> int:
+    """How often `on_group` is called for a day of so many groups, for a progress bar."""
+    return 3 * n_groups
+
+
+def _prepare(
+    policy: Policy, item: SettledGroup, temperature: float, tick: Callable[[], None]
+) -> _Batch:
+    forecasts = item.group.forecasts
+    prompt_ids = item.group.prompt_ids
+    tokens, mask = pad_responses([f.token_ids for f in forecasts])
+    old = response_logprobs(policy, prompt_ids, tokens, temperature=temperature)
+    with policy.adapter_off():
+        ref = response_logprobs(policy, prompt_ids, tokens, temperature=temperature)
+    sampler = np.zeros(tokens.shape, dtype=np.float32)
+    for row, forecast in zip(sampler, forecasts, strict=True):
+        row[: len(forecast.sampler_logprobs)] = forecast.sampler_logprobs
+    mx.eval(tokens, mask, old, ref)
+    tick()
+    zeros = mx.zeros(len(forecasts))
+    n_tokens = sum(len(f.token_ids) for f in forecasts)
+    return _Batch(prompt_ids, tokens, mask, old, ref, mx.array(sampler), zeros, n_tokens)
+
+
+def _behaviour_metrics(batches: Sequence[_Batch]) -> dict[str, float]:
+    """Entropy and sampler mismatch of the policy that made the day's forecasts, per token."""
+    n_tokens = sum(b.n_tokens for b in batches)
+    surprise = sum(-float((b.old * b.mask).sum()) for b in batches)
+    mismatch = sum(float((mx.abs(b.sampler - b.old) * b.mask).sum()) for b in batches)
+    return {"entropy": surprise / n_tokens, "kl_sampler": mismatch / n_tokens}
+
+
+def _train(
+    policy: Policy,
+    batches: Sequence[_Batch],
+    state: TrainerState,
+    config: UpdateConfig,
+    temperature: float,
+    tick: Callable[[], None],
+) -> tuple[dict[str, mx.array], dict[str, Any]]:
+    """The inner steps. Returns the optimiser's flat state and the steps' metrics."""
+    import mlx.optimizers as optim
+    from mlx.utils import tree_flatten, tree_map, tree_unflatten
+
+    optimizer = optim.AdamW(
+        learning_rate=config.lr,
+        betas=[config.beta1, config.beta2],
+        weight_decay=config.weight_decay,
+        bias_correction=True,
+    )
+    optimizer.init(policy.model.trainable_parameters())
+    if state.optimizer:
+        optimizer.state = tree_unflatten(list(state.optimizer.items()))
+        optimizer.learning_rate = config.lr
+
+    def loss_of(model: Any, batch: _Batch, n_forecasts: int) -> tuple[mx.array, mx.array]:
+        new = response_logprobs(policy, batch.prompt_ids, batch.tokens, temperature=temperature)
+        log_ratio = sequence_log_ratio(new, batch.old, batch.mask)
+        objective = gspo_objective(
+            log_ratio, batch.advantages, clip_low=config.clip_low, clip_high=config.clip_high
+        )
+        return -objective.sum() / n_forecasts, log_ratio
+
+    loss_and_grad = nn.value_and_grad(policy.model, loss_of)
+    losses, norms, log_ratios, clipped = [], [], [], []
+    for minibatch in _minibatches(batches, config.n_minibatches):
+        n_forecasts = sum(b.advantages.size for b in minibatch)
+        total: Any = None
+        loss = 0.0
+        for batch in minibatch:
+            (value, log_ratio), grads = loss_and_grad(policy.model, batch, n_forecasts)
+            total = grads if total is None else tree_map(mx.add, total, grads)
+            mx.eval(value, log_ratio, total)
+            loss += value.item()
+            log_ratios.append(np.array(log_ratio))
+            clipped.append(
+                np.array(
+                    is_clipped(
+                        log_ratio,
+                        batch.advantages,
+                        clip_low=config.clip_low,
+                        clip_high=config.clip_high,
+                    )
+                )
+            )
+            tick()
+        clipped_grads, norm = optim.clip_grad_norm(total, config.max_grad_norm)
+        if not (math.isfinite(loss) and math.isfinite(norm.item())):
+            raise _Refusal(f"loss {loss} or gradient norm {norm.item()} is not finite")
+        optimizer.update(policy.model, clipped_grads)
+        mx.eval(policy.model.trainable_parameters(), optimizer.state)
+        losses.append(loss)
+        norms.append(norm.item())
+    if not all(mx.isfinite(a).all().item() for a in policy.adapter().values()):
+        raise _Refusal("a weight is not finite after the update")
+    ratios = np.exp(np.concatenate(log_ratios))
+    metrics = {
+        "n_steps": len(losses),
+        "loss": float(np.mean(losses)),
+        "grad_norm": float(np.mean(norms)),
+        "max_grad_norm": float(np.max(norms)),
+        "clip_frac": float(np.concatenate(clipped).mean()),
+        "ratio_mean": float(ratios.mean()),
+        "ratio_min": float(ratios.min()),
+        "ratio_max": float(ratios.max()),
+    }
+    return dict(tree_flatten(optimizer.state)), metrics
+
+
+def _minibatches(batches: Sequence[_Batch], n_minibatches: int) -> list[Sequence[_Batch]]:
+    """Whole groups in at most `n_minibatches` runs whose sizes differ by at most one."""
+    n = min(n_minibatches, len(batches))
+    bounds = [round(i * len(batches) / n) for i in range(n + 1)]
+    return [batches[a:b] for a, b in pairwise(bounds)]
+
+
+def _after_metrics(
+    policy: Policy, batches: Sequence[_Batch], temperature: float, tick: Callable[[], None]
+) -> dict[str, float]:
+    """How far the new policy is from the behaviour policy and the reference, on the day's samples.
+
+    Note: the samples are the behaviour's, so `kl_ref_after` weighs them by the (self-normalised)
+    sequence importance ratio.
+    """
+    k3: list[NDArray[Any]] = []
+    kl: list[NDArray[Any]] = []
+    log_weights: list[NDArray[Any]] = []
+    for batch in batches:
+        new = response_logprobs(policy, batch.prompt_ids, batch.tokens, temperature=temperature)
+        k3.append(np.array(sequence_k3(new, batch.old, batch.mask)))
+        kl.append(np.array(sequence_kl(new, batch.ref, batch.mask)))
+        log_weights.append(np.array(sequence_kl(new, batch.old, batch.mask)))
+        tick()
+    weights = np.exp(np.clip(np.concatenate(log_weights), -10, 10))
+    kl_ref_after = float(np.sum(weights * np.concatenate(kl)) / np.sum(weights))
+    kl_update = float(np.concatenate(k3).mean())
+    if not (math.isfinite(kl_ref_after) and math.isfinite(kl_update)):
+        raise _Refusal("the new policy's log-probs are not finite")
+    return {"kl_update": kl_update, "kl_ref_after": kl_ref_after}
