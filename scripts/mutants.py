@@ -15,7 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-TESTS = ("tests/test_gspo.py", "tests/test_leash.py", "tests/test_policy.py", "tests/test_update.py")
+TESTS = (
+    "tests/test_gspo.py",
+    "tests/test_leash.py",
+    "tests/test_policy.py",
+    "tests/test_update.py",
+)
 
 
 @dataclass(frozen=True)
@@ -156,7 +161,9 @@ def survives(mutant: Mutant, folder: Path) -> bool:
         raise SystemExit(f"{mutant.what}: the tests did not run\n{done.stdout}{done.stderr}")
     if done.returncode == 1:
         failed = [line for line in done.stdout.splitlines() if line.startswith("FAILED")]
-        print(f"killed    {mutant.what:<40} {failed[0].split(' ')[1] if failed else ''}", flush=True)
+        print(
+            f"killed    {mutant.what:<40} {failed[0].split(' ')[1] if failed else ''}", flush=True
+        )
     return done.returncode == 0
 
 

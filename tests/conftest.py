@@ -89,22 +89,25 @@ def embedder() -> Any:
     return load_embedder(EmbedderConfig())
 
 
-@pytest.fixture
-def configured(tmp_path: Path) -> Callable[..., Any]:
-    """The embedded configuration at test size, at home in `tmp_path`, with overrides on top."""
+SMALL_DAYS = (
+    "news.n_headlines=6",
+    "evaluate.n_headlines=3",
+    "evaluate.n_bootstrap=200",
+    "evaluate.placebo_lags=[2, 3]",
+    "sampling.n_forecasts=4",
+    "sampling.max_tokens=48",
+    "display.n_headlines=1",
+)
+
+
+def small_config(home: Path, *overrides: str) -> Any:
+    """The embedded configuration at test size, with overrides on top."""
     from varro.config import load_config
 
-    small = (
-        f"home={tmp_path / 'home'}",
-        "news.n_headlines=6",
-        "evaluate.n_headlines=3",
-        "evaluate.n_bootstrap=200",
-        "sampling.n_forecasts=4",
-        "sampling.max_tokens=48",
-        "display.n_headlines=1",
-    )
+    layers = (f"home={home}", *SMALL_DAYS, *overrides)
+    return load_config(ROOT / "configs" / "embedded.toml", layers)
 
-    def configure(*overrides: str) -> Any:
-        return load_config(ROOT / "configs" / "embedded.toml", small + overrides)
 
-    return configure
+@pytest.fixture
+def configured(tmp_path: Path) -> Callable[..., Any]:
+    return lambda *overrides: small_config(tmp_path / "home", *overrides)

@@ -114,7 +114,7 @@ def test_config_show_prints_what_runs(tmp_path):
         (["train-day", "--config", "/nowhere.toml"], 3, ["/nowhere.toml"]),
         (["replay", "--archive", "/nowhere.jsonl"], 4, ["/nowhere.jsonl"]),
         (["replay", "--archive", WORLD, "--from", "yesterday"], 3, ["--from", "'yesterday'"]),
-        (["replay", "--archive", WORLD, "--from", "2026-01-09", "--to", "2026-01-08"], 3, ["after"]),
+        (["replay", "--archive", WORLD, "--from", "2026-01-09", "--to", "2026-01-08"], 3, ["is a"]),
         (["train-day", "--set", "policy.model=/nowhere"], 6, ["/nowhere", "policy.model"]),
         (["train-day", "--set", f'embedder.sha256="{"0" * 64}"'], 6, ["sha256", "another reward"]),
         (["show", "2026-01-06"], 7, ["no ledger"]),

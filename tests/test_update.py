@@ -135,9 +135,7 @@ def test_the_gradient_depends_on_the_prompt(policy):
     """Catches training on the answer alone."""
     groups = make_groups(policy, varied)
     elsewhere = policy.prompts.encode("A wholly different headline about penguins")
-    moved = [
-        SettledGroup(replace(g.group, prompt_ids=tuple(elsewhere)), g.rewards) for g in groups
-    ]
+    moved = [SettledGroup(replace(g.group, prompt_ids=tuple(elsewhere)), g.rewards) for g in groups]
     norms = []
     for variant in (groups, moved):
         start = dict(policy.adapter())

@@ -1,13 +1,13 @@
 """The exception tree.
 
-    VarroError                 anything Varro refuses, with a message a person can act on
-    ├── ConfigError            a configuration file, key or value (exit 3)
-    ├── FeedError              an archive or a feed: what comes in from outside (exit 4)
-    ├── LedgerError            the database: newer schema, conflicting facts (exit 5)
-    ├── PolicyError            model, tokenizer or embedder that cannot be used (exit 6)
-    │   ├── StalePolicyError   data sampled by another version than the live one
-    │   └── CheckpointError    a checkpoint that is missing, damaged or foreign
-    └── StageError             a stage of a day that cannot go on (exit 7); carries day and stage
+VarroError                 anything Varro refuses, with a message a person can act on
+├── ConfigError            a configuration file, key or value (exit 3)
+├── FeedError              an archive or a feed: what comes in from outside (exit 4)
+├── LedgerError            the database: newer schema, conflicting facts (exit 5)
+├── PolicyError            model, tokenizer or embedder that cannot be used (exit 6)
+│   ├── StalePolicyError   data sampled by another version than the live one
+│   └── CheckpointError    a checkpoint that is missing, damaged or foreign
+└── StageError             a stage of a day that cannot go on (exit 7); carries day and stage
 """
 
 

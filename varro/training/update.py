@@ -87,7 +87,9 @@ def update_policy(
     started = time.perf_counter()
     tick = on_group or (lambda: None)
     parent = {name: mx.array(array) for name, array in policy.adapter().items()}
-    ordered = sorted(settled, key=lambda s: stable_hash("minibatch", *seed_parts, s.group.headline.id))
+    ordered = sorted(
+        settled, key=lambda s: stable_hash("minibatch", *seed_parts, s.group.headline.id)
+    )
     rewards = np.array([s.rewards for s in ordered], dtype=np.float64)  # (N, G)
     batches = [_prepare(policy, item, temperature, tick) for item in ordered]
     kl = np.array([np.array(sequence_kl(b.old, b.ref, b.mask)) for b in batches], dtype=np.float64)
