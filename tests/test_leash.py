@@ -27,6 +27,12 @@ def test_too_far_tightens_and_too_near_loosens():
     assert abs(next_kl_coef(0.04, 9.2, **LEASH) - 0.0415) < 1e-12
 
 
+def test_a_refused_update_doubles_the_leash():
+    """Catches a policy at its limit that is refused every day for ever."""
+    assert next_kl_coef(0.03, 8.0, past_limit=True, **LEASH) == 0.06
+    assert next_kl_coef(0.2, 8.0, past_limit=True, **LEASH) == 0.3
+
+
 def test_the_coefficient_stays_within_its_bounds():
     """Catches a coefficient that dies at zero and can never come back."""
     assert next_kl_coef(0.003, 0.0, **LEASH) == 0.003

@@ -220,8 +220,16 @@ def test_an_update_past_the_hard_end_of_the_leash_is_undone(policy):
     """Catches a limit that is logged and not kept."""
     before = adapter_bytes(policy)
     leash = LeashConfig(kl_limit=1e-6)
-    result = update(policy, make_groups(policy, varied), leash=leash, config=replace_lr(lr=5e-3))
+    result = update(
+        policy,
+        make_groups(policy, varied),
+        leash=leash,
+        config=replace_lr(lr=5e-3),
+        state=TrainerState(kl_coef=0.05),
+    )
     assert "past the limit" in result.refused
+    assert result.state.kl_coef == min(2 * 0.05, leash.max_kl_coef)
+    assert result.state.n_updates == 0 and not result.state.optimizer
     assert adapter_bytes(policy) == before
 
 

@@ -10,10 +10,11 @@ from exactly the weights that sampled its data.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any, Protocol
@@ -38,7 +39,7 @@ from varro.errors import ConfigError, FeedError, StageError, VarroError
 from varro.evaluation.evaluate import compare_with_base
 from varro.ledger.store import Ledger, open_ledger
 from varro.news.archive import Archive, load_archive
-from varro.news.fetch import Fetcher, HttpFetcher
+from varro.news.fetch import HttpFetcher
 from varro.news.ingest import ingest_archive, ingest_feeds, select_headlines
 from varro.news.opml import Feed, load_opml
 from varro.report.build import ReportFacts, build_report
@@ -91,7 +92,6 @@ class OpenRun:
     info: RunInfo
     archive: Archive | None
     feeds: tuple[Feed, ...]
-    fetcher: Fetcher | None = None
     embedder: Embedder | None = None
     policy: Any = None
     trainer: Any = None
@@ -247,12 +247,12 @@ def _ingest(work: OpenRun, due: DueDay) -> None:
             first = not work.ledger.stage_runs(work.name)
             news = ingest_archive(work.archive, after=None if first else since, as_of=due.as_of)
         else:
-            fetcher = work.fetcher or HttpFetcher(
+            with HttpFetcher(
                 timeout_s=work.config.news.timeout_s,
                 max_bytes=int(work.config.news.max_feed_mb * 1e6),
                 user_agent=f"varro/{__version__}",
-            )
-            news = ingest_feeds(work.feeds, fetcher, as_of=due.as_of)
+            ) as fetcher:
+                news = ingest_feeds(work.feeds, fetcher, as_of=due.as_of)
         known = work.ledger.known_headline_ids(h.id for h in news.headlines)
         todays = {h.id for h in news.headlines if h.first_seen > since and h.id not in known}
         todays |= {
@@ -350,7 +350,12 @@ def _update_and_publish(work: OpenRun, due: DueDay) -> None:
                 on_group=lambda: work.progress.advanced(1),
             )
             if result.refused:
-                detail |= {"reason": f"refused: {result.refused}", "metrics": result.metrics}
+                detail |= {
+                    "reason": f"refused: {result.refused}",
+                    "metrics": {k: v for k, v in result.metrics.items() if _is_finite(v)},
+                    "kl_coef_next": result.state.kl_coef,
+                }
+                work.trainer = result.state
         if result is None or result.refused:
             new_run = work.ledger.checkpoint(work.name) is None
             checkpoint, publish = None, _stage_row(work, due, Stage.PUBLISH, 0.0, {})
@@ -514,6 +519,10 @@ def _live_policy(work: OpenRun) -> Any:
             work.trainer = load_checkpoint(
                 config.home, policy, path=checkpoint.path, sha256=checkpoint.sha256
             )
+            # Days refused since then have no checkpoint, but they have tightened the leash.
+            for stage in work.ledger.stage_runs(work.name):
+                if stage.day > checkpoint.day and "kl_coef_next" in stage.detail:
+                    work.trainer = replace(work.trainer, kl_coef=stage.detail["kl_coef_next"])
         work.policy = policy
     return work.policy
 
@@ -650,6 +659,11 @@ def _report_facts(work: OpenRun, day: str) -> ReportFacts:
         checkpoint=ledger.checkpoint(name),
         machine=describe_machine(work.policy),
     )
+
+
+def _is_finite(value: Any) -> bool:
+    """JSON has no NaN; a metric that is not finite is left out, the reason names it."""
+    return not isinstance(value, float) or math.isfinite(value)
 
 
 def _refuse_changed_config(known: RunInfo, wanted: RunInfo) -> None:

@@ -53,7 +53,10 @@ class StageProgress:
     def finished(self, day: str, stage: Stage, *, seconds: float, summary: str) -> None:
         self.stop()
         self._console.print(
-            f"{day} {stage:<8} {seconds:6.1f} s  {summary}", highlight=False, markup=False
+            f"{day} {stage:<8} {seconds:6.1f} s  {summary}",
+            highlight=False,
+            markup=False,
+            soft_wrap=True,
         )
 
     def stop(self) -> None:

@@ -35,6 +35,10 @@ from varro.training.gspo import (
 from varro.training.leash import next_kl_coef
 
 
+MAX_WEIGHT = 2.0
+"""truncation of sequence importance weights"""
+
+
 @dataclass(frozen=True)
 class UpdateResult:
     metrics: dict[str, Any]
@@ -61,6 +65,10 @@ class _Refusal(Exception):
     """The update must not stand; the reason is for people."""
 
 
+class _PastLimit(_Refusal):
+    """The policy would be further from the reference than the leash allows."""
+
+
 def update_policy(
     policy: Policy,
     settled: Sequence[SettledGroup],
@@ -74,7 +82,7 @@ def update_policy(
 ) -> UpdateResult:
     """One GSPO update on the settled groups. The policy's adapter is changed in place, unless the
     update is refused (something not finite, or past the hard end of the leash): then it is put
-    back exactly.
+    back exactly, and of the new state only the leash's strength differs from the old.
 
     Raises: StalePolicyError if a group was sampled by another version than the live policy.
     """
@@ -103,7 +111,7 @@ def update_policy(
         **_behaviour_metrics(batches),
     }
     n_tokens = sum(b.n_tokens for b in batches)
-    refused = None
+    refused, past_limit = None, False
     optimizer_state: Mapping[str, mx.array] = state.optimizer
     try:
         advantages = group_advantages(
@@ -114,12 +122,12 @@ def update_policy(
         optimizer_state, steps = _train(policy, batches, state, config, temperature, tick)
         metrics |= steps | _after_metrics(policy, batches, temperature, tick)
         if metrics["kl_ref_after"] > leash.kl_limit:
-            raise _Refusal(
+            raise _PastLimit(
                 f"KL to the reference would be {metrics['kl_ref_after']:.2f} nats a sequence, "
                 f"past the limit of {leash.kl_limit:g}"
             )
     except (_Refusal, ValueError) as reason:
-        refused = str(reason)
+        refused, past_limit = str(reason), isinstance(reason, _PastLimit)
         policy.set_adapter(parent)
         optimizer_state = state.optimizer
     metrics["refused"] = refused
@@ -128,6 +136,7 @@ def update_policy(
     kl_coef = next_kl_coef(
         state.kl_coef,
         metrics["kl_ref"],
+        past_limit=past_limit,
         n_forecasts=metrics["n_forecasts"],
         target=leash.target,
         dead_band=leash.dead_band,
@@ -267,8 +276,8 @@ def _after_metrics(
 ) -> dict[str, float]:
     """How far the new policy is from the behaviour policy and the reference, on the day's samples.
 
-    Note: the samples are the behaviour's, so `kl_ref_after` weighs them by the (self-normalised)
-    sequence importance ratio.
+    Note: the samples are the behaviour's, so `kl_ref_after` weighs them by the sequence importance
+    ratio, truncated at 2 (one rare sample must not speak for all) and self-normalised.
     """
     k3: list[NDArray[Any]] = []
     kl: list[NDArray[Any]] = []
@@ -279,7 +288,7 @@ def _after_metrics(
         kl.append(np.array(sequence_kl(new, batch.ref, batch.mask)))
         log_weights.append(np.array(sequence_kl(new, batch.old, batch.mask)))
         tick()
-    weights = np.exp(np.clip(np.concatenate(log_weights), -10, 10))
+    weights = np.minimum(np.exp(np.minimum(np.concatenate(log_weights), 1.0)), MAX_WEIGHT)
     kl_ref_after = float(np.sum(weights * np.concatenate(kl)) / np.sum(weights))
     kl_update = float(np.concatenate(k3).mean())
     if not (math.isfinite(kl_ref_after) and math.isfinite(kl_update)):
