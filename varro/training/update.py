@@ -34,7 +34,6 @@ from varro.training.gspo import (
 )
 from varro.training.leash import next_kl_coef
 
-
 MAX_WEIGHT = 2.0
 """truncation of sequence importance weights"""
 

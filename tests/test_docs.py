@@ -1,0 +1,68 @@
+"""The documents keep up with the code."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def read(name):
+    return (ROOT / name).read_text(encoding="utf-8")
+
+
+def test_the_readme_names_every_command():
+    """Catches a verb that nobody documented, and a documented one that is gone."""
+    from varro.cli import app, config_app
+
+    def names(typer_app):
+        return {
+            c.name or c.callback.__name__.replace("_", "-") for c in typer_app.registered_commands
+        }
+
+    documented = set(re.findall(r"`(?:varro )?([a-z]+(?:-[a-z]+)*)(?: [^`]*)?`", read("README.md")))
+    assert names(app) <= documented
+    assert "`varro config show`" in read("README.md") and names(config_app) == {"show"}
+
+
+def test_the_readme_names_every_exit_code():
+    """Catches an error class whose code is not in the table."""
+    from varro import errors
+
+    codes = {
+        c.exit_code
+        for c in vars(errors).values()
+        if isinstance(c, type) and issubclass(c, errors.VarroError)
+    }
+    table = {int(code) for code in re.findall(r"^\| (\d+) \|", read("README.md"), re.MULTILINE)}
+    assert codes <= table
+
+
+def test_documented_make_targets_and_files_exist():
+    """Catches a README that sends its reader nowhere."""
+    makefile = read("Makefile")
+    for name in ("README.md", "CONTRIBUTING.md"):
+        for target in re.findall(r"make ([a-z-]+)", read(name)):
+            assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
+        for path in re.findall(r"\]\(([^)#:]+)\)", read(name)):
+            assert (ROOT / path).exists(), path
+
+
+def test_dependencies_are_pinned():
+    """Catches a fresh machine with other versions than were tested, or gigabytes of CUDA."""
+    pins = dict(line.split("==") for line in read("constraints.txt").splitlines() if "==" in line)
+    pinned = {name.lower().replace("_", "-") for name in pins}
+    project = tomllib.loads(read("pyproject.toml"))["project"]
+    wanted = project["dependencies"] + project["optional-dependencies"]["dev"]
+    names = {re.match(r"[A-Za-z0-9_.-]+", line).group().lower() for line in wanted}
+    assert names <= pinned
+    assert pins["torch"] == "2.13.0"
+
+
+def test_the_change_log_speaks_of_this_version():
+    """Catches a release without a word."""
+    from varro import __version__
+
+    assert f"## {__version__}" in read("CHANGELOG.md")
