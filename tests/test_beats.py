@@ -59,9 +59,9 @@ def test_small_magnitudes_beat_large_ones():
     """Catches a bare check for a number."""
     scores = [
         parse_beats(f"It will rise {size} tomorrow.", HEADLINE).magnitude
-        for size in ("1-3%", "25 basis points", "8%", "40%", "in 2026")
+        for size in ("1-3%", "25 basis points", "8%", "40%", "1,200 points", "in 2026")
     ]
-    assert scores == [1.0, 1.0, 0.5, 0.2, 0.0]
+    assert scores == [1.0, 1.0, 0.5, 0.2, 0.2, 0.0]
 
 
 def test_vague_timeframes_earn_less_than_tight_ones():

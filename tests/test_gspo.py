@@ -144,6 +144,14 @@ def test_advantages_share_one_scale_over_the_day():
     np.testing.assert_allclose(found[1], [-0.01414, 0.01414], atol=1e-5)
 
 
+def test_rewards_that_hardly_differ_are_not_blown_up():
+    """Catches a collapsed day trained on the last bits of the embedder."""
+    found = group_advantages(
+        np.array([[0.5, 0.5 + 1e-6]]), np.zeros((1, 2)), kl_coef=0.0, max_advantage=3.0
+    )
+    assert np.abs(found).max() < 1e-4
+
+
 def test_advantages_are_bounded_and_finite():
     """Catches one wild reward that takes the whole step."""
     rewards = np.array([[0.0] * 31 + [100.0]])

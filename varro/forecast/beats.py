@@ -41,7 +41,7 @@ _VERBS = frozenset(
 _MAX_SUBJECT = 12
 """words in which a forecast must have come to its verb"""
 
-_NUMBER = r"\d+(?:[.,]\d+)?"
+_NUMBER = r"(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?"
 _MAGNITUDE = re.compile(
     rf"({_NUMBER})\s*(?:(?:-|–|to)\s*({_NUMBER})\s*)?"
     r"(%|percent\b|per cent\b|percentage points?\b|points?\b|basis points?\b|bps?\b|cents?\b)",
@@ -141,7 +141,7 @@ def _magnitude(text: str) -> float:
     found = _MAGNITUDE.search(text)
     if not found:
         return 0.0
-    size = max(float(n.replace(",", ".")) for n in found.groups()[:2] if n)
+    size = max(float(n.replace(",", "")) for n in found.groups()[:2] if n)
     limit = 50.0 if found.group(3).casefold().startswith(("b", "c")) else 5.0
     return 1.0 if size <= limit else 0.5 if size <= 2 * limit else 0.2
 

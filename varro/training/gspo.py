@@ -16,6 +16,10 @@ from numpy.typing import NDArray
 from varro.policy.mlx import mx
 
 
+MIN_SPREAD = 0.02
+"""rewards that differ by less than this over a whole day are noise, and are not blown up to size"""
+
+
 def group_advantages(
     rewards: NDArray[np.float64],
     kl: NDArray[np.float64],
@@ -37,6 +41,7 @@ def group_advantages(
     varied = np.ptp(rewards, axis=1, keepdims=True) > 0
     centred = np.where(varied, rewards - rewards.mean(axis=1, keepdims=True), 0.0)
     spread = np.sqrt(np.mean(centred[varied[:, 0]] ** 2)) if varied.any() else 1.0
+    spread = max(float(spread), MIN_SPREAD)
     leash = kl_coef * (kl - kl.mean(axis=1, keepdims=True))
     advantages: NDArray[np.float64] = np.clip(
         centred / spread - leash, -max_advantage, max_advantage
