@@ -119,9 +119,28 @@ MUTANTS = (
     Mutant(
         "prompt left out of the log-probs",
         "policy/logprobs.py",
-        "hidden = policy.hidden(inputs)[:, len(prompt_ids) - 1 :]",
-        "hidden = policy.hidden(mx.concatenate([inputs[:, len(prompt_ids) - 1 : len(prompt_ids)], "
-        "tokens[:, :-1]], axis=1))",
+        "forked = [_ForkedCache(layer) for layer in prefix]",
+        "forked = None",
+    ),
+    Mutant(
+        "answer placed at the start of the prompt",
+        "policy/logprobs.py",
+        "self.offset = prefix.keys.shape[2]",
+        "self.offset = 0",
+    ),
+    Mutant(
+        "answer sees its own future",
+        "policy/logprobs.py",
+        """        return _behind(self._prefix.keys, keys), _behind(self._prefix.values, values)
+
+    def make_mask(self, n: int, **_: object) -> str | None:
+        return "causal" if n > 1 else None
+""",
+        """        return _behind(self._prefix.keys, keys), _behind(self._prefix.values, values)
+
+    def make_mask(self, n: int, **_: object) -> str | None:
+        return None
+""",
     ),
     Mutant(
         "reference with the adapter on",

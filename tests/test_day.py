@@ -12,7 +12,7 @@ from conftest import small_config
 from varro.day import DueDay, due_days, end_of_day, open_run, report_folder, run_day
 from varro.domain import Role, Stage
 from varro.errors import ConfigError, FeedError, StageError
-from varro.service.replay import first_call_days, replay_days, summarize
+from varro.service.replay import next_days, replay_days, summarize
 
 FIRST = date(2026, 1, 5)
 NOW = datetime(2026, 11, 20, tzinfo=UTC)
@@ -226,6 +226,61 @@ def test_forecasts_without_outcomes_are_void_and_not_zero(tmp_path, configured, 
         assert json.loads(path.read_text())["verdict"]["word"] == "no update"
 
 
+def test_skipped_days_are_outcomes_all_the_same(configured, embedder):
+    """Catches evidence that the archive holds and the ledger never saw."""
+    with opened(configured(), embedder) as work:
+        run_day(work, day_of(0))
+        run_day(work, day_of(2))
+        settled = work.ledger.settlements("main", day=day_of(2).day)
+        assert settled and all(s.reward is not None for s, _ in settled)
+        outcome_days = {
+            work.ledger.headline(s.outcome_id).first_seen.date().isoformat() for s, _ in settled
+        }
+        assert day_of(1).day in outcome_days
+
+
+def test_days_are_never_run_out_of_order(whole, configured, embedder):
+    """Catches look-ahead by a policy that trained on Thursday and then forecasts Monday."""
+    with opened(whole) as work, pytest.raises(StageError, match="comes before 2026-01-07"):
+        run_day(work, DueDay("2026-01-04", end_of_day(date(2026, 1, 4))))
+    with opened(configured(), embedder) as work:
+        run_day(work, day_of(0), only=Stage.INGEST)
+        with pytest.raises(StageError, match=r"2026-01-05 .* not finished; finish it first"):
+            run_day(work, day_of(1))
+
+
+def test_a_run_is_held_by_one_process_at_a_time(whole):
+    """Catches two overlapping jobs that publish over each other's checkpoints."""
+    with opened(whole), pytest.raises(StageError, match="another varro is at work on this run"):
+        open_run(whole)
+    opened(whole).__exit__()
+
+
+def test_a_young_forecast_waits_for_its_evidence(configured, embedder):
+    """Catches a day settled on the quarter of an hour between two runs around midnight."""
+    with opened(configured("reward.min_window_h=30"), embedder) as work:
+        run_day(work, day_of(0))
+        run_day(work, day_of(1))
+        assert work.ledger.settlements("main", day=day_of(1).day) == []
+        detail = work.ledger.stage_run("main", day_of(1).day, Stage.SETTLE).detail
+        assert detail["n_pending_groups"] == 12
+        assert detail["n_void"] == 0
+
+
+def test_a_report_made_again_is_the_same(whole):
+    """Catches a re-rendered report with another day's checkpoint, or without its machine."""
+    from varro.day import write_day_report
+
+    path = report_folder(whole.home, "main", day_of(1).day) / "report.json"
+    before = json.loads(path.read_text())
+    with opened(whole) as work:
+        write_day_report(work, day_of(1).day)
+    after = json.loads(path.read_text())
+    assert after["checkpoint"]["version"] == 1
+    assert after["machine"] == before["machine"] and after["machine"]["device"]
+    assert {**after, "timings": 0} == {**before, "timings": 0}
+
+
 def test_a_changed_configuration_is_refused_by_name(whole):
     """Catches a run whose numbers mean one thing before Tuesday and another after."""
     with pytest.raises(ConfigError, match=r"update.lr = 0.002, now 1e-05: put it back, or begin"):
@@ -247,11 +302,11 @@ def test_the_first_call_runs_two_days_and_then_one(configured):
     """Catches a first evening with nothing to read."""
     with opened(configured()) as work:
         due = due_days(work, NOW)
-        assert [d.day for d in first_call_days(work, due)] == ["2026-01-05", "2026-01-06"]
+        assert [d.day for d in next_days(work, due)] == ["2026-01-05", "2026-01-06"]
         assert len(due) == 28
         assert due[0].as_of == datetime(2026, 1, 6, tzinfo=UTC)
         run_day(work, due[0], only=Stage.INGEST)
-        assert [d.day for d in first_call_days(work, due_days(work, NOW))] == ["2026-01-05"]
+        assert [d.day for d in next_days(work, due_days(work, NOW))] == ["2026-01-05"]
 
 
 def test_the_summary_has_what_a_script_reads(whole):

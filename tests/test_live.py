@@ -117,6 +117,9 @@ def test_only_today_can_be_due(live):
     with open_run(config) as work:
         assert due_days(work, now) == [DueDay("2025-04-20", now)]
         run_day(work, DueDay("2025-04-20", world.due(world.days[0]).as_of), only=Stage.INGEST)
-        # A day begun keeps its clock when it is taken up again.
+        # A day begun keeps its clock when it is taken up again, and is finished before the next.
+        begun = world.due(world.days[0]).as_of
         later = due_days(work, now + timedelta(hours=5))
-        assert [d.as_of for d in later] == [world.due(world.days[0]).as_of]
+        assert later == [DueDay("2025-04-20", begun)]
+        tomorrow = now + timedelta(days=1)
+        assert due_days(work, tomorrow) == [*later, DueDay("2025-04-21", tomorrow)]

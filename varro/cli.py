@@ -57,9 +57,6 @@ def main() -> None:
             raise
         print(f"varro: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        print("varro: interrupted; what was finished stays", file=sys.stderr)
-        sys.exit(130)
     except Exception as error:
         if debug:
             raise
@@ -94,11 +91,11 @@ def train_day(
     Example: varro train-day --config configs/live.toml
     """
     from varro.day import due_days, report_folder
-    from varro.service.replay import first_call_days, run_due
+    from varro.service.replay import next_days, run_due
 
     with _opened(_config(config, overrides, home=home, run=run, seed=seed)) as work:
         due = due_days(work, datetime.now(UTC))
-        chosen = due if catch_up else first_call_days(work, due)
+        chosen = due if catch_up else next_days(work, due)
         run_due(work, chosen)
         days = [d.day for d in chosen]
         last = days[-1] if days else max(work.ledger.days_done(work.name), default=None)
@@ -199,13 +196,18 @@ def replay(
     begin, end = _day(first, "--from"), _day(last, "--to")
     if begin and end and begin > end:
         raise ConfigError(f"--from {begin} is after --to {end}")
-    layers = [f"news.archive={json.dumps(str(archive.resolve()))}", 'news.source="archive"']
+    layers = [
+        f"news.archive={json.dumps(str(archive.resolve()), ensure_ascii=False)}",
+        'news.source="archive"',
+    ]
     resolved = _config(
         config, [*(overrides or []), *layers], home=home, run=run or _run_name(archive), seed=seed
     )
     with _opened(resolved) as work:
         empty = replay_days(work, first=begin, last=end)
-        summary = summarize(work.ledger, resolved, last=last) | {"empty_days": empty}
+        summary = summarize(work.ledger, resolved, last=end.isoformat() if end else None) | {
+            "empty_days": empty
+        }
         assert work.archive is not None
         summary["n_malformed"] = len(work.archive.malformed)
     _result(as_json, summary, _days_text(summary))
@@ -393,12 +395,17 @@ def _config(
 
     layers = list(overrides or [])
     if home is not None:
-        layers.append(f"home={json.dumps(str(home.resolve()))}")
+        layers.append(f"home={json.dumps(str(home.resolve()), ensure_ascii=False)}")
     if run is not None:
         layers.append(f"run.name={json.dumps(run)}")
     if seed is not None:
         layers.append(f"run.seed={seed}")
-    return load_config(path or default_config_path(), tuple(layers))
+    if path is None:
+        path = default_config_path()
+        installed = path.parent.parent == Path(__file__).resolve().parent
+        if installed and home is None:
+            layers.append(f"home={json.dumps(str(Path.cwd() / 'var'), ensure_ascii=False)}")
+    return load_config(path, tuple(layers))
 
 
 @contextmanager
@@ -440,7 +447,9 @@ def _due_day(work: OpenRun, wanted: str | None) -> Any:
 def _run_name(archive: Path) -> str:
     name = archive.name.removesuffix(".gz").removesuffix(".jsonl")
     return (
-        "".join(c if c.isalnum() or c in "._-" else "-" for c in name)[:64].lstrip("._-")
+        "".join(c if c.isascii() and (c.isalnum() or c in "._-") else "-" for c in name)[
+            :64
+        ].lstrip("._-")
         or "replay"
     )
 

@@ -101,6 +101,8 @@ class RewardConfig(_Section):
     semantic_weight: float = Field(0.75, ge=0, le=1)
     window_h: float = Field(36.0, gt=0)
     """outcomes are headlines first seen within this many hours after the forecast was made"""
+    min_window_h: float = Field(12.0, ge=0)
+    """a forecast is not settled before so many hours have passed"""
 
     @model_validator(mode="after")
     def _weights_sum_to_one(self) -> RewardConfig:
@@ -188,7 +190,8 @@ class Config(_Section):
         matter (display, report).
         """
         dump = self.model_dump(mode="json", exclude={"home", "display", "report"})
-        for section, key in (("news", "archive"), ("news", "feeds"), ("policy", "model")):
+        located = ("news", "archive"), ("news", "feeds"), ("policy", "model"), ("embedder", "model")
+        for section, key in located:
             if dump[section][key] is not None:
                 dump[section][key] = Path(dump[section][key]).name
         for machine_key in ("timeout_s", "max_feed_mb", "max_malformed_frac"):

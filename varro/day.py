@@ -37,15 +37,17 @@ from varro.domain import (
 )
 from varro.errors import ConfigError, FeedError, StageError, VarroError
 from varro.evaluation.evaluate import compare_with_base
+from varro.files import lock_file
 from varro.ledger.store import Ledger, open_ledger
 from varro.news.archive import Archive, load_archive
 from varro.news.fetch import HttpFetcher
 from varro.news.ingest import ingest_archive, ingest_feeds, select_headlines
 from varro.news.opml import Feed, load_opml
+from varro.policy.folder import check_policy
 from varro.report.build import ReportFacts, build_report
 from varro.report.machine import describe_machine
 from varro.report.pages import write_report
-from varro.reward.embed import Embedder, load_embedder
+from varro.reward.embed import Embedder, check_embedder, load_embedder
 from varro.reward.settle import (
     REWARD_VERSION,
     Outcomes,
@@ -97,6 +99,8 @@ class OpenRun:
     trainer: Any = None
     """TrainerState of the live policy"""
     progress: Progress = field(default_factory=Silent)
+    lock: Any = None
+    """open file that holds the run's lock"""
 
     @property
     def name(self) -> str:
@@ -111,6 +115,7 @@ class OpenRun:
 
     def __exit__(self, *exc: object) -> None:
         self.ledger.close()
+        self.lock.close()
 
 
 def ledger_path(home: Path) -> Path:
@@ -121,8 +126,8 @@ def open_run(config: Config) -> OpenRun:
     """The run a config names, begun if it is new.
 
     What can be refused is refused before anything is written.
-    Raises: FeedError for a bad archive or feed list; LedgerError; ConfigError if the run was begun
-    with another configuration.
+    Raises: FeedError for a bad archive or feed list; PolicyError; LedgerError; StageError if
+    another process holds the run; ConfigError if the run was begun with another configuration.
     """
     archive: Archive | None = None
     feeds: tuple[Feed, ...] = ()
@@ -144,27 +149,37 @@ def open_run(config: Config) -> OpenRun:
         config=config.identity(),
         varro_version=__version__,
     )
-    ledger = open_ledger(ledger_path(config.home))
+    if not ledger_path(config.home).exists():
+        check_embedder(config.embedder)
+        check_policy(config.policy)
+    lock = lock_file(config.home / f".{wanted.name}.lock")
+    ledger = None
     try:
+        ledger = open_ledger(ledger_path(config.home))
         known = ledger.run(wanted.name)
         if known is not None:
             _refuse_changed_config(known, wanted)
-        return OpenRun(config, ledger, known or wanted, archive, feeds)
+        return OpenRun(config, ledger, known or wanted, archive, feeds, lock=lock)
     except BaseException:
-        ledger.close()
+        if ledger is not None:
+            ledger.close()
+        lock.close()
         raise
 
 
 def due_days(work: OpenRun, now: datetime) -> list[DueDay]:
     """Days that can be run, oldest first. An archive's days are due in their order, each as of its
-    midnight; from live feeds only today can ever be due, for the past can not be fetched."""
+    midnight; from live feeds only today can ever be begun, for the past can not be fetched, but a
+    day that was stopped halfway is finished first, under its own clock."""
     done = set(work.ledger.days_done(work.name))
     if work.archive is None:
         today = now.astimezone(UTC).date().isoformat()
-        if today in done:
-            return []
-        begun = work.ledger.stage_run(work.name, today, Stage.INGEST)
-        return [DueDay(today, begun.as_of if begun else now)]
+        clocks = {
+            s.day: s.as_of for s in work.ledger.stage_runs(work.name) if s.stage is Stage.INGEST
+        }
+        unfinished = max(clocks.keys() - done - {today}, default="")
+        due = [DueDay(unfinished, clocks[unfinished])] if unfinished > max(done, default="") else []
+        return due + ([] if today in done else [DueDay(today, clocks.get(today, now))])
     last = max(done, default="")
     return [
         DueDay(day.isoformat(), end_of_day(day))
@@ -192,6 +207,7 @@ def run_day(work: OpenRun, due: DueDay, *, only: Stage | None = None) -> None:
         (Stage.EVALUATE, _evaluate),
         (Stage.REPORT, _report),
     )
+    _refuse_disorder(work, due)
     finished = {s.stage for s in work.ledger.stage_runs(work.name, due.day)}
     if only is None and Stage.REPORT not in finished:
         load_machines(work)
@@ -220,6 +236,26 @@ def run_day(work: OpenRun, due: DueDay, *, only: Stage | None = None) -> None:
             return
 
 
+def _refuse_disorder(work: OpenRun, due: DueDay) -> None:
+    """A policy must not forecast a day after it has trained on a later one, nor leave one half."""
+    done = set(work.ledger.days_done(work.name))
+    begun = {s.day for s in work.ledger.stage_runs(work.name)}
+    later = max(begun, default="")
+    if due.day not in done and due.day < later:
+        raise StageError(
+            f"day {due.day} comes before {later}, which run {work.name!r} has begun or done: its "
+            "policy knows what followed; begin another run with --run NAME",
+            day=due.day,
+        )
+    unfinished = max(begun - done - {due.day}, default="")
+    if unfinished > max(done, default="") and due.day not in done:
+        raise StageError(
+            f"day {unfinished} of run {work.name!r} was begun and not finished; finish it first "
+            "with 'varro train-day' (or 'varro replay' from that day)",
+            day=due.day,
+        )
+
+
 def load_machines(work: OpenRun) -> None:
     """Embedder and live policy, checked before a day writes anything."""
     _live_policy(work)
@@ -244,8 +280,9 @@ def _ingest(work: OpenRun, due: DueDay) -> None:
         since = _since(work, due)
         if work.archive is not None:
             # A run's first day takes the archive's past with it: placebo days are past days.
-            first = not work.ledger.stage_runs(work.name)
-            news = ingest_archive(work.archive, after=None if first else since, as_of=due.as_of)
+            # Later days take all since the last one that ran: skipped days are outcomes too.
+            after = max(_earlier_clocks(work, due), default=None)
+            news = ingest_archive(work.archive, after=after, as_of=due.as_of)
         else:
             with HttpFetcher(
                 timeout_s=work.config.news.timeout_s,
@@ -295,8 +332,10 @@ def _settle(work: OpenRun, due: DueDay) -> None:
             )
             made_at = waiting[0].made_at
             outcomes = _outcomes(work, made_at, due.as_of, waiting)
-            closed = due.as_of >= made_at + timedelta(hours=config.reward.window_h)
-            if not outcomes.headlines and not closed:
+            age = due.as_of - made_at
+            closed = age >= timedelta(hours=config.reward.window_h)
+            young = age < timedelta(hours=config.reward.min_window_h)
+            if young or (not outcomes.headlines and not closed):
                 n_pending += len(waiting)
                 continue
             groups += waiting
@@ -444,6 +483,7 @@ def _evaluate(work: OpenRun, due: DueDay) -> None:
             n_bootstrap=config.evaluate.n_bootstrap,
         )
         detail = _sampling_detail(groups, timing.seconds())
+        detail["machine"] = describe_machine(policy)
         work.ledger.finish_stage(timing.row(detail), groups=groups, evaluation=evaluation)
         if evaluation is None:
             timing.summary = f"{len(groups)} headlines forecast by the frozen base"
@@ -529,12 +569,16 @@ def _live_policy(work: OpenRun) -> Any:
 
 def _since(work: OpenRun, due: DueDay) -> datetime:
     """When the day's own headlines begin: after the day before it, and never over a day ago."""
-    earlier = [
+    return max([due.as_of - ONE_DAY, *_earlier_clocks(work, due)])
+
+
+def _earlier_clocks(work: OpenRun, due: DueDay) -> list[datetime]:
+    """`as_of` of the run's days before this one."""
+    return [
         s.as_of
         for s in work.ledger.stage_runs(work.name)
         if s.stage is Stage.INGEST and s.day < due.day
     ]
-    return max([due.as_of - ONE_DAY, *earlier])
 
 
 def _selected(work: OpenRun, due: DueDay) -> tuple[list[Headline], list[Headline]]:
@@ -645,6 +689,7 @@ def _sampling_detail(groups: Sequence[Group], seconds: float) -> dict[str, Any]:
 def _report_facts(work: OpenRun, day: str) -> ReportFacts:
     ledger, name = work.ledger, work.name
     settled = ledger.settlements(name, day=day)
+    evaluated = ledger.stage_run(name, day, Stage.EVALUATE)
     outcome_ids = {s.outcome_id for s, _ in settled if s.outcome_id}
     return ReportFacts(
         config=work.config,
@@ -656,8 +701,8 @@ def _report_facts(work: OpenRun, day: str) -> ReportFacts:
         display=ledger.groups(name, day=day, roles=[Role.DISPLAY]),
         update=ledger.update(name, day),
         evaluations=ledger.evaluations(name, until=day),
-        checkpoint=ledger.checkpoint(name),
-        machine=describe_machine(work.policy),
+        checkpoint=ledger.checkpoint(name, until=day),
+        machine=evaluated.detail["machine"] if evaluated else describe_machine(),
     )
 
 

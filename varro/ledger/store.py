@@ -13,7 +13,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Engine, and_, create_engine, event, func, insert, inspect, select, text
+from sqlalchemy import Engine, and_, create_engine, event, func, inspect, select, text
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
@@ -282,11 +283,15 @@ class Ledger:
             rows = session.scalars(query.order_by(EvaluationRow.day))
             return [EvaluationInfo(**_columns(row)) for row in rows]
 
-    def checkpoint(self, run: str, version: int | None = None) -> CheckpointInfo | None:
-        """One version, or the newest."""
+    def checkpoint(
+        self, run: str, version: int | None = None, *, until: str | None = None
+    ) -> CheckpointInfo | None:
+        """One version, or the newest (of days up to `until`)."""
         query = select(CheckpointRow).where(CheckpointRow.run == run)
         if version is not None:
             query = query.where(CheckpointRow.version == version)
+        if until is not None:
+            query = query.where(CheckpointRow.day <= until)
         with self._read() as session:
             row = session.scalars(query.order_by(CheckpointRow.version.desc()).limit(1)).first()
             return None if row is None else CheckpointInfo(**_columns(row))
@@ -346,13 +351,9 @@ class Ledger:
     def _append(self, session: Session, table: type[Base], rows: Sequence[dict[str, Any]]) -> None:
         if not rows:
             return
-        if self._engine.dialect.name == "sqlite":
-            statement = insert(table).prefix_with("OR IGNORE")
-            session.execute(statement, list(rows))
-        else:
-            from sqlalchemy.dialects.postgresql import insert as postgres_insert
-
-            session.execute(postgres_insert(table).on_conflict_do_nothing(), list(rows))
+        # Only a known key is passed over; any other violated constraint is an error.
+        dialect = sqlite if self._engine.dialect.name == "sqlite" else postgresql
+        session.execute(dialect.insert(table).on_conflict_do_nothing(), list(rows))
 
 
 def open_ledger(path: Path) -> Ledger:

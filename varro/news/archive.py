@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import gzip
 import json
 import zlib
@@ -104,7 +105,7 @@ def _corpus_name(path: Path) -> str:
     return clean_label(path.name.removesuffix(".gz").removesuffix(".jsonl")) or "archive"
 
 
-def _read_lines(path: Path) -> Iterator[tuple[int, str]]:
+def _read_lines(path: Path) -> Iterator[tuple[int, bytes]]:
     """Numbered lines that are not blank, split at LF only: U+2028 may stand inside a string."""
     number = 0
     try:
@@ -114,7 +115,7 @@ def _read_lines(path: Path) -> Iterator[tuple[int, str]]:
             file: BinaryIO | gzip.GzipFile = gzip.GzipFile(fileobj=raw) if is_gzip else raw
             for line in file:
                 number += 1
-                text = line.decode("utf-8-sig" if number == 1 else "utf-8").strip()
+                text = line.removeprefix(codecs.BOM_UTF8).strip() if number == 1 else line.strip()
                 if text:
                     yield number, text
     except FileNotFoundError as error:
@@ -123,10 +124,6 @@ def _read_lines(path: Path) -> Iterator[tuple[int, str]]:
         ) from error
     except IsADirectoryError as error:
         raise FeedError(f"{path} is a folder; set news.archive to a JSONL file") from error
-    except UnicodeDecodeError as error:
-        raise FeedError(
-            f"{path}:{number}: not UTF-8 ({error.reason}); save the archive as UTF-8"
-        ) from error
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise FeedError(
             f"{path}: gzip damaged after line {number} ({error}); fetch or compress it again"
@@ -137,10 +134,12 @@ def _read_lines(path: Path) -> Iterator[tuple[int, str]]:
         ) from error
 
 
-def _headline_of(line: str, corpus: str) -> Headline:
+def _headline_of(line: bytes, corpus: str) -> Headline:
     """The headline of one line. Raises: ValueError with the reason if there is none."""
     try:
-        row = json.loads(line)
+        row = json.loads(line.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        raise ValueError(f"not UTF-8 ({error.reason})") from error
     except RecursionError as error:
         raise ValueError("not JSON that can be read: nested too deeply") from error
     except ValueError as error:

@@ -6,8 +6,6 @@ second model in memory.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,11 +14,10 @@ from typing import Any
 
 from varro.config import PolicyConfig
 from varro.errors import PolicyError
-from varro.files import sha256_file
+from varro.policy.folder import check_model_config, hash_weights, resolve_model
 from varro.policy.mlx import device_name, mx, nn
 from varro.policy.prompt import PromptEncoder, make_prompt_encoder
 
-MODEL_TYPES = ("qwen2", "qwen3")
 LORA_KEYS = (
     "self_attn.q_proj",
     "self_attn.k_proj",
@@ -120,8 +117,8 @@ def load_policy(config: PolicyConfig, *, lora_seed: int) -> Policy:
     Raises: PolicyError if the folder is missing, is not a Qwen-like causal LM, or lacks weights
     or a usable tokenizer.
     """
-    path = _resolve_model(config.model)
-    model_config = _check_model_config(path)
+    path = resolve_model(config.model)
+    model_config = check_model_config(path)
     from mlx_lm import load
     from mlx_lm.tuner.utils import linear_to_lora_layers
 
@@ -163,50 +160,6 @@ def load_policy(config: PolicyConfig, *, lora_seed: int) -> Policy:
             f"{len(LORA_KEYS)} in each of {policy.n_layers} blocks"
         )
     return policy
-
-
-def hash_weights(path: Path) -> str:
-    """Identity of the base: sha256 of its safetensors file, or of the hashes of several."""
-    hashes = [sha256_file(file) for file in sorted(path.glob("model*.safetensors"))]
-    return hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest()
-
-
-def _resolve_model(name: str) -> Path:
-    path = Path(name)
-    if path.is_dir():
-        return path
-    if path.exists() or name.startswith((".", "/", "~")):
-        raise PolicyError(f"no model folder at {name}; policy.model names a folder or a hub id")
-    from huggingface_hub import snapshot_download
-
-    try:
-        return Path(
-            snapshot_download(name, allow_patterns=["*.json", "*.safetensors", "*.jinja", "*.txt"])
-        )
-    except Exception as error:
-        raise PolicyError(
-            f"cannot fetch the policy {name!r} from the model hub ({type(error).__name__}); "
-            "connect once, or set policy.model to a folder"
-        ) from error
-
-
-def _check_model_config(path: Path) -> dict[str, Any]:
-    file = path / "config.json"
-    try:
-        config = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise PolicyError(f"{file}: cannot read the model's config: {error}") from error
-    kind = config.get("model_type") if isinstance(config, dict) else None
-    architectures = config.get("architectures") or [] if isinstance(config, dict) else []
-    causal = any(str(name).endswith("ForCausalLM") for name in architectures)
-    if kind not in MODEL_TYPES or not causal:
-        raise PolicyError(
-            f"{file}: expected a causal LM of type {' or '.join(MODEL_TYPES)}, found type "
-            f"{kind!r} with architectures {architectures}; set policy.model to one"
-        )
-    if not any(path.glob("model*.safetensors")):
-        raise PolicyError(f"{path}: no model*.safetensors; the download may be incomplete")
-    return dict(config)
 
 
 def _set_dtype(model: nn.Module, dtype: str) -> None:

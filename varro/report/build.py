@@ -109,10 +109,18 @@ def build_report(facts: ReportFacts) -> dict[str, Any]:
         },
         "machine": facts.machine,
         "timings": {str(s.stage): s.seconds for s in facts.stages},
-        "reproduce": f"varro replay --run {facts.run} --seed {facts.config.run.seed}"
-        if facts.config.news.source == "archive"
-        else f"varro train-day --run {facts.run}",
+        "reproduce": _reproduce(facts),
     }
+
+
+def _reproduce(facts: ReportFacts) -> str:
+    if facts.config.news.source != "archive" or facts.checkpoint is None:
+        return f"varro show {facts.day} --run {facts.run}"
+    config = facts.config.home / facts.checkpoint.path / "config.toml"
+    return (
+        f"varro replay --config {config} --archive {facts.config.news.archive} --to {facts.day} "
+        f"--run {facts.run}-again"
+    )
 
 
 def _verdict(

@@ -71,7 +71,7 @@ METRICS: tuple[Metric, ...] = (
         "KL to reference",
         "mean over forecasts of Σ_t (old_logprobs - ref_logprobs)",
         "nats a sequence",
-        "below 9, refused above 12",
+        "below 9; an update that would pass the limit (12) is refused",
         3,
     ),
     Metric(
@@ -133,7 +133,7 @@ METRICS: tuple[Metric, ...] = (
     Metric(
         "loss",
         "Loss",
-        "what the optimiser minimised: the clipped policy term plus the leash",
+        "what the optimiser minimised: the clipped policy term (the leash is in the advantage)",
         "loss",
         "finite; its level is not progress",
         4,
@@ -232,7 +232,7 @@ METRICS: tuple[Metric, ...] = (
         None,
         0,
     ),
-    Metric("n_feeds", "Feeds", "feeds asked; 0 where the source is an archive", "count", None, 0),
+    Metric("n_feeds", "Feeds", "feeds asked; an archive counts as one", "count", None, 0),
     Metric("seconds", "Seconds", "wall time of a stage", "s", None, 1),
     Metric("peak_rss_gb", "Peak memory", "largest resident size of the process", "GB", None, 2),
     Metric("mlx_peak_gb", "Peak MLX memory", "largest allocation by MLX", "GB", None, 2),

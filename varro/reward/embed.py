@@ -54,6 +54,20 @@ def load_embedder(config: EmbedderConfig) -> SentenceEmbedder:
 
     Raises: PolicyError if its folder or weights are missing or have another hash.
     """
+    folder = check_embedder(config)
+    from sentence_transformers import SentenceTransformer
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.disable_progress_bar()
+    model = SentenceTransformer(str(folder), device="cpu", local_files_only=True)
+    return SentenceEmbedder(model, config.batch_size)
+
+
+def check_embedder(config: EmbedderConfig) -> Path:
+    """The embedder's folder, its weights' hash verified.
+
+    Raises: PolicyError if the folder or weights are missing or have another hash.
+    """
     folder = _packaged_folder() if config.model == "packaged" else Path(config.model)
     weights = folder / "model.safetensors"
     if not weights.exists():
@@ -64,12 +78,7 @@ def load_embedder(config: EmbedderConfig) -> SentenceEmbedder:
             f"{weights} has sha256 {found[:16]}…, expected {config.sha256[:16]}…: another embedder "
             "is another reward; restore the file, or set embedder.sha256 in a new run"
         )
-    from sentence_transformers import SentenceTransformer
-    from transformers.utils import logging as transformers_logging
-
-    transformers_logging.disable_progress_bar()
-    model = SentenceTransformer(str(folder), device="cpu", local_files_only=True)
-    return SentenceEmbedder(model, config.batch_size)
+    return folder
 
 
 def _packaged_folder() -> Path:

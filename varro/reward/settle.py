@@ -50,7 +50,7 @@ def placebo_windows(made_at: datetime, lags: tuple[int, int]) -> list[tuple[date
 def without_repeats(
     outcomes: Sequence[Headline], known_titles: Sequence[str]
 ) -> tuple[Headline, ...]:
-    """Outcomes whose title was not already out when the forecasts were made."""
+    """Outcomes that do not repeat the title of a headline that was forecast."""
     known = {_plain(title) for title in known_titles}
     return tuple(h for h in outcomes if _plain(h.title) not in known)
 

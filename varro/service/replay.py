@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from varro.config import Config
-from varro.day import DueDay, OpenRun, due_days, end_of_day, run_day
+from varro.day import DueDay, OpenRun, end_of_day, run_day
 from varro.domain import Stage
 from varro.errors import FeedError
 from varro.evaluation.evaluate import claim_word, pooled_lift
@@ -58,10 +58,13 @@ def run_due(work: OpenRun, due: Sequence[DueDay]) -> None:
         run_day(work, day)
 
 
-def first_call_days(work: OpenRun, due: Sequence[DueDay]) -> list[DueDay]:
-    """The next due day; on an empty archive run the first two, so that something is settled."""
+def next_days(work: OpenRun, due: Sequence[DueDay]) -> list[DueDay]:
+    """The next due day; on an empty archive run the first two, so that something is settled.
+    Live, also a day before today that was begun and not finished."""
+    if work.archive is None:
+        return list(due)
     begun = bool(work.ledger.stage_runs(work.name))
-    return list(due[: 1 if begun or work.archive is None else 2])
+    return list(due[: 1 if begun else 2])
 
 
 def summarize(ledger: Ledger, config: Config, *, last: str | None = None) -> dict[str, Any]:
@@ -143,6 +146,3 @@ def _total(
         "n_headlines": sum(row["n_headlines"] for row in rows),
         "n_heldout": pooled["n_headlines"],
     }
-
-
-__all__ = ["due_days", "first_call_days", "replay_days", "run_due", "summarize"]

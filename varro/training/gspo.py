@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 from varro.policy.mlx import mx
 
-
 MIN_SPREAD = 0.02
 """rewards that differ by less than this over a whole day are noise, and are not blown up to size"""
 
