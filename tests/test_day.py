@@ -244,7 +244,8 @@ def test_days_are_never_run_out_of_order(whole, configured, embedder):
     with opened(whole) as work, pytest.raises(StageError, match="comes before 2026-01-07"):
         run_day(work, DueDay("2026-01-04", end_of_day(date(2026, 1, 4))))
     with opened(configured(), embedder) as work:
-        run_day(work, day_of(0), only=Stage.INGEST)
+        for stage in (Stage.INGEST, Stage.SETTLE):
+            run_day(work, day_of(0), only=stage)
         with pytest.raises(StageError, match=r"2026-01-05 .* not finished; finish it first"):
             run_day(work, day_of(1))
 

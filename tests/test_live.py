@@ -121,5 +121,6 @@ def test_only_today_can_be_due(live):
         begun = world.due(world.days[0]).as_of
         later = due_days(work, now + timedelta(hours=5))
         assert later == [DueDay("2025-04-20", begun)]
+        run_day(work, later[0], only=Stage.SETTLE)
         tomorrow = now + timedelta(days=1)
         assert due_days(work, tomorrow) == [*later, DueDay("2025-04-21", tomorrow)]

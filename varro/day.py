@@ -174,12 +174,10 @@ def due_days(work: OpenRun, now: datetime) -> list[DueDay]:
     done = set(work.ledger.days_done(work.name))
     if work.archive is None:
         today = now.astimezone(UTC).date().isoformat()
-        clocks = {
-            s.day: s.as_of for s in work.ledger.stage_runs(work.name) if s.stage is Stage.INGEST
-        }
-        unfinished = max(clocks.keys() - done - {today}, default="")
-        due = [DueDay(unfinished, clocks[unfinished])] if unfinished > max(done, default="") else []
-        return due + ([] if today in done else [DueDay(today, clocks.get(today, now))])
+        half = _half_day(work)
+        due = [half] if half is not None and half.day != today else []
+        begun = work.ledger.stage_run(work.name, today, Stage.INGEST)
+        return due + ([] if today in done else [DueDay(today, begun.as_of if begun else now)])
     last = max(done, default="")
     return [
         DueDay(day.isoformat(), end_of_day(day))
@@ -247,13 +245,23 @@ def _refuse_disorder(work: OpenRun, due: DueDay) -> None:
             "policy knows what followed; begin another run with --run NAME",
             day=due.day,
         )
-    unfinished = max(begun - done - {due.day}, default="")
-    if unfinished > max(done, default="") and due.day not in done:
+    unfinished = _half_day(work)
+    if unfinished is not None and unfinished.day != due.day and due.day not in done:
         raise StageError(
-            f"day {unfinished} of run {work.name!r} was begun and not finished; finish it first "
-            "with 'varro train-day' (or 'varro replay' from that day)",
+            f"day {unfinished.day} of run {work.name!r} was begun and not finished; finish it "
+            "first with 'varro train-day' (or 'varro replay' from that day)",
             day=due.day,
         )
+
+
+def _half_day(work: OpenRun) -> DueDay | None:
+    """The newest day, if it has settled forecasts and was then stopped: leaving it would lose them.
+    A day that was only ingested can be passed over."""
+    stages = work.ledger.stage_runs(work.name)
+    newest = [s for s in stages if s.day == max(x.day for x in stages)] if stages else []
+    settled = any(s.stage is Stage.SETTLE for s in newest)
+    finished = any(s.stage is Stage.REPORT for s in newest)
+    return DueDay(newest[0].day, newest[0].as_of) if settled and not finished else None
 
 
 def load_machines(work: OpenRun) -> None:
