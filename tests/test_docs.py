@@ -52,7 +52,9 @@ def test_documented_make_targets_and_files_exist():
 
 def test_dependencies_are_pinned():
     """Catches a fresh machine with other versions than were tested, or gigabytes of CUDA."""
-    pins = dict(line.split("==") for line in read("constraints.txt").splitlines() if "==" in line)
+    lines = read("constraints.txt").splitlines()
+    assert [line for line in lines if not re.fullmatch(r"[\w.-]+==[\w.]+", line)] == []
+    pins = dict(line.split("==") for line in lines)
     pinned = {name.lower().replace("_", "-") for name in pins}
     project = tomllib.loads(read("pyproject.toml"))["project"]
     wanted = project["dependencies"] + project["optional-dependencies"]["dev"]
