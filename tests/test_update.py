@@ -204,6 +204,26 @@ def test_a_tight_leash_holds_the_policy_back(policy):
     assert kl[30.0] < kl[0.0] / 2
 
 
+def test_a_step_that_is_too_long_is_taken_again_shorter(policy):
+    """Catches a day lost to a step that half its length would have kept inside the leash."""
+    groups = make_groups(policy, varied, n=8)
+    start = dict(policy.adapter())
+    reached = []
+    for lr in (4e-3, 2e-3, 1e-3):
+        policy.set_adapter(start)
+        config = replace_lr(lr=lr)
+        reached.append(update(policy, groups, config=config).metrics["kl_ref_after"])
+    assert reached[0] > reached[2]
+    policy.set_adapter(start)
+    leash = LeashConfig(kl_coef=0.0, min_kl_coef=0.0, kl_limit=(reached[0] + reached[2]) / 2)
+    result = update(policy, groups, leash=leash, config=replace_lr(lr=4e-3))
+    assert result.refused is None
+    assert result.metrics["n_attempts"] in (2, 3)
+    assert result.metrics["lr"] == 4e-3 / 2 ** (result.metrics["n_attempts"] - 1)
+    assert result.metrics["kl_ref_after"] <= leash.kl_limit
+    assert int(result.state.optimizer["step"].item()) == 2
+
+
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 def test_a_reward_that_is_not_finite_stops_the_update(policy, bad):
     """Catches a NaN that reaches the weights; the parent must stay live, bit for bit."""
@@ -228,7 +248,9 @@ def test_an_update_past_the_hard_end_of_the_leash_is_undone(policy):
         state=TrainerState(kl_coef=0.05),
     )
     assert "past the limit" in result.refused
-    assert result.state.kl_coef == min(2 * 0.05, leash.max_kl_coef)
+    # 0.05 doubled for each of two more attempts, and once more for tomorrow, to the bound of 0.3.
+    assert result.metrics["n_attempts"] == 3
+    assert result.state.kl_coef == leash.max_kl_coef
     assert result.state.n_updates == 0 and not result.state.optimizer
     assert adapter_bytes(policy) == before
 

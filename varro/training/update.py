@@ -34,6 +34,7 @@ from varro.training.gspo import (
 )
 from varro.training.leash import next_kl_coef
 
+MAX_ATTEMPTS = 3
 MAX_WEIGHT = 2.0
 """truncation of sequence importance weights"""
 
@@ -79,9 +80,12 @@ def update_policy(
     seed_parts: tuple[object, ...],
     on_group: Callable[[], None] | None = None,
 ) -> UpdateResult:
-    """One GSPO update on the settled groups. The policy's adapter is changed in place, unless the
-    update is refused (something not finite, or past the hard end of the leash): then it is put
-    back exactly, and of the new state only the leash's strength differs from the old.
+    """One GSPO update on the settled groups, changing the policy's adapter in place.
+
+    An update that would end past the leash's hard end is undone and tried again from the parent
+    with half the learning rate and twice the leash, at most MAX_ATTEMPTS times. One that stays past
+    it, or meets anything that is not finite, is refused: the adapter is put back exactly, and of
+    the new state only the leash's strength differs from the old.
 
     Raises: StalePolicyError if a group was sampled by another version than the live policy.
     """
@@ -105,35 +109,42 @@ def update_policy(
         "n_forecasts": int(rewards.size),
         "n_zero_variance": int((np.ptp(rewards, axis=1) == 0).sum()),
         "kl_ref": float(kl.mean()),
-        "kl_coef": state.kl_coef,
-        "lr": config.lr,
         **_behaviour_metrics(batches),
     }
     n_tokens = sum(b.n_tokens for b in batches)
     refused, past_limit = None, False
     optimizer_state: Mapping[str, mx.array] = state.optimizer
-    try:
-        advantages = group_advantages(
-            rewards, kl, kl_coef=state.kl_coef, max_advantage=config.max_advantage
-        )
-        for batch, row in zip(batches, advantages, strict=True):
-            batch.advantages = mx.array(row.astype(np.float32))
-        optimizer_state, steps = _train(policy, batches, state, config, temperature, tick)
-        metrics |= steps | _after_metrics(policy, batches, temperature, tick)
-        if metrics["kl_ref_after"] > leash.kl_limit:
-            raise _PastLimit(
-                f"KL to the reference would be {metrics['kl_ref_after']:.2f} nats a sequence, "
-                f"past the limit of {leash.kl_limit:g}"
+    for attempt in range(MAX_ATTEMPTS):
+        lr = config.lr / 2**attempt
+        kl_coef = min(state.kl_coef * 2**attempt, max(leash.max_kl_coef, state.kl_coef))
+        metrics |= {"n_attempts": attempt + 1, "lr": lr, "kl_coef": kl_coef}
+        try:
+            advantages = group_advantages(
+                rewards, kl, kl_coef=kl_coef, max_advantage=config.max_advantage
             )
-    except (_Refusal, ValueError) as reason:
-        refused, past_limit = str(reason), isinstance(reason, _PastLimit)
-        policy.set_adapter(parent)
-        optimizer_state = state.optimizer
+            for batch, row in zip(batches, advantages, strict=True):
+                batch.advantages = mx.array(row.astype(np.float32))
+            optimizer_state, steps = _train(policy, batches, state, config, lr, temperature, tick)
+            metrics |= steps | _after_metrics(policy, batches, temperature, tick)
+            if metrics["kl_ref_after"] > leash.kl_limit:
+                raise _PastLimit(
+                    f"KL to the reference would be {metrics['kl_ref_after']:.2f} nats a sequence, "
+                    f"past the limit of {leash.kl_limit:g}"
+                )
+        except (_Refusal, ValueError) as reason:
+            refused, past_limit = str(reason), isinstance(reason, _PastLimit)
+            policy.set_adapter(parent)
+            optimizer_state = state.optimizer
+            if past_limit:
+                continue
+        else:
+            refused, past_limit = None, False
+        break
     metrics["refused"] = refused
     metrics["n_tokens"] = n_tokens
     metrics["tokens_per_s"] = n_tokens / (time.perf_counter() - started)
-    kl_coef = next_kl_coef(
-        state.kl_coef,
+    next_coef = next_kl_coef(
+        kl_coef,
         metrics["kl_ref"],
         past_limit=past_limit,
         n_forecasts=metrics["n_forecasts"],
@@ -146,7 +157,7 @@ def update_policy(
     return UpdateResult(
         metrics=metrics,
         state=TrainerState(
-            kl_coef=kl_coef,
+            kl_coef=next_coef,
             n_updates=state.n_updates + (refused is None),
             optimizer=optimizer_state,
         ),
@@ -191,6 +202,7 @@ def _train(
     batches: Sequence[_Batch],
     state: TrainerState,
     config: UpdateConfig,
+    lr: float,
     temperature: float,
     tick: Callable[[], None],
 ) -> tuple[dict[str, mx.array], dict[str, Any]]:
@@ -199,7 +211,7 @@ def _train(
     from mlx.utils import tree_flatten, tree_map, tree_unflatten
 
     optimizer = optim.AdamW(
-        learning_rate=config.lr,
+        learning_rate=lr,
         betas=[config.beta1, config.beta2],
         weight_decay=config.weight_decay,
         bias_correction=True,
@@ -207,7 +219,7 @@ def _train(
     optimizer.init(policy.model.trainable_parameters())
     if state.optimizer:
         optimizer.state = tree_unflatten(list(state.optimizer.items()))
-        optimizer.learning_rate = config.lr
+        optimizer.learning_rate = lr
 
     def loss_of(model: Any, batch: _Batch, n_forecasts: int) -> tuple[mx.array, mx.array]:
         new = response_logprobs(policy, batch.prompt_ids, batch.tokens, temperature=temperature)
