@@ -56,6 +56,18 @@ def test_a_checkpoint_comes_back_bit_for_bit(tmp_path, trained):
         np.testing.assert_array_equal(np.array(array), before[name])
 
 
+def test_equal_states_are_equal_files(tmp_path, trained):
+    """Catches files whose bytes depend on the order in which a dictionary was filled."""
+    arrays = {f"layer.{i}.v": mx.array([float(i)]) for i in range(50)}
+    backwards = dict(reversed(arrays.items()))
+    paths = [
+        tmp_path / publish(tmp_path, trained, version=v, state=TrainerState(0.1, 1, state))[0]
+        for v, state in enumerate((arrays, backwards), start=1)
+    ]
+    for name in ("optimizer.safetensors", "adapters.safetensors"):
+        assert (paths[0] / name).read_bytes() == (paths[1] / name).read_bytes()
+
+
 def test_stock_mlx_lm_loads_the_folder_with_the_same_logits(tmp_path, trained):
     """Catches a folder that only our own code can read, or a scale that is not in the config."""
     from mlx_lm import load

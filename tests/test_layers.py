@@ -29,6 +29,7 @@ OWNERS = {
     "httpx2": {"news"},
     "mlx": {"policy", "training"},
     "mlx_lm": {"policy"},
+    "safetensors": {"policy"},
     "tokenizers": {"policy"},
     "huggingface_hub": {"policy"},
     "sentence_transformers": {"reward"},

@@ -20,6 +20,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from varro.errors import CheckpointError, PolicyError
 from varro.files import publish_folder, sha256_file
 from varro.policy.load import LORA_KEYS, Policy
@@ -67,9 +69,9 @@ def publish_checkpoint(
         shutil.rmtree(partial)
     partial.mkdir(parents=True)
     adapter = policy.adapter()
-    mx.save_safetensors(str(partial / "adapters.safetensors"), adapter)
+    _save_arrays(partial / "adapters.safetensors", adapter)
     if state.optimizer:
-        mx.save_safetensors(str(partial / "optimizer.safetensors"), dict(state.optimizer))
+        _save_arrays(partial / "optimizer.safetensors", state.optimizer)
     _write_json(
         partial / "adapter_config.json",
         {
@@ -146,6 +148,13 @@ def _verify(folder: Path, sha256: str) -> None:
             raise CheckpointError(f"{folder} lacks {name}; restore it from a backup")
         if sha256_file(file) != digest:
             raise CheckpointError(f"{file} is damaged: its sha256 is not the manifest's")
+
+
+def _save_arrays(file: Path, arrays: Mapping[str, mx.array]) -> None:
+    # MLX's own writer orders tensors as its hash map does: equal states, different bytes.
+    from safetensors.numpy import save_file
+
+    save_file({name: np.array(array) for name, array in arrays.items()}, str(file))
 
 
 def _load_arrays(file: Path) -> dict[str, mx.array]:
