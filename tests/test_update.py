@@ -204,6 +204,20 @@ def test_a_tight_leash_holds_the_policy_back(policy):
     assert kl[30.0] < kl[0.0] / 2
 
 
+def test_a_policy_past_the_limit_may_come_back(policy):
+    """Catches a policy that is refused every step for being where it should be leaving."""
+    state = FRESH
+    for i in range(4):
+        groups = make_groups(policy, lambda ids: ids.count(ids[0]), n=8, seed=777 * i)
+        state = update(policy, groups, state=state, config=replace_lr(lr=5e-3)).state
+    tight = LeashConfig(kl_coef=30.0, min_kl_coef=30.0, max_kl_coef=30.0, kl_limit=1e-6)
+    groups = make_groups(policy, lambda ids: 0.5, n=8, seed=9999)
+    result = update(policy, groups, leash=tight, state=replace(state, kl_coef=30.0))
+    assert result.metrics["kl_ref"] > tight.kl_limit
+    assert result.metrics["kl_ref_after"] < result.metrics["kl_ref"]
+    assert result.refused is None
+
+
 def test_a_step_that_is_too_long_is_taken_again_shorter(policy):
     """Catches a day lost to a step that half its length would have kept inside the leash."""
     groups = make_groups(policy, varied, n=8)

@@ -126,7 +126,8 @@ def update_policy(
                 batch.advantages = mx.array(row.astype(np.float32))
             optimizer_state, steps = _train(policy, batches, state, config, lr, temperature, tick)
             metrics |= steps | _after_metrics(policy, batches, temperature, tick)
-            if metrics["kl_ref_after"] > leash.kl_limit:
+            # A policy that is out there already may take any step that leads back.
+            if metrics["kl_ref_after"] > max(leash.kl_limit, metrics["kl_ref"]):
                 raise _PastLimit(
                     f"KL to the reference would be {metrics['kl_ref_after']:.2f} nats a sequence, "
                     f"past the limit of {leash.kl_limit:g}"
