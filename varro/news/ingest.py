@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
@@ -12,6 +11,7 @@ from varro.domain import Headline, headline_id, stable_hash
 from varro.errors import FeedError
 from varro.news.archive import Archive
 from varro.news.clean import clean_label
+from varro.news.duplicates import first_of_each
 from varro.news.fetch import Fetcher
 from varro.news.opml import Feed
 from varro.news.parse import Entry, ParsedFeed, parse_feed
@@ -102,7 +102,7 @@ def select_headlines(
     heldout_frac: float,
     seed_parts: tuple[object, ...],
 ) -> Selection:
-    """At most n_train and n_heldout of the headlines, each title once, in a seeded order.
+    """At most n_train and n_heldout of the headlines, each story once, in a seeded order.
 
     Note: a headline's side follows from its link (or title) alone, so that what one run or day
     holds out no other trains on.
@@ -143,18 +143,9 @@ def _headline_of(entry: Entry, feed: Feed, as_of: datetime) -> Headline:
 
 
 def _without_repeats(headlines: Iterable[Headline]) -> list[Headline]:
-    """One headline for each title, the earliest."""
-    earliest: dict[str, Headline] = {}
-    for headline in sorted(headlines, key=lambda h: (h.first_seen, h.id)):
-        earliest.setdefault(_title_key(headline.title), headline)
-    return list(earliest.values())
-
-
-def _title_key(title: str) -> str:
-    """The title without case and punctuation; symbols stay, they carry meaning ("$", "+")."""
-    folded = unicodedata.normalize("NFKC", title.casefold())
-    kept = "".join(char for char in folded if not unicodedata.category(char).startswith("P"))
-    return " ".join(kept.split()) or title
+    """One headline for each story, the earliest."""
+    ordered = sorted(headlines, key=lambda h: (h.first_seen, h.id))
+    return [ordered[i] for i in first_of_each([h.title for h in ordered])]
 
 
 def _is_heldout(headline: Headline, heldout_frac: float) -> bool:
