@@ -25,9 +25,9 @@ def forecast_headlines(
 ) -> list[Group]:
     """One group per request, made by the policy as it is now.
 
-    The frozen base draws the numbers of the held-out groups it is compared with: a base group and
-    a held-out group of the same headline have the same seeds. A run's name is not in the seeds, so
-    two runs with one seed differ by what they learned and nothing else.
+    The frozen base draws the numbers of the groups it is compared with: neither role nor version is
+    in the seeds. Nor is the run's name, so two runs with one seed differ by what they learned and
+    nothing else.
 
     Raises: ValueError if a headline was first seen after `made_at`: that would be look-ahead.
     """
@@ -39,8 +39,8 @@ def forecast_headlines(
             )
     prompts = [policy.prompts.encode(headline.title) for headline, _ in requests]
     seeds = [
-        [stable_seed(seed, day, _seed_role(role), headline.id, k) for k in range(n_forecasts)]
-        for headline, role in requests
+        [stable_seed(seed, day, headline.id, k) for k in range(n_forecasts)]
+        for headline, _ in requests
     ]
     sampled = sample_groups(policy, prompts, seeds=seeds, settings=settings, on_tokens=on_tokens)
     groups = []
@@ -75,7 +75,3 @@ def forecast_headlines(
             )
         )
     return groups
-
-
-def _seed_role(role: Role) -> Role:
-    return Role.HELDOUT if role is Role.BASE else role

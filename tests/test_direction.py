@@ -1,0 +1,155 @@
+"""Which way a text says things go: words, negation, causes, names, contests, and turning round."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from varro.forecast.direction import (
+    agreement,
+    direction,
+    direction_of,
+    direction_words,
+    flip,
+    is_negated,
+)
+from varro.forecast.lexicon import build_lexicon
+
+
+@pytest.mark.parametrize(
+    ("text", "sign"),
+    [
+        ("Brent crude will rise 2% by Friday, driven by OPEC cuts.", 1),
+        ("Shares slid in early trading.", -1),
+        ("Parliament will approve the budget tomorrow.", 1),
+        ("Parliament will reject the budget tomorrow.", -1),
+        ("The Bank of England leaves rates unchanged.", 0),
+        ("Fed holds rates", 0),
+        ("The minister will speak at noon.", None),
+        ("The blaze was contained overnight.", -1),
+        ("Jobless claims come in lower than expected.", -1),
+        ("Inflation picks up in May", 1),
+        ("Rocket launch postponed again", -1),
+        ("The race will be cancelled.", -1),
+        ("Labour faces defeat in the north.", -1),
+        ("Labour will defeat the motion.", 1),
+    ],
+)
+def test_the_main_clause_says_the_direction(text, sign):
+    """Catches a lexicon that lost a form (third person, past, participle, phrase)."""
+    assert direction_of(text) == sign
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Supporters met upstairs in the downtown group today.",
+        "The increment of the release was pleasing.",
+    ],
+)
+def test_words_are_matched_whole(text):
+    """Catches "up" in "support" or "ease" in "release"."""
+    assert direction_words(text) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "sign"),
+    [
+        ("The court will not uphold the ban.", -1),
+        ("Lawmakers won't pass the bill.", -1),
+        ("The team fails to beat the champions.", -1),
+        ("Prices are unlikely to fall.", 1),
+        ("The ministry refuses to approve the merger.", -1),
+        ("Talks did not fail.", 1),
+    ],
+)
+def test_negation_turns_the_direction_round(text, sign):
+    """Catches a negation that is ignored, or that reaches past another one."""
+    assert direction_of(text) == sign
+
+
+def test_a_cause_is_not_what_is_forecast():
+    """Catches "stocks fall as yields rise" read as a draw."""
+    assert direction_of("Stocks fall as yields rise") == -1
+    assert direction_of("After weak data, stocks climb") == 1
+    assert direction_of("Oil will climb, driven by falling stocks and lower output.") == 1
+
+
+def test_a_check_is_not_what_is_forecast():
+    """Catches "confirmed if the index closes lower" outvoting the forecast."""
+    text = "The index will gain 1%. Verify with the report; a lower close would refute it."
+    assert direction_of(text) == 1
+
+
+def test_names_are_not_directions():
+    """Catches "Manchester United" as good news and "Marine Life Rescue" as a rescue."""
+    assert direction_of("The squad of Manchester United arrived in Boston on Monday.") is None
+
+
+def test_title_case_headlines_keep_their_directions():
+    """Catches a name rule that silences every headline in title case."""
+    assert direction_of("Oil Prices Rise on Supply Fears") == 1
+
+
+@pytest.mark.parametrize(
+    ("forecast", "outcome", "agrees"),
+    [
+        ("Oil will rise tomorrow.", "Crude climbs to a month's high", 1),
+        ("Oil will rise tomorrow.", "Crude slumps", -1),
+        ("The fire will spread.", "Wildfire worsens overnight", 1),
+        ("The fire will be contained.", "Wildfire worsens overnight", -1),
+        ("The Bank will hold rates.", "Bank keeps interest rates unchanged", 1),
+        ("The Bank will raise rates.", "Bank keeps interest rates unchanged", -1),
+        ("Sinner will beat Alcaraz in four sets.", "Alcaraz beats Sinner in a thriller", -1),
+        ("Alcaraz will beat Sinner in four sets.", "Alcaraz beats Sinner in a thriller", 1),
+        ("City will win the final against Inter.", "Inter lose Champions League final to City", 1),
+        ("The chef will speak.", "Oil climbs", 0),
+        ("Crews will not bring the miners out.", "Miners brought out after a week", -1),
+        ("Ford and the union will strike a deal.", "Ford and union reach agreement", 1),
+    ],
+)
+def test_agreement_of_forecast_and_outcome(forecast, outcome, agrees):
+    """Catches an opposite outcome that pays as well as the one forecast."""
+    assert agreement(forecast, outcome) == agrees
+
+
+def test_spread_agrees_with_what_is_more_and_with_what_is_bad():
+    """Catches one axis for all words: "spreads" is more of something bad."""
+    spreads = direction("The fungus spreads")
+    assert spreads is not None
+    assert (spreads.level, spreads.fortune) == (1.0, -1.0)
+
+
+def test_flipping_replaces_each_word_by_its_opposite_in_the_same_form():
+    """Catches a flip that breaks the grammar or the capital."""
+    assert flip("Oil rises 2% on strong demand") == "Oil falls 2% on weak demand"
+    assert flip("Higher prices boosted profits") == "Lower prices dented losses"
+
+
+def test_flipping_a_text_without_a_direction_changes_nothing():
+    """Catches a margin earned by a text that says no direction."""
+    text = "The minister spoke for an hour about bees."
+    assert flip(text) == text
+
+
+def test_flipping_turns_the_agreement():
+    """Catches an opposite that is not opposite: each pair of the lexicon is turned by flipping."""
+    for lexicon in build_lexicon():
+        for phrase, entry in lexicon.items():
+            if entry.opposite is not None:
+                back = lexicon[tuple(entry.opposite.split())]
+                assert back.level * entry.level + back.fortune * entry.fortune < 0, phrase
+
+
+def test_denial_is_seen_in_the_main_clause_only():
+    """Catches "although no one was hurt" read as a denial."""
+    assert is_negated("Crews will not bring the miners out.")
+    assert not is_negated("Crews bring the miners out because no gas was found.")
+
+
+def test_long_and_hostile_text_is_read_in_time():
+    """Catches a pattern whose time explodes: 20,000 directional words within two seconds."""
+    started = time.perf_counter()
+    direction_words("up not down " * 7000)
+    assert time.perf_counter() - started < 2.0

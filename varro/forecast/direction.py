@@ -1,0 +1,427 @@
+"""Which way a text says things go: directional words with negation, and their opposites. Pure."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+
+from varro.forecast.lexicon import LEXICON_VERSION, Entry, build_lexicon
+
+DIRECTION_VERSION = f"direction-1/{LEXICON_VERSION}"
+
+_VERBS, _PLAIN = build_lexicon()
+_ENDED = Entry(-1.0, -1.0, None, True)
+_LONGEST = max(map(len, [*_VERBS, *_PLAIN]))
+_TOKEN = re.compile(r"[^\W\d_][\w'’-]*|\d[\d.,]*%?|[.!?;:,–—]")
+_SENTENCE_END = frozenset(".!?;")
+_MODALS = frozenset(
+    """
+    will would shall should may might can could must to not cannot can't won't also then soon
+    again help likely probably still and or expected
+    """.split()
+)
+_NEEDS_MODAL = frozenset(
+    """
+    defeat launch strike rocket release back open close end start lead trail stop top land save
+    hit fix clear free charge firm cool warm thin dry stall cap bar bin complete edge seal
+    hammer back support leave stay return trust light bust ban deposit progress progress control
+    move support remain approach order charge back thin
+    """.split()
+)
+"""verbs that are something else more often: their base form counts only after a modal or `to`"""
+_IGNORED = frozenset("closing opening leading lead-up charged".split())
+_NEGATORS = frozenset(
+    """
+    avoid avoids avoided avoiding avert averts averted not never no without neither nor n't
+    cannot can't won't don't doesn't didn't isn't aren't wasn't weren't wouldn't couldn't
+    shouldn't unlikely hardly barely unable stops
+    """.split()
+)
+_NEGATING_VERBS = frozenset(
+    """
+    fail fails failed failing refuse refuses refused decline declines declined struggle
+    struggles struggled unable unlikely reluctant
+    """.split()
+)
+"""before `to`"""
+_NEGATING_PAIRS = frozenset(
+    {("rule", "out"), ("rules", "out"), ("ruled", "out"), ("short", "of"), ("instead", "of"),
+     ("rather", "than"), ("far", "from"), ("prevented", "from"), ("no", "longer")}
+)  # fmt: skip
+_CAUSES = frozenset(
+    """
+    because after amid following despite as since on due owing thanks when while if unless
+    """.split()
+)
+_NOT_A_CAUSE = {
+    "as": frozenset("expected many much high low well soon a an the planned".split()),
+    "on": frozenset(
+        """
+    monday tuesday wednesday thursday friday saturday sunday january february march april may
+    june july august september october november december track course schedule time hold record
+    to the
+    """.split()
+    ),
+}
+_VERIFYING = re.compile(
+    r"^\W*(?:verif|check|confirm|look for|watch for|proof|to be (?:verified|checked)|the test"
+    r"|this (?:can|will) be (?:verified|checked|confirmed)|see the|measured)",
+    re.IGNORECASE,
+)
+_WINS = frozenset(
+    """
+    beat beats beating defeat defeats defeated overcome overcame overcomes edge edged edges
+    thrash thrashed thrashes rout routed trounce trounced stun stunned stuns outclass outclassed
+    downed oust ousts ousted unseat unseats unseated overtake overtakes overtook eliminate
+    eliminates eliminated win wins won triumph triumphs triumphed clinch clinches clinched top
+    tops topped outpoint outpoints outpointed upset upsets dethrone dethrones dethroned sweep
+    sweeps swept prevail prevails prevailed hammer hammered crush crushes crushed outlast
+    outlasts
+    """.split()
+)
+_TAKES = frozenset("take takes took claim claims claimed seal seals sealed secure secures".split())
+_PRIZES = frozenset("victory title gold win crown championship series lead seat".split())
+_DEFEATED = frozenset("lose loses lost fall falls fell bow bows bowed concede concedes".split())
+_COMMON = frozenset(
+    """
+    the and for with from over against tomorrow today final match game cup league title race
+    world champions championship series victory points point goals goal sets set election vote
+    tonight sunday monday tuesday wednesday thursday friday saturday its his her their grand
+    prix open seat party round
+    """.split()
+)
+_STOPPING = frozenset("stop stops stopped cease ceases ceased".split())
+_STRIKE = frozenset("strike strikes struck striking".split())
+_DEALS = frozenset("deal deals agreement accord pact truce bargain compromise".split())
+_BREAK = frozenset("break breaks broke broken breaking smash smashes smashed".split())
+_RECORDS = frozenset("record records".split())
+_LIFT = frozenset("lift lifts lifted lifting".split())
+_BURDENS = frozenset(
+    """
+    ban bans order orders warning warnings emergency curfew restrictions restriction siege
+    sanctions lockdown alert alerts limits limit suspension embargo cordon blockade state
+    tariffs cap
+    """.split()
+)
+"""to lift one of these is to end it"""
+_REACH = 4
+"""tokens that a negation reaches forward"""
+
+
+@dataclass(frozen=True, slots=True)
+class DirectionWord:
+    """A word or phrase that says which way things go."""
+
+    start: int
+    end: int
+    """character span"""
+    level: float
+    fortune: float
+    """sense, with negation applied; both 0 for a word that says that nothing moves"""
+    is_verb: bool
+    in_driver: bool
+    """stands in a cause ("after", "as yields rise"), which is not what is forecast"""
+    in_check: bool
+    """stands in a sentence that says how to verify"""
+    sentence: int
+    opposite: str | None
+
+    @property
+    def sign(self) -> int:
+        """+1 up or success, -1 down or failure, 0 as it was."""
+        return int(math.copysign(1, self.level or self.fortune)) if self.moves else 0
+
+    @property
+    def moves(self) -> bool:
+        return bool(self.level or self.fortune)
+
+
+@dataclass(frozen=True, slots=True)
+class Direction:
+    """The main clause's sense: a vector, or `steady`."""
+
+    level: float
+    fortune: float
+    steady: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Token:
+    text: str
+    start: int
+    end: int
+
+
+def direction_words(text: str) -> list[DirectionWord]:
+    """All directional words in their order; of overlapping phrases the longest."""
+    tokens = _tokens(text)
+    sentences, checks = _sentences(text, tokens)
+    drivers = _driver_flags(tokens)
+    names = _name_flags(text, tokens)
+    found = []
+    i = 0
+    while i < len(tokens):
+        entry, n = _longest_match(tokens, i)
+        if entry is None or names[i]:
+            i += 1
+            continue
+        sign = -1.0 if _negated(tokens, i) else 1.0
+        if entry.level or entry.fortune or sign > 0:
+            found.append(
+                DirectionWord(
+                    start=tokens[i].start,
+                    end=tokens[i + n - 1].end,
+                    level=sign * entry.level,
+                    fortune=sign * entry.fortune,
+                    is_verb=entry.is_verb,
+                    in_driver=drivers[i],
+                    in_check=checks[sentences[i]],
+                    sentence=sentences[i],
+                    opposite=entry.opposite,
+                )
+            )
+        i += n
+    return found
+
+
+def direction(text: str) -> Direction | None:
+    """The sense of what is said to happen, or None if no word tells.
+
+    The first sentence that has one speaks for the text; in it verbs weigh more than nouns and
+    adjectives, earlier words more than later ones; causes and checks are heard only if nothing else
+    speaks.
+    """
+    words = direction_words(text)
+    main = [w for w in words if not w.in_driver and not w.in_check]
+    main = main or [w for w in words if not w.in_check] or words
+    if not main:
+        return None
+    first = main[0].sentence
+    level = fortune = still = total = 0.0
+    weight = 1.0
+    for word in main:
+        if word.sentence != first:
+            break
+        share = weight * (1.0 if word.is_verb else 0.35)
+        level += share * word.level
+        fortune += share * word.fortune
+        still += 0.0 if word.moves else share
+        total += share
+        weight *= 0.7
+    if still and not level:
+        return Direction(0.0, 0.0, steady=True)
+    if math.hypot(level, fortune) < 0.2 * total:
+        return None
+    return Direction(level, fortune, steady=False)
+
+
+def direction_of(text: str) -> int | None:
+    """+1 up or success, -1 down or failure, 0 unchanged, None if no word tells."""
+    found = direction(text)
+    if found is None:
+        return None
+    if found.steady:
+        return 0
+    strongest = found.level if abs(found.level) >= abs(found.fortune) else found.fortune
+    return 1 if strongest > 0 else -1
+
+
+def agreement(forecast: str, outcome: str) -> int:
+    """+1 if both texts say the same direction, -1 if opposite ones, 0 if that can not be told."""
+    roles = _roles(forecast, outcome)
+    if roles:
+        return roles
+    f, o = direction(forecast), direction(outcome)
+    if f is None or o is None:
+        return -1 if is_negated(forecast) != is_negated(outcome) else 0
+    if f.steady or o.steady:
+        if f.steady and o.steady:
+            return 1
+        return -1 if (f.level or o.level) else 0
+    product = f.level * o.level + f.fortune * o.fortune
+    cosine = product / (math.hypot(f.level, f.fortune) * math.hypot(o.level, o.fortune))
+    if abs(cosine) < 0.3:
+        return -1 if is_negated(forecast) != is_negated(outcome) else 0
+    return 1 if cosine > 0 else -1
+
+
+def is_negated(text: str) -> bool:
+    """True if the first sentence's main clause denies something ("will not", "fails to")."""
+    tokens = _tokens(text)
+    drivers = _driver_flags(tokens)
+    n = 0
+    for i, token in enumerate(tokens):
+        if token.text in _SENTENCE_END:
+            break
+        after = tokens[i + 1].text if i + 1 < len(tokens) else ""
+        n += not drivers[i] and (
+            token.text in _NEGATORS
+            or token.text.endswith("n't")
+            or _is_negating_verb(token.text, after)
+        )
+    return n % 2 == 1
+
+
+def flip(text: str) -> str:
+    """The text with every directional word that has an opposite replaced by it."""
+    parts = []
+    last = 0
+    for word in direction_words(text):
+        if word.opposite is None:
+            continue
+        old = text[word.start : word.end]
+        new = word.opposite.capitalize() if old[:1].isupper() else word.opposite
+        parts += [text[last : word.start], new]
+        last = word.end
+    return "".join([*parts, text[last:]])
+
+
+def _tokens(text: str) -> list[_Token]:
+    return [_Token(m.group().lower().replace("’", "'"), *m.span()) for m in _TOKEN.finditer(text)]
+
+
+def _longest_match(tokens: list[_Token], i: int) -> tuple[Entry | None, int]:
+    """The entry of the longest phrase that begins at a token, and its length in tokens."""
+    for n in range(min(_LONGEST, len(tokens) - i), 0, -1):
+        phrase = tuple(t.text for t in tokens[i : i + n])
+        if n > 1 or _counts(tokens, i):
+            if n == 1 and phrase[0] in _LIFT and _near(tokens, i) & _BURDENS:
+                return _ENDED, 1
+            if phrase in _VERBS and (n > 1 or _is_verb(tokens, i)):
+                return _VERBS[phrase], n
+            if phrase in _PLAIN:
+                return _PLAIN[phrase], n
+    return None, 1
+
+
+def _counts(tokens: list[_Token], i: int) -> bool:
+    """False for a word that is in the lexicon but is something else here."""
+    word = tokens[i].text
+    after = tokens[i + 1].text if i + 1 < len(tokens) else ""
+    if word in _IGNORED or _is_negating_verb(word, after):
+        return False
+    if word in _STRIKE and _near(tokens, i) & _DEALS:
+        return False
+    if word in _BREAK and _near(tokens, i) & _RECORDS:
+        return False
+    if word in ("more", "less", "fewer", "above", "below") and after == "than":
+        return word == "fewer"
+    if word == "more" and after and not after[0].isalpha():
+        return False
+    return not (word in ("up", "down") and after == "to")
+
+
+def _near(tokens: list[_Token], i: int) -> set[str]:
+    """The five words that follow."""
+    return {t.text for t in tokens[i + 1 : i + 6]}
+
+
+def _is_verb(tokens: list[_Token], i: int) -> bool:
+    """False for a base form that is something else unless a modal or `to` stands before it."""
+    before = tokens[i - 1].text if i else ""
+    return tokens[i].text not in _NEEDS_MODAL or before in _MODALS or before.endswith("n't")
+
+
+def _is_negating_verb(word: str, after: str) -> bool:
+    if word in _STOPPING:
+        return after.endswith("ing")
+    return word in _NEGATING_VERBS and after == "to"
+
+
+def _negated(tokens: list[_Token], i: int) -> bool:
+    """An odd number of negations before a word, in its clause."""
+    n = 0
+    for j in range(i - 1, max(-1, i - 1 - _REACH), -1):
+        word = tokens[j].text
+        if not (word[0].isalnum() or word == "'"):
+            break
+        after = tokens[j + 1].text
+        negating = (
+            (word in _NEGATORS and (word, after) != ("no", "longer"))
+            or word.endswith("n't")
+            or _is_negating_verb(word, after)
+            or ((word, after) in _NEGATING_PAIRS and j + 2 <= i)
+        )
+        n += negating
+        if word in ("but", "and", "or", "than") and not negating:
+            break
+    return n % 2 == 1
+
+
+def _driver_flags(tokens: list[_Token]) -> list[bool]:
+    """For each token whether it stands in a cause: from its marker to the clause's end."""
+    flags = []
+    inside = False
+    for i, token in enumerate(tokens):
+        word = token.text
+        after = tokens[i + 1].text if i + 1 < len(tokens) else ""
+        before = tokens[i - 1].text if i else ""
+        if word in _SENTENCE_END or word in (",", "–", "—"):
+            inside = False
+        elif (
+            word in _CAUSES and after not in _NOT_A_CAUSE.get(word, ()) and not after[:1].isdigit()
+        ):
+            inside = True
+        elif word == "by" and before.endswith(("ed", "en", "led", "hurt", "up")):
+            inside = not after[:1].isdigit()
+        flags.append(inside)
+    return flags
+
+
+def _name_flags(text: str, tokens: list[_Token]) -> list[bool]:
+    """For each token whether a capital inside a sentence marks it as a name ("Manchester United").
+    A title with nearly every word capitalised marks none."""
+    words = [t for t in tokens if len(t.text) > 3 and t.text[0].isalpha()]
+    capitals = sum(text[t.start].isupper() for t in words)
+    if capitals > 0.8 * len(words):
+        return [False] * len(tokens)
+    first = [i == 0 or tokens[i - 1].text in _SENTENCE_END | {":"} for i in range(len(tokens))]
+    return [
+        text[t.start].isupper() and not at_start for t, at_start in zip(tokens, first, strict=True)
+    ]
+
+
+def _sentences(text: str, tokens: list[_Token]) -> tuple[list[int], list[bool]]:
+    """The number of each token's sentence, and of each sentence whether it is a check."""
+    numbers, starts, n = [], [0], 0
+    for token in tokens:
+        numbers.append(n)
+        if token.text in _SENTENCE_END:
+            n += 1
+            starts.append(token.end)
+    return numbers, [bool(_VERIFYING.match(text[start : start + 80])) for start in starts]
+
+
+def _roles(forecast: str, outcome: str) -> int:
+    """+1 if both name one winner, -1 if one's winner is the other's loser, 0 if it is not told."""
+    f, o = _contestants(forecast), _contestants(outcome)
+    if f is None or o is None:
+        return 0
+    same = len(f[0] & o[0])
+    crossed = len(f[0] & o[1]) + len(o[0] & f[1])
+    return 0 if same and crossed else (1 if same else 0) - (1 if crossed else 0)
+
+
+def _contestants(text: str) -> tuple[set[str], set[str]] | None:
+    """Names of the winner, and names in the rest of the clause, of the first verb of contest."""
+    tokens = [m.group().lower().replace("’", "'") for m in _TOKEN.finditer(text)]
+    for i, word in enumerate(tokens):
+        end = next((j for j in range(i, len(tokens)) if tokens[j] in _SENTENCE_END), len(tokens))
+        start = next((j + 1 for j in range(i, -1, -1) if tokens[j] in _SENTENCE_END), 0)
+        before, rest = _names(tokens[start:i]), _names(tokens[i + 1 : end])
+        if word in _DEFEATED and "to" in tokens[i + 1 : min(end, i + 8)]:
+            return _names(tokens[tokens.index("to", i + 1) + 1 : end]), before
+        if word in _WINS or (word in _TAKES and _PRIZES & set(tokens[i + 1 : i + 4])):
+            negated = any(t in _NEGATORS or t.endswith("n't") for t in tokens[max(0, i - 4) : i])
+            return (rest, before) if negated else (before, rest)
+        if word in _SENTENCE_END:
+            continue
+    return None
+
+
+def _names(tokens: list[str]) -> set[str]:
+    known = _MODALS | _CAUSES | _COMMON
+    return {
+        t.removesuffix("'s") for t in tokens if len(t) > 2 and t[0].isalpha() and t not in known
+    }
