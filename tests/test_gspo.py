@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from varro.policy.mlx import mx
+from varro.training.advantage import component_advantages, within_group_moments
 from varro.training.gspo import (
-    group_advantages,
     gspo_objective,
     is_clipped,
+    leashed_advantages,
     sequence_k3,
     sequence_kl,
     sequence_log_ratio,
@@ -27,6 +28,14 @@ def loss(new, old, mask, advantages):
 
 def arrays(*values):
     return tuple(mx.array(v, dtype=mx.float32) for v in values)
+
+
+def day_advantages(format_, semantic):
+    """Advantages of a day's groups of valid forecasts, scaled by the day's own spread."""
+    format_, semantic = np.array(format_), np.array(semantic)
+    valid = np.ones(format_.shape, dtype=bool)
+    moments = within_group_moments(format_, semantic, valid)
+    return component_advantages(format_, semantic, valid, moments=moments, weights=(0.25, 0.75))
 
 
 def test_ratio_is_one_where_the_policy_has_not_moved():
@@ -117,50 +126,41 @@ def test_clip_blocks_only_gains(log_ratio, advantage, blocked):
 
 def test_equal_rewards_give_no_advantage_and_no_gradient():
     """Catches a baseline that is not the group's own mean."""
-    rewards = np.array([[0.1] * 8, [0.7] * 8])
-    advantages = group_advantages(rewards, np.zeros((2, 8)), kl_coef=0.5, max_advantage=3.0)
+    earned = day_advantages([[0.1] * 8, [0.7] * 8], [[0.2] * 8, [0.9] * 8])
+    advantages = leashed_advantages(earned.total, np.zeros((2, 8)), kl_coef=0.5, max_advantage=3.0)
     assert (advantages == 0.0).all()
     old = mx.full((8, 3), -1.0)
     gradient = mx.grad(loss)(old, old, mx.ones((8, 3)), mx.array(advantages[0].astype(np.float32)))
     assert mx.abs(gradient).max().item() == 0.0
 
 
-def test_advantages_by_hand():
-    """Catches a per-group scale, a wrong scale, and a leash with the wrong sign."""
-    rewards = np.array([[1.0, 3.0], [0.0, 2.0], [5.0, 5.0]])
+def test_the_leash_by_hand():
+    """Catches a leash with the wrong sign, or one that is not centred in its group."""
+    advantages = np.array([[-1.0, 1.0], [-1.0, 1.0], [0.0, 0.0]])
     kl = np.array([[4.0, 2.0], [1.0, 1.0], [0.0, 0.0]])
-    # Centred: ∓1, ∓1, 0. RMS over the groups that differ: 1. Leash 0.1·(kl − mean): ±0.1, 0, 0.
+    # 0.1·(kl − mean): ±0.1, 0, 0, taken off.
     expected = [[-1.1, 1.1], [-1.0, 1.0], [0.0, 0.0]]
-    found = group_advantages(rewards, kl, kl_coef=0.1, max_advantage=3.0)
+    found = leashed_advantages(advantages, kl, kl_coef=0.1, max_advantage=3.0)
     np.testing.assert_allclose(found, expected, atol=1e-12)
 
 
 def test_advantages_share_one_scale_over_the_day():
     """Catches a division by each group's own deviation, which makes noise as loud as signal."""
-    rewards = np.array([[0.0, 2.0], [0.0, 0.02]])
-    found = group_advantages(rewards, np.zeros((2, 2)), kl_coef=0.0, max_advantage=9.0)
-    # Centred ∓1 and ∓0.01; RMS = sqrt((1 + 0.0001) / 2) = 0.70714.
-    np.testing.assert_allclose(found[0], [-1.41414, 1.41414], atol=1e-4)
-    np.testing.assert_allclose(found[1], [-0.01414, 0.01414], atol=1e-5)
-
-
-def test_rewards_that_hardly_differ_are_not_blown_up():
-    """Catches a collapsed day trained on the last bits of the embedder."""
-    found = group_advantages(
-        np.array([[0.5, 0.5 + 1e-6]]), np.zeros((1, 2)), kl_coef=0.0, max_advantage=3.0
-    )
-    assert np.abs(found).max() < 1e-4
+    found = day_advantages([[0.5, 0.5]] * 2, [[0.0, 0.4], [0.0, 0.004]]).total
+    assert found[0, 1] == pytest.approx(100 * found[1, 1])
+    assert found[1, 1] > 0
 
 
 def test_advantages_are_bounded_and_finite():
     """Catches one wild reward that takes the whole step."""
-    rewards = np.array([[0.0] * 31 + [100.0]])
-    found = group_advantages(rewards, np.zeros((1, 32)), kl_coef=0.0, max_advantage=3.0)
+    wild = np.array([[0.0] * 31 + [100.0]])
+    found = leashed_advantages(wild, np.zeros((1, 32)), kl_coef=0.0, max_advantage=3.0)
     assert found.max() == 3.0
-    with pytest.raises(ValueError, match="finite"):
-        group_advantages(
-            np.array([[math.nan, 1.0]]), np.zeros((1, 2)), kl_coef=0.0, max_advantage=3
-        )
+    for advantages, kl in ((math.nan, 0.0), (0.0, math.inf)):
+        with pytest.raises(ValueError, match="finite"):
+            leashed_advantages(
+                np.array([[advantages, 1.0]]), np.array([[kl, 0.0]]), kl_coef=0.1, max_advantage=3
+            )
 
 
 def test_kl_estimates_by_hand():

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from varro.domain import (
+    AdvantageInfo,
     CheckpointInfo,
     Forecast,
     Group,
@@ -128,12 +129,56 @@ def test_only_wholly_scored_groups_train(ledger):
     ]
     ledger.finish_stage(stage(Stage.SETTLE, "2026-01-06"), settlements=settlements)
     settled = ledger.settled_groups("main", day="2026-01-06", role=Role.TRAIN)
-    assert [(s.group.id, s.rewards) for s in settled] == [(groups[0].id, (0.5, 0.5))]
+    assert [s.group.id for s in settled] == [groups[0].id]
+    assert [s.reward for s in settled[0].settlements] == [0.5, 0.5]
+    assert [s.forecast_id for s in settled[0].settlements] == [f.id for f in groups[0].forecasts]
+
+
+def test_a_settlement_comes_back_with_all_it_says(ledger):
+    """Catches a component, or the reason why a text is invalid, lost on the way to the trainer."""
+    group = group_of(headline())
+    ledger.finish_stage(stage(), headlines=[group.headline], groups=[group])
+    parts = {"format": 0.25, "semantic": 1 / 3, "valid": 0.0}
+    settlements = [
+        Settlement(
+            f.id, group.id, "2026-01-06", "r-1", 0.0, parts, group.headline.id, None, "too short"
+        )
+        for f in group.forecasts
+    ]
+    ledger.finish_stage(stage(Stage.SETTLE, "2026-01-06"), settlements=settlements)
+    (found,) = ledger.settled_groups("main", day="2026-01-06", role=Role.TRAIN)
+    assert found.settlements == tuple(settlements)
+
+
+def test_an_advantage_is_kept_once_for_each_run_and_forecast(ledger):
+    """Catches advantages of another day or run, or the same ones twice after a crash."""
+    group = group_of(headline())
+    ledger.finish_stage(stage(), headlines=[group.headline], groups=[group])
+    made = [
+        AdvantageInfo("main", f.id, "2026-01-06", 1 / 3 - k, {"format": 1 / 3, "semantic": -k})
+        for k, f in enumerate(group.forecasts)
+    ]
+    for _ in range(2):
+        ledger.finish_stage(stage(Stage.UPDATE, "2026-01-06"), advantages=made)
+    assert ledger.advantages("main", day="2026-01-06") == {a.forecast_id: a for a in made}
+    assert ledger.advantages("main", day="2026-01-05") == {}
+    assert ledger.advantages("other", day="2026-01-06") == {}
+
+
+def test_embeddings_come_back_to_the_last_bit(ledger):
+    """Catches vectors that are rounded, mixed up, or overwritten by a second encoding."""
+    vectors = {f"key-{i}": np.float32([1 / 3, -i, 1e-30]) for i in range(1200)}
+    ledger.keep_embeddings(vectors)
+    ledger.keep_embeddings({"key-7": np.zeros(3, np.float32)})
+    found = ledger.embeddings([*vectors, "unknown"])
+    assert found.keys() == vectors.keys()
+    for key, vector in vectors.items():
+        np.testing.assert_array_equal(found[key], vector)
 
 
 def test_unsettled_days_shrink_as_they_are_settled(ledger):
-    """Catches a settle stage that scores a day twice, or a display forecast ever."""
-    groups = [group_of(headline("a")), group_of(headline("b"), Role.DISPLAY)]
+    """Catches a settle stage that scores a day twice, or asks for roles that nobody named."""
+    groups = [group_of(headline("a")), group_of(headline("b"), Role.BASE)]
     ledger.finish_stage(stage(), headlines=[g.headline for g in groups], groups=groups)
     ask = {"before": "2026-01-06", "roles": [Role.TRAIN], "reward_version": "r-1"}
     assert ledger.unsettled_days("main", **ask) == ["2026-01-05"]
@@ -143,6 +188,7 @@ def test_unsettled_days_shrink_as_they_are_settled(ledger):
     ledger.finish_stage(stage(Stage.SETTLE, "2026-01-06"), settlements=settlements)
     assert ledger.unsettled_days("main", **ask) == []
     assert ledger.unsettled_days("main", **ask | {"reward_version": "r-2"}) == ["2026-01-05"]
+    assert ledger.unsettled_days("main", **ask | {"roles": [Role.BASE]}) == ["2026-01-05"]
 
 
 def test_the_newest_checkpoint_is_found(ledger):
@@ -203,3 +249,36 @@ def test_migrations_make_the_tables_the_code_declares(tmp_path):
 
     with open_ledger(tmp_path / "ledger.sqlite") as ledger, ledger._engine.connect() as connection:
         assert compare_metadata(MigrationContext.configure(connection), Base.metadata) == []
+
+
+def test_a_ledger_of_the_first_schema_is_migrated_with_all_it_holds(tmp_path):
+    """Catches a migration that loses settlements, or works on empty tables only."""
+    path = tmp_path / "ledger.sqlite"
+    with open_ledger(path) as ledger:
+        ledger.add_run(RUN)
+        group = group_of(headline())
+        ledger.finish_stage(stage(), headlines=[group.headline], groups=[group])
+        settlements = [
+            Settlement(f.id, group.id, "2026-01-06", "r-1", 0.5, {"format": 0.25})
+            for f in group.forecasts
+        ]
+        ledger.finish_stage(stage(Stage.SETTLE, "2026-01-06"), settlements=settlements)
+    raw = sqlite3.connect(path)
+    for statement in (
+        "DROP TABLE advantages",
+        "DROP TABLE embeddings",
+        "ALTER TABLE settlements DROP COLUMN invalid_reason",
+        "UPDATE alembic_version SET version_num = '0001'",
+    ):
+        raw.execute(statement)
+    raw.commit()
+    raw.close()
+    with open_ledger(path) as ledger:
+        found = ledger.settlements("main", day="2026-01-06")
+        assert [s for s, _ in found] == settlements
+        ledger.keep_embeddings({"key": np.ones(2, np.float32)})
+        ledger.finish_stage(
+            stage(Stage.UPDATE, "2026-01-06"),
+            advantages=[AdvantageInfo("main", group.forecasts[0].id, "2026-01-06", 1.0, {})],
+        )
+        assert len(ledger.advantages("main", day="2026-01-06")) == 1

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 import numpy as np
 import pytest
 
 from varro.config import LeashConfig, UpdateConfig
-from varro.domain import Forecast, Group, Headline, Role, SettledGroup
+from varro.domain import Forecast, Group, Headline, Role
 from varro.errors import StalePolicyError
 from varro.policy.checkpoint import TrainerState
 from varro.policy.logprobs import pad_responses, response_logprobs
-from varro.policy.mlx import mx
 from varro.policy.sample import SamplingSettings, sample_groups
+from varro.training.advantage import plain_advantages
 from varro.training.update import n_update_ticks, update_policy
 
 NOW = datetime(2026, 1, 5, tzinfo=UTC)
@@ -25,18 +25,24 @@ SHORT = SamplingSettings(temperature=0.8, max_tokens=16, stop_at_paragraph=True,
 TITLES = ["Norvik Energy reports strong gas demand", "Fed holds rates", "Ports shut", "Rain helps"]
 
 
+@dataclass(frozen=True)
+class Rewarded:
+    group: Group
+    rewards: tuple[float, ...]
+
+
 def make_groups(policy, reward, *, titles=TITLES, n=4, seed=0, settings=SHORT):
-    """Settled groups sampled now, rewarded by `reward(token_ids)`."""
+    """Groups sampled now, rewarded by `reward(token_ids)`."""
     prompts = [policy.prompts.encode(t) for t in titles]
     seeds = [[seed + 1000 * i + k for k in range(n)] for i in range(len(titles))]
     sampled = sample_groups(policy, prompts, seeds=seeds, settings=settings)
     return [
-        settled(policy, title, prompt, [(s.token_ids, s.logprobs) for s in samples], reward)
+        rewarded(policy, title, prompt, [(s.token_ids, s.logprobs) for s in samples], reward)
         for title, prompt, samples in zip(titles, prompts, sampled, strict=True)
     ]
 
 
-def settled(policy, title, prompt, samples, reward):
+def rewarded(policy, title, prompt, samples, reward):
     headline = Headline(title, "w", "f", "s", title, title, "", None, NOW)
     forecasts = tuple(
         Forecast(f"{title}-{k}", title, k, tuple(ids), logprobs, "", "stop", k)
@@ -45,12 +51,25 @@ def settled(policy, title, prompt, samples, reward):
     group = Group(
         title, "r", "d", Role.TRAIN, headline, policy.version, NOW, "p", tuple(prompt), forecasts
     )
-    return SettledGroup(group, tuple(float(reward(f.token_ids)) for f in forecasts))
+    return Rewarded(group, tuple(float(reward(f.token_ids)) for f in forecasts))
 
 
-def update(policy, groups, *, config=CONFIG, leash=LEASH, state=FRESH):
+def advantages_of(groups):
+    rewards = np.array([g.rewards for g in groups])
+    return plain_advantages(rewards, weights=(0.0, 1.0), format_=np.zeros_like(rewards)).total
+
+
+def update(policy, groups, advantages=None, *, config=CONFIG, leash=LEASH, state=FRESH, **more):
     return update_policy(
-        policy, groups, state, config=config, leash=leash, temperature=0.8, seed_parts=(0,)
+        policy,
+        [g.group for g in groups],
+        advantages_of(groups) if advantages is None else advantages,
+        state,
+        config=config,
+        leash=leash,
+        temperature=0.8,
+        seed_parts=(0,),
+        **more,
     )
 
 
@@ -117,7 +136,7 @@ def test_the_stop_token_is_trained(policy):
         return response_logprobs(policy, prompt, tokens, temperature=0.8).item()
 
     before = logprob()
-    group = settled(policy, TITLES[0], prompt, samples, lambda ids: ids[0] == stop)
+    group = rewarded(policy, TITLES[0], prompt, samples, lambda ids: ids[0] == stop)
     update(policy, [group])
     assert logprob() > before + 0.01
 
@@ -135,7 +154,7 @@ def test_the_gradient_depends_on_the_prompt(policy):
     """Catches training on the answer alone."""
     groups = make_groups(policy, varied)
     elsewhere = policy.prompts.encode("A wholly different headline about penguins")
-    moved = [SettledGroup(replace(g.group, prompt_ids=tuple(elsewhere)), g.rewards) for g in groups]
+    moved = [Rewarded(replace(g.group, prompt_ids=tuple(elsewhere)), g.rewards) for g in groups]
     norms = []
     for variant in (groups, moved):
         start = dict(policy.adapter())
@@ -148,9 +167,7 @@ def test_order_of_groups_and_forecasts_changes_nothing(policy):
     """Catches an update that depends on the order in which rows left the database."""
     groups = make_groups(policy, varied)
     shuffled = [
-        SettledGroup(
-            replace(g.group, forecasts=g.group.forecasts[::-1]), tuple(reversed(g.rewards))
-        )
+        Rewarded(replace(g.group, forecasts=g.group.forecasts[::-1]), tuple(reversed(g.rewards)))
         for g in reversed(groups)
     ]
     start = dict(policy.adapter())
@@ -161,6 +178,31 @@ def test_order_of_groups_and_forecasts_changes_nothing(policy):
     for name, array in policy.adapter().items():
         # Adam divides by the gradient's own size, so last bits of a small one show; 1 % of a step.
         np.testing.assert_allclose(np.array(array), np.array(straight[name]), atol=2e-5)
+
+
+def test_an_advantage_belongs_to_its_own_forecast(policy):
+    """Catches rows of advantages that are not reordered with their groups: of two forecasts of one
+    token each, the one with the advantage becomes likelier, in every group."""
+    first, second = 5, 6
+    samples = [((first,), np.zeros(1, np.float32)), ((second,), np.zeros(1, np.float32))]
+    prompts = [policy.prompts.encode(title) for title in TITLES]
+    groups = [
+        rewarded(policy, title, prompt, samples, lambda ids: 0.0)
+        for title, prompt in zip(TITLES, prompts, strict=True)
+    ]
+    advantages = np.array([[1.0, -1.0], [-1.0, 1.0], [-1.0, 1.0], [1.0, -1.0]])
+    tokens, _ = pad_responses([(first,), (second,)])
+
+    def leads():
+        found = [response_logprobs(policy, p, tokens, temperature=0.8) for p in prompts]
+        return np.array([(row[0] - row[1]).item() for row in found])
+
+    before, state = leads(), FRESH
+    for _ in range(8):
+        # Clip wide open, so that each step counts.
+        config = replace_lr(lr=5e-3, n_minibatches=1, clip_low=0.9, clip_high=9.0)
+        state = update(policy, groups, advantages, config=config, state=state).state
+    assert ((leads() - before) * advantages[:, 0] > 0.01).all()
 
 
 def test_the_same_update_gives_the_same_bits(policy):
@@ -186,14 +228,9 @@ def test_kl_is_zero_at_the_start_and_positive_after_a_step(policy):
 
 def test_a_tight_leash_holds_the_policy_back(policy):
     """Catches a KL term with the wrong sign: it would push away from the reference."""
-    kl = {}
+    start, kl = dict(policy.adapter()), {}
     for kl_coef in (0.0, 30.0):
-        policy.set_adapter(
-            {
-                n: mx.zeros_like(a) if n.endswith("lora_b") else a
-                for n, a in policy.adapter().items()
-            }
-        )
+        policy.set_adapter(start)
         state = TrainerState(kl_coef=kl_coef)
         leash = LeashConfig(kl_coef=kl_coef, min_kl_coef=kl_coef, max_kl_coef=max(kl_coef, 0.1))
         for i in range(6):
@@ -239,12 +276,13 @@ def test_a_step_that_is_too_long_is_taken_again_shorter(policy):
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
-def test_a_reward_that_is_not_finite_stops_the_update(policy, bad):
+def test_an_advantage_that_is_not_finite_stops_the_update(policy, bad):
     """Catches a NaN that reaches the weights; the parent must stay live, bit for bit."""
     before = adapter_bytes(policy)
     groups = make_groups(policy, varied)
-    groups[1] = SettledGroup(groups[1].group, (bad, *groups[1].rewards[1:]))
-    result = update(policy, groups)
+    advantages = advantages_of(groups)
+    advantages[1, 0] = bad
+    result = update(policy, groups, advantages)
     assert "finite" in result.refused
     assert adapter_bytes(policy) == before
     assert result.state.n_updates == 0
@@ -299,14 +337,5 @@ def test_progress_counts_every_pass(policy):
     """Catches a bar that stops at half or runs past its end."""
     groups = make_groups(policy, varied)
     ticks = []
-    update_policy(
-        policy,
-        groups,
-        FRESH,
-        config=CONFIG,
-        leash=LEASH,
-        temperature=0.8,
-        seed_parts=(0,),
-        on_group=lambda: ticks.append(1),
-    )
+    update(policy, groups, on_group=lambda: ticks.append(1))
     assert len(ticks) == n_update_ticks(len(groups))

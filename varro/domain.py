@@ -20,9 +20,7 @@ class Role(StrEnum):
     HELDOUT = "heldout"
     """served policy, on held-out headlines: settled, never trained on"""
     BASE = "base"
-    """frozen base, on the same held-out headlines with the same seeds"""
-    DISPLAY = "display"
-    """served policy, tight sampling: shown to people, neither settled nor trained on"""
+    """frozen base, on the same headlines with the same seeds"""
 
 
 class Stage(StrEnum):
@@ -52,7 +50,7 @@ class Headline:
     """clean text, at most 512 characters"""
     link: str
     published: datetime | None
-    """what the publisher says; shown, never used to decide anything"""
+    """what the publisher says: shown, and used to refuse a day whose dates contradict the clock"""
     first_seen: datetime
     """the clock (UTC)"""
 
@@ -104,18 +102,36 @@ class Settlement:
     reward: float | None
     """the scalar the trainer uses; None if void"""
     components: dict[str, float] = field(default_factory=dict)
-    """named parts: `format`, `semantic`, the five beats, `placebo` when placebo days exist"""
+    """named parts, see `reward.score`: `semantic` only if something was published about the
+    headline and placebo days exist"""
     outcome_id: str | None = None
     """the headline that matched best"""
     void_reason: str | None = None
+    """why there is no reward"""
+    invalid_reason: str | None = None
+    """why the text earns nothing, though it was settled"""
 
 
 @dataclass(frozen=True, slots=True)
 class SettledGroup:
-    """A group with a reward for each of its forecasts: what the update stage learns from."""
+    """A group with a reward for each of its forecasts: what the update learns from."""
 
     group: Group
-    rewards: tuple[float, ...]
+    settlements: tuple[Settlement, ...]
+    """one for each forecast, in their order"""
+
+
+@dataclass(frozen=True, slots=True)
+class AdvantageInfo:
+    """What the update made of one forecast's reward, before the leash."""
+
+    run: str
+    forecast_id: str
+    day: str
+    advantage: float
+    """in running spreads"""
+    components: dict[str, float]
+    """component → its part of the advantage"""
 
 
 @dataclass(frozen=True, slots=True)

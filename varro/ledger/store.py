@@ -7,7 +7,7 @@ The only room that imports sqlalchemy. Everything a stage produces is committed 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,6 +19,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from varro.domain import (
+    AdvantageInfo,
     CheckpointInfo,
     EvaluationInfo,
     Forecast,
@@ -34,8 +35,10 @@ from varro.domain import (
 )
 from varro.errors import LedgerError
 from varro.ledger.tables import (
+    AdvantageRow,
     Base,
     CheckpointRow,
+    EmbeddingRow,
     EvaluationRow,
     ForecastRow,
     GroupRow,
@@ -46,7 +49,7 @@ from varro.ledger.tables import (
     UpdateRow,
 )
 
-HEAD_REVISION = "0001"
+HEAD_REVISION = "0002"
 
 
 class Ledger:
@@ -77,6 +80,7 @@ class Ledger:
         headlines: Sequence[Headline] = (),
         groups: Sequence[Group] = (),
         settlements: Sequence[Settlement] = (),
+        advantages: Sequence[AdvantageInfo] = (),
         update: UpdateInfo | None = None,
         checkpoint: CheckpointInfo | None = None,
         evaluation: EvaluationInfo | None = None,
@@ -92,6 +96,7 @@ class Ledger:
             self._append(session, GroupRow, [_group_fields(g) for g in groups])
             self._append(session, ForecastRow, [_fields(f) for g in groups for f in g.forecasts])
             self._append(session, SettlementRow, [_fields(s) for s in settlements])
+            self._append(session, AdvantageRow, [_fields(a) for a in advantages])
             if update:
                 self._append(session, UpdateRow, [_fields(update)])
             if checkpoint:
@@ -99,6 +104,21 @@ class Ledger:
             if evaluation:
                 self._append(session, EvaluationRow, [_fields(evaluation)])
             self._append(session, StageRunRow, [_fields(s) for s in (stage, *also)])
+
+    def keep_embeddings(self, vectors: Mapping[str, Any]) -> None:
+        """Store vectors under their keys; a key that is known stays as it is."""
+        with self._write() as session:
+            rows = [{"key": key, "vector": vector} for key, vector in vectors.items()]
+            self._append(session, EmbeddingRow, rows)
+
+    def embeddings(self, keys: Sequence[str]) -> dict[str, Any]:
+        """The vectors known under some of the keys."""
+        with self._read() as session:
+            return {
+                row.key: row.vector
+                for chunk in _chunks(keys)
+                for row in session.scalars(select(EmbeddingRow).where(EmbeddingRow.key.in_(chunk)))
+            }
 
     def add_checkpoint(self, checkpoint: CheckpointInfo) -> None:
         with self._write() as session:
@@ -234,18 +254,25 @@ class Ledger:
 
     def settled_groups(self, run: str, *, day: str, role: Role) -> list[SettledGroup]:
         """Groups of one role that a day settled, without the void ones: the update's food."""
-        rewards: dict[str, list[float | None]] = {}
+        found: dict[str, list[Settlement]] = {}
         groups: dict[str, Group] = {}
         for settlement, group in self.settlements(run, day=day):
-            if group.role is role:
+            if group.role is role and settlement.reward is not None:
                 groups[group.id] = group
-                rewards.setdefault(group.id, []).append(settlement.reward)
-        settled = []
-        for group_id, values in rewards.items():
-            scored = tuple(v for v in values if v is not None)
-            if len(scored) == len(groups[group_id].forecasts):
-                settled.append(SettledGroup(groups[group_id], scored))
-        return settled
+                found.setdefault(group.id, []).append(settlement)
+        return [
+            SettledGroup(groups[group_id], tuple(settlements))
+            for group_id, settlements in found.items()
+            if len(settlements) == len(groups[group_id].forecasts)
+        ]
+
+    def advantages(self, run: str, *, day: str) -> dict[str, AdvantageInfo]:
+        """What a day's update made of rewards, by forecast."""
+        query = select(AdvantageRow).where(AdvantageRow.run == run, AdvantageRow.day == day)
+        with self._read() as session:
+            return {
+                row.forecast_id: AdvantageInfo(**_columns(row)) for row in session.scalars(query)
+            }
 
     def forecast(self, forecast_id: str) -> tuple[Forecast, Group, list[Settlement]] | None:
         """One forecast by its id or an unambiguous beginning of it."""

@@ -131,6 +131,28 @@ class SettlementRow(Base):
     components: Mapped[dict[str, Any]]
     outcome_id: Mapped[str | None] = mapped_column(ForeignKey("headlines.id"))
     void_reason: Mapped[str | None]
+    invalid_reason: Mapped[str | None]
+
+
+class AdvantageRow(Base):
+    """What an update made of a forecast's reward."""
+
+    __tablename__ = "advantages"
+
+    run: Mapped[str] = mapped_column(ForeignKey("runs.name"), primary_key=True)
+    forecast_id: Mapped[str] = mapped_column(ForeignKey("forecasts.id"), primary_key=True)
+    day: Mapped[str]
+    advantage: Mapped[float]
+    components: Mapped[dict[str, Any]]
+
+
+class EmbeddingRow(Base):
+    """Sentence vectors by the hash of their text: derived, kept so that a text is encoded once."""
+
+    __tablename__ = "embeddings"
+
+    key: Mapped[str] = mapped_column(primary_key=True)
+    vector: Mapped[Any] = mapped_column(Float32Array)
 
 
 class CheckpointRow(Base):

@@ -4,7 +4,7 @@
     L   = −(1/B) Σ_i min( s_i A_i, clip(s_i, 1 − ε_low, 1 + ε_high) A_i )
 
 Left out of the paper's form: the per-group division by the standard deviation (Dr. GRPO,
-arXiv:2503.20783: it overweights groups that hardly differ). Advantages share one scale a day.
+arXiv:2503.20783: it overweights groups that hardly differ); see `training.advantage`.
 Source: arXiv:2507.18071, sections 4.1 and 4.2.
 """
 
@@ -15,37 +15,26 @@ from numpy.typing import NDArray
 
 from varro.policy.mlx import mx
 
-MIN_SPREAD = 0.02
-"""rewards that differ by less than this over a whole day are noise, and are not blown up to size"""
 
-
-def group_advantages(
-    rewards: NDArray[np.float64],
+def leashed_advantages(
+    advantages: NDArray[np.float64],
     kl: NDArray[np.float64],
     *,
     kl_coef: float,
     max_advantage: float,
 ) -> NDArray[np.float64]:
-    """A = z − kl_coef · (kl − group mean), z = (reward − group mean) / RMS spread of the day.
+    """A − kl_coef · (kl − group mean), clipped to ± max_advantage.
 
-    The leash is k1 in the reward: its expected gradient is that of the reverse KL. A group whose
-    rewards are all equal has z = 0 and does not count in the spread.
-    Shapes: rewards, kl (N, G) → (N, G).  Units: kl in nats a sequence; A in spreads, clipped to
-    ± max_advantage.
+    The leash is k1 in the reward: its expected gradient is that of the reverse KL.
+    Shapes: advantages, kl (N, G) → (N, G).  Units: kl in nats a sequence; A in running spreads.
     Raises: ValueError if anything is not finite.
-    Source: k1 in the reward, arXiv:2512.21852; shared scale, arXiv:2508.08221.
+    Source: k1 in the reward, arXiv:2512.21852.
     """
-    if not (np.isfinite(rewards).all() and np.isfinite(kl).all()):
-        raise ValueError("rewards and KL must be finite")
-    varied = np.ptp(rewards, axis=1, keepdims=True) > 0
-    centred = np.where(varied, rewards - rewards.mean(axis=1, keepdims=True), 0.0)
-    spread = np.sqrt(np.mean(centred[varied[:, 0]] ** 2)) if varied.any() else 1.0
-    spread = max(float(spread), MIN_SPREAD)
+    if not (np.isfinite(advantages).all() and np.isfinite(kl).all()):
+        raise ValueError("advantages and KL must be finite")
     leash = kl_coef * (kl - kl.mean(axis=1, keepdims=True))
-    advantages: NDArray[np.float64] = np.clip(
-        centred / spread - leash, -max_advantage, max_advantage
-    )
-    return advantages
+    leashed: NDArray[np.float64] = np.clip(advantages - leash, -max_advantage, max_advantage)
+    return leashed
 
 
 def sequence_log_ratio(new: mx.array, old: mx.array, mask: mx.array) -> mx.array:

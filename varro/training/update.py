@@ -1,4 +1,4 @@
-"""The update stage: settled groups and the live policy in, a trained policy and its numbers out.
+"""The update stage: groups with their advantages and the live policy in, a trained policy out.
 
 One pass over the day: old and reference log-probs from a teacher-forced pass (adapter on, adapter
 off), advantages, then one optimiser step per minibatch of whole groups, gradients accumulated a
@@ -18,16 +18,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from varro.config import LeashConfig, UpdateConfig
-from varro.domain import SettledGroup, stable_hash
+from varro.domain import Group, stable_hash
 from varro.errors import StalePolicyError
 from varro.policy.checkpoint import TrainerState
 from varro.policy.load import Policy
 from varro.policy.logprobs import pad_responses, response_logprobs
 from varro.policy.mlx import mx, nn
 from varro.training.gspo import (
-    group_advantages,
     gspo_objective,
     is_clipped,
+    leashed_advantages,
     sequence_k3,
     sequence_kl,
     sequence_log_ratio,
@@ -71,7 +71,8 @@ class _PastLimit(_Refusal):
 
 def update_policy(
     policy: Policy,
-    settled: Sequence[SettledGroup],
+    groups: Sequence[Group],
+    advantages: NDArray[np.float64],
     state: TrainerState,
     *,
     config: UpdateConfig,
@@ -80,7 +81,9 @@ def update_policy(
     seed_parts: tuple[object, ...],
     on_group: Callable[[], None] | None = None,
 ) -> UpdateResult:
-    """One GSPO update on the settled groups, changing the policy's adapter in place.
+    """One GSPO update on settled groups, changing the policy's adapter in place.
+
+    `advantages` (N, G) are those of the rewards, before the leash.
 
     An update that would end past the leash's hard end is undone and tried again from the parent
     with half the learning rate and twice the leash, at most MAX_ATTEMPTS times. One that stays past
@@ -89,25 +92,26 @@ def update_policy(
 
     Raises: StalePolicyError if a group was sampled by another version than the live policy.
     """
-    for item in settled:
-        if item.group.policy_version != policy.version:
+    for group in groups:
+        if group.policy_version != policy.version:
             raise StalePolicyError(
-                f"group {item.group.id[:12]} was made by policy v{item.group.policy_version} but "
+                f"group {group.id[:12]} was made by policy v{group.policy_version} but "
                 f"the live policy is v{policy.version}; see 'varro status'"
             )
     started = time.perf_counter()
     tick = on_group or (lambda: None)
     parent = {name: mx.array(array) for name, array in policy.adapter().items()}
-    ordered = sorted(
-        settled, key=lambda s: stable_hash("minibatch", *seed_parts, s.group.headline.id)
+    order = sorted(
+        range(len(groups)),
+        key=lambda n: stable_hash("minibatch", *seed_parts, groups[n].headline.id),
     )
-    rewards = np.array([s.rewards for s in ordered], dtype=np.float64)  # (N, G)
-    batches = [_prepare(policy, item, temperature, tick) for item in ordered]
+    earned = advantages[order]  # (N, G)
+    batches = [_prepare(policy, groups[n], temperature, tick) for n in order]
     kl = np.array([np.array(sequence_kl(b.old, b.ref, b.mask)) for b in batches], dtype=np.float64)
     metrics: dict[str, Any] = {
         "n_groups": len(batches),
-        "n_forecasts": int(rewards.size),
-        "n_zero_variance": int((np.ptp(rewards, axis=1) == 0).sum()),
+        "n_forecasts": int(earned.size),
+        "n_zero_variance": int((np.ptp(earned, axis=1) == 0).sum()),
         "kl_ref": float(kl.mean()),
         **_behaviour_metrics(batches),
     }
@@ -119,10 +123,10 @@ def update_policy(
         kl_coef = min(state.kl_coef * 2**attempt, max(leash.max_kl_coef, state.kl_coef))
         metrics |= {"n_attempts": attempt + 1, "lr": lr, "kl_coef": kl_coef}
         try:
-            advantages = group_advantages(
-                rewards, kl, kl_coef=kl_coef, max_advantage=config.max_advantage
+            leashed = leashed_advantages(
+                earned, kl, kl_coef=kl_coef, max_advantage=config.max_advantage
             )
-            for batch, row in zip(batches, advantages, strict=True):
+            for batch, row in zip(batches, leashed, strict=True):
                 batch.advantages = mx.array(row.astype(np.float32))
             optimizer_state, steps = _train(policy, batches, state, config, lr, temperature, tick)
             metrics |= steps | _after_metrics(policy, batches, temperature, tick)
@@ -171,11 +175,9 @@ def n_update_ticks(n_groups: int) -> int:
     return 3 * n_groups
 
 
-def _prepare(
-    policy: Policy, item: SettledGroup, temperature: float, tick: Callable[[], None]
-) -> _Batch:
-    forecasts = item.group.forecasts
-    prompt_ids = item.group.prompt_ids
+def _prepare(policy: Policy, group: Group, temperature: float, tick: Callable[[], None]) -> _Batch:
+    forecasts = group.forecasts
+    prompt_ids = group.prompt_ids
     tokens, mask = pad_responses([f.token_ids for f in forecasts])
     old = response_logprobs(policy, prompt_ids, tokens, temperature=temperature)
     with policy.adapter_off():
