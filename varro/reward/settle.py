@@ -1,25 +1,18 @@
-"""The settle stage: score forecasts against what was published in their window.
-
-Reward `similarity-1`, the plain version: 0.25 × format (mean of the five beats) + 0.75 × semantic
-(best cosine to the outcomes). What the same forecast earns against placebo days is stored beside
-it: similarity that another day would have paid as well is not foresight.
-"""
+"""The settle stage: score forecasts against what was published in their window."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-import numpy as np
-
 from varro.config import RewardConfig
-from varro.domain import Forecast, Group, Headline, Settlement, stable_seed
-from varro.forecast.beats import BEATS_VERSION, parse_beats
+from varro.domain import Group, Headline, Settlement, stable_seed
+from varro.news.duplicates import without_near_duplicates
 from varro.reward.embed import Embedder
-from varro.reward.semantic import best_match, placebo_similarity
+from varro.reward.injection import instruction_like
+from varro.reward.score import News, reward_version, score_texts
 
-REWARD_VERSION = f"similarity-1/{BEATS_VERSION}"
 NO_EVIDENCE = "no evidence"
 
 
@@ -29,6 +22,10 @@ class Outcomes:
 
     headlines: tuple[Headline, ...]
     placebo_days: tuple[tuple[Headline, ...], ...]
+    n_repeats: int = 0
+    """arrivals that only repeated a headline that was forecast: news, but not the outcome"""
+    n_instructions: int = 0
+    """arrivals that talk to a language model and not to readers"""
 
 
 def outcome_window(
@@ -47,12 +44,34 @@ def placebo_windows(made_at: datetime, lags: tuple[int, int]) -> list[tuple[date
     ]
 
 
-def without_repeats(
-    outcomes: Sequence[Headline], known_titles: Sequence[str]
-) -> tuple[Headline, ...]:
-    """Outcomes that do not repeat the title of a headline that was forecast."""
-    known = {_plain(title) for title in known_titles}
-    return tuple(h for h in outcomes if _plain(h.title) not in known)
+def gather_outcomes(
+    arrived: Sequence[Headline],
+    placebo_days: Sequence[Sequence[Headline]],
+    prompts: Sequence[str],
+) -> Outcomes:
+    """The arrivals that may settle forecasts on `prompts`.
+
+    Placebo days are cleaned alike, for their pools are compared with the outcomes.
+    """
+
+    def kept(headlines: Sequence[Headline]) -> tuple[Headline, ...]:
+        titles = [h.title for h in headlines]
+        return tuple(headlines[i] for i in settling_titles(titles, prompts))
+
+    outcomes = kept(arrived)
+    n_instructions = sum(instruction_like(h.title) for h in arrived)
+    return Outcomes(
+        headlines=outcomes,
+        placebo_days=tuple(kept(day) for day in placebo_days),
+        n_repeats=len(arrived) - n_instructions - len(outcomes),
+        n_instructions=n_instructions,
+    )
+
+
+def settling_titles(titles: Sequence[str], prompts: Sequence[str]) -> list[int]:
+    """Indices of the titles that are no instruction to a model and no repeat of a prompt."""
+    news = [i for i, title in enumerate(titles) if not instruction_like(title)]
+    return [news[i] for i in without_near_duplicates([titles[i] for i in news], prompts)]
 
 
 def settle_groups(
@@ -65,65 +84,58 @@ def settle_groups(
     seed_parts: tuple[object, ...],
 ) -> list[Settlement]:
     """A settlement for each forecast of groups that share their outcomes."""
-    pairs = [(group, forecast) for group in groups for forecast in group.forecasts]
-    if not pairs:
+    if not groups:
         return []
     if not outcomes.headlines:
-        return [_void(group, forecast, day) for group, forecast in pairs]
-    vectors = embedder.encode([forecast.text for _, forecast in pairs])
-    outcome_vectors = embedder.encode([h.title for h in outcomes.headlines])
-    semantic, matched = best_match(vectors, outcome_vectors)
-    placebo = placebo_similarity(
-        vectors,
-        [embedder.encode([h.title for h in d]) for d in outcomes.placebo_days if d],
-        n_outcomes=len(outcomes.headlines),
+        return void_groups(groups, NO_EVIDENCE, config=config, day=day)
+    pairs = [(n, group, f) for n, group in enumerate(groups) for f in group.forecasts]
+    scored = score_texts(
+        [forecast.text for _, _, forecast in pairs],
+        [n for n, _, _ in pairs],
+        news_of([group.headline for group in groups], outcomes),
+        embedder=embedder,
+        config=config,
         seed=stable_seed("placebo", *seed_parts),
+        finish_reasons=[forecast.finish_reason for _, _, forecast in pairs],
+        made_on=groups[0].made_at.date(),
     )
-    settlements = []
-    for i, (group, forecast) in enumerate(pairs):
-        beats = parse_beats(forecast.text, group.headline.title)
-        has_text = bool(forecast.text.strip())
-        components = {
-            "format": beats.format_score(),
-            "semantic": float(semantic[i]) if has_text else 0.0,
-            **asdict(beats),
-        }
-        if placebo is not None:
-            components["placebo"] = float(placebo[i]) if has_text else 0.0
-        settlements.append(
-            Settlement(
-                forecast_id=forecast.id,
-                group_id=group.id,
-                day=day,
-                reward_version=REWARD_VERSION,
-                reward=combine(components, config),
-                components=components,
-                outcome_id=outcomes.headlines[int(matched[i])].id if has_text else None,
-            )
+    return [
+        Settlement(
+            forecast_id=forecast.id,
+            group_id=group.id,
+            day=day,
+            reward_version=reward_version(config),
+            reward=found.reward,
+            components=found.components,
+            outcome_id=None if found.outcome is None else outcomes.headlines[found.outcome].id,
+            invalid_reason=found.invalid,
         )
-    if not np.isfinite(semantic).all():
-        raise ValueError("a reward is not finite; the embedder returned a broken vector")
-    return settlements
+        for (_, group, forecast), found in zip(pairs, scored, strict=True)
+    ]
 
 
-def combine(components: dict[str, float], config: RewardConfig) -> float:
-    """format_weight · format + semantic_weight · semantic, in [0, 1]."""
-    return (
-        config.format_weight * components["format"]
-        + config.semantic_weight * components["semantic"]
+def void_groups(
+    groups: Sequence[Group], reason: str, *, config: RewardConfig, day: str
+) -> list[Settlement]:
+    """Settlements without a reward, for forecasts that can not be scored."""
+    return [
+        Settlement(
+            forecast_id=forecast.id,
+            group_id=group.id,
+            day=day,
+            reward_version=reward_version(config),
+            reward=None,
+            void_reason=reason,
+        )
+        for group in groups
+        for forecast in group.forecasts
+    ]
+
+
+def news_of(headlines: Sequence[Headline], outcomes: Outcomes) -> News:
+    """The titles that the scorer reads."""
+    return News(
+        headlines=tuple(h.title for h in headlines),
+        outcomes=tuple(h.title for h in outcomes.headlines),
+        placebo_days=tuple(tuple(h.title for h in day) for day in outcomes.placebo_days),
     )
-
-
-def _void(group: Group, forecast: Forecast, day: str) -> Settlement:
-    return Settlement(
-        forecast_id=forecast.id,
-        group_id=group.id,
-        day=day,
-        reward_version=REWARD_VERSION,
-        reward=None,
-        void_reason=NO_EVIDENCE,
-    )
-
-
-def _plain(title: str) -> str:
-    return " ".join("".join(c if c.isalnum() else " " for c in title.casefold()).split())

@@ -1,0 +1,112 @@
+"""Texts whose order is known, scored with every settlement: if it breaks, the scorer is broken.
+
+What was then published must earn more than its opposite, its words in disorder, nonsense, nothing,
+a copy of the headline, a heap of its keywords and a forecast from another day. A day on which that
+does not hold trains nothing. Canaries are never used for a claim.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from random import Random
+
+import numpy as np
+
+from varro.config import RewardConfig
+from varro.forecast.direction import direction, flip
+from varro.reward.contrast import link_outcomes
+from varro.reward.embed import Embedder
+from varro.reward.score import News, score_texts
+from varro.reward.words import words_in
+
+CANARIES_VERSION = "canaries-1"
+
+MAX_HEADLINES = 8
+MIN_HEADLINES = 3
+"""with fewer usable headlines the order of means is chance, and is not judged"""
+MIN_LEAD = 0.03
+"""semantic reward by which the exact outcome must lead each of the others, in the mean"""
+
+_SAYING = "The papers of tomorrow will say that {}."
+_NONSENSE = "The purple ladder of a quiet number will sing to seven of the umbrellas by noon."
+
+
+@dataclass(frozen=True, slots=True)
+class Canaries:
+    """Mean semantic reward of each kind, and what is wrong with their order."""
+
+    n_headlines: int
+    means: dict[str, float]
+    broken: str | None
+    """the kinds that are not below `exact`, or None"""
+
+
+def score_canaries(
+    news: News, *, strangers: Sequence[str], embedder: Embedder, config: RewardConfig, seed: int
+) -> Canaries | None:
+    """Canaries on the day's own news, or None if too few headlines can carry them.
+
+    A headline can if its best linked outcome says a direction that can be turned round.
+    `strangers` are forecasts from another day. Canaries are judged by the contrast reward, whatever
+    the policy is trained on.
+    """
+    linked = link_outcomes(embedder.encode(news.headlines), embedder.encode(news.outcomes))
+    usable = [
+        (n, news.outcomes[row[0]])
+        for n, row in enumerate(linked)
+        if row and direction(news.outcomes[row[0]]) and _turned(news.outcomes[row[0]])
+    ]
+    Random(seed).shuffle(usable)
+    usable = usable[:MAX_HEADLINES]
+    if len(usable) < MIN_HEADLINES or not strangers:
+        return None
+    kinds: list[str] = []
+    texts: list[str] = []
+    about: list[int] = []
+    for place, (n, outcome) in enumerate(usable):
+        made = _texts(news.headlines[n], outcome, strangers[place % len(strangers)], seed + place)
+        kinds += made.keys()
+        texts += made.values()
+        about += [n] * len(made)
+    scored = score_texts(
+        texts,
+        about,
+        news,
+        embedder=embedder,
+        config=config.model_copy(update={"kind": "contrast"}),
+        seed=seed,
+    )
+    earned: dict[str, list[float]] = {kind: [] for kind in kinds}
+    for kind, found in zip(kinds, scored, strict=True):
+        semantic = found.components.get("semantic", 0.0)
+        # The outcome itself may share words with its headline: it was not copied from there.
+        if kind in ("exact", "opposite", "disorder"):
+            semantic /= max(found.components["gate"], 0.05)
+        earned[kind].append(semantic)
+    means = {kind: float(np.mean(values)) for kind, values in earned.items()}
+    wrong = [k for k, m in means.items() if k != "exact" and means["exact"] - m < MIN_LEAD]
+    if "placebo" not in scored[0].components:
+        return None
+    return Canaries(len(usable), means, ", ".join(wrong) or None)
+
+
+def _turned(outcome: str) -> bool:
+    return flip(outcome) != outcome
+
+
+def _texts(headline: str, outcome: str, stranger: str, seed: int) -> dict[str, str]:
+    told = outcome.rstrip(".!? ")
+    disorder = told.split()
+    Random(seed).shuffle(disorder)
+    keywords = [w for w in words_in(f"{headline} {outcome}") if len(w) > 3]
+    return {
+        "exact": _SAYING.format(told),
+        "opposite": _SAYING.format(flip(told)),
+        "disorder": _SAYING.format(" ".join(disorder)),
+        "nonsense": _NONSENSE,
+        "empty": "",
+        "copy": f"{headline.rstrip('.!? ')}.",
+        "stuffing": " ".join(keywords * 2),
+        "stranger": stranger,
+    }

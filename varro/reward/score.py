@@ -1,0 +1,321 @@
+"""Texts in, rewards with their components out: the scorer of settle, canaries and `varro score`.
+
+    reward = 0.25 · format + 0.75 · semantic       0 if the text is invalid
+
+`format` is the mean of the five beats in the text's own words, lowered by repetition, hedging,
+copying, brevity and straying from the headline's topic. `semantic` is the contrast reward (see
+`reward.contrast`). An unresolved headline has no semantic part: what could not be scored is absent,
+never 0, and its reward is that of the format alone.
+
+Kind `similarity` is the essay's plain reward: the mean of the five beats and the best cosine to any
+outcome, without any of this.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from varro.config import RewardConfig
+from varro.forecast.beats import BEATS_VERSION, Beats, parse_beats
+from varro.forecast.direction import DIRECTION_VERSION, agreement, direction, flip
+from varro.reward.contrast import (
+    CONTRAST_VERSION,
+    copy_gate,
+    cosines,
+    direction_votes,
+    match_outcomes,
+    mean_over_days,
+    placebo_similarities,
+    semantic_reward,
+    topic_gate,
+)
+from varro.reward.embed import Embedder, Vectors
+from varro.reward.hygiene import (
+    HYGIENE_VERSION,
+    Hygiene,
+    inspect_text,
+    without_copied_sentences,
+)
+
+SCORE_VERSION = f"{CONTRAST_VERSION}/{DIRECTION_VERSION}/{BEATS_VERSION}/{HYGIENE_VERSION}"
+
+_FULL_LENGTH = 20
+"""words from which brevity costs nothing"""
+ASSUMED_PLACEBO = 0.30
+"""cosine; stands in where no placebo days are at hand. A right forecast meets 0.25 among twenty
+titles that are not its day's, 0.34 among a hundred (the items of scripts/bench_reward.py)"""
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """What one text earned."""
+
+    reward: float
+    components: dict[str, float]
+    """see README, "The reward"; without `semantic` if unresolved, without `placebo` if there is no
+    placebo day"""
+    outcome: int | None
+    """index of the outcome it matched best"""
+    invalid: str | None
+    """why it earns nothing"""
+    beats: Beats
+
+
+@dataclass(frozen=True, slots=True)
+class News:
+    """Titles that texts are scored against."""
+
+    headlines: tuple[str, ...]
+    """what the texts are about"""
+    outcomes: tuple[str, ...]
+    placebo_days: tuple[tuple[str, ...], ...]
+
+
+def reward_version(config: RewardConfig) -> str:
+    """Names the formula and each of its parts: another version, another reward."""
+    return f"{config.kind}/{SCORE_VERSION}"
+
+
+def score_texts(
+    texts: Sequence[str],
+    of_headline: Sequence[int],
+    news: News,
+    *,
+    embedder: Embedder,
+    config: RewardConfig,
+    seed: int,
+    finish_reasons: Sequence[str | None] | None = None,
+    made_on: date | None = None,
+    assumed_placebo: float | None = None,
+) -> list[Scored]:
+    """The reward of each text about one of the news' headlines, in the order given.
+
+    Without placebo days there is no contrast and no semantic part, unless `assumed_placebo` stands
+    in for what other days would have paid.
+    Raises: ValueError if the embedder returns a vector that is not finite.
+    """
+    if not texts:
+        return []
+    reasons = finish_reasons or [None] * len(texts)
+    titles = [news.headlines[n] for n in of_headline]
+    hygiene = [
+        inspect_text(text, title, finish_reason=reason)
+        for text, title, reason in zip(texts, titles, reasons, strict=True)
+    ]
+    own = [without_copied_sentences(text, title) for text, title in zip(texts, titles, strict=True)]
+    beats = [
+        parse_beats(text, title, made_on=made_on) for text, title in zip(own, titles, strict=True)
+    ]
+    meaning = _meaning(
+        texts,
+        own,
+        np.asarray(of_headline, dtype=np.int64),
+        news,
+        hygiene,
+        embedder=embedder,
+        seed=seed,
+        assumed_placebo=assumed_placebo,
+    )
+    scored = []
+    for text, about, found, parsed, (parts, outcome) in zip(
+        texts, of_headline, hygiene, beats, meaning, strict=True
+    ):
+        invalid = found.invalid_reason()
+        if config.kind == "similarity":
+            plain = parse_beats(text, news.headlines[about], made_on=made_on)
+            format_ = plain.format_score()
+            if news.outcomes:
+                parts["semantic"] = min(1.0, max(0.0, parts["raw"])) if text.strip() else 0.0
+        else:
+            format_ = 0.0 if invalid else _format(parsed, found, parts)
+            if invalid and "semantic" in parts:
+                parts["semantic"] = 0.0
+        components = {
+            "format": format_,
+            **parts,
+            **parsed.scores(),
+            **_hygiene_components(found),
+            "valid": float(invalid is None),
+        }
+        if parsed.probability is not None:
+            components["probability"] = parsed.probability
+        if not all(math.isfinite(value) for value in components.values()):
+            raise ValueError(f"a component of the reward of {text[:60]!r} is not finite")
+        scored.append(Scored(combine(components, config), components, outcome, invalid, parsed))
+    return scored
+
+
+def combine(components: dict[str, float], config: RewardConfig) -> float:
+    """format_weight · format + semantic_weight · semantic, in [0, 1]; an absent part adds 0."""
+    return config.format_weight * components["format"] + config.semantic_weight * components.get(
+        "semantic", 0.0
+    )
+
+
+TEMPLATE = (
+    "The broader market will rise by about 1% tomorrow, driven by investor sentiment and recent "
+    "data. Check the closing report on Friday."
+)
+"""one forecast that suits any headline: what no policy is needed for"""
+
+
+def rival_contrasts(news: News, *, embedder: Embedder, seed: int) -> dict[str, list[float | None]]:
+    """Contrast of texts that need no policy, for each headline: its own words, and TEMPLATE.
+
+    None where the headline is unresolved or there is no placebo day. Shapes: name → (N,).
+    """
+    headlines = embedder.encode(news.headlines)
+    outcomes = embedder.encode(news.outcomes)
+    pools = [embedder.encode(titles) for titles in news.placebo_days if titles]
+    each = np.arange(len(headlines))
+    found: dict[str, list[float | None]] = {}
+    for name, vectors in (
+        ("echo", headlines),
+        ("template", np.repeat(embedder.encode([TEMPLATE]), len(headlines), axis=0)),
+    ):
+        matches = match_outcomes(vectors, each, headlines, outcomes)
+        placebo = placebo_similarities(
+            vectors, each, headlines, pools, n_outcomes=len(news.outcomes), seed=seed
+        )
+        contrast = np.full(len(headlines), np.nan)
+        if placebo is not None:
+            contrast = matches.similarity - mean_over_days(placebo)
+        found[name] = [None if np.isnan(value) else float(value) for value in contrast]
+    return found
+
+
+def _meaning(
+    texts: Sequence[str],
+    own: Sequence[str],
+    of_headline: NDArray[np.int64],
+    news: News,
+    hygiene: Sequence[Hygiene],
+    *,
+    embedder: Embedder,
+    seed: int,
+    assumed_placebo: float | None,
+) -> list[tuple[dict[str, float], int | None]]:
+    """The semantic components of each text's own words, and the outcome it matched."""
+    forecasts = embedder.encode(own)
+    headlines = embedder.encode(news.headlines)
+    outcomes = embedder.encode(news.outcomes)
+    matches = match_outcomes(forecasts, of_headline, headlines, outcomes)
+    pools = [embedder.encode(titles) for titles in news.placebo_days if titles]
+    placebo = placebo_similarities(
+        forecasts, of_headline, headlines, pools, n_outcomes=len(news.outcomes), seed=seed
+    )
+    gates = copy_gate(
+        np.array([h.copy_frac for h in hygiene]), np.array([h.copy_run_frac for h in hygiene])
+    ) * np.where([h.unclosed for h in hygiene], 0.7, 1.0)
+    topics = topic_gate(np.sum(forecasts * headlines[of_headline], axis=1))
+    votes = np.zeros(len(own))
+    for b, text in enumerate(own):
+        if matches.outcome[b] >= 0 and text:
+            linked = list(matches.linked[of_headline[b]])
+            met = cosines(forecasts[b : b + 1], outcomes[linked])[0]
+            told = [_agreement(text, news.outcomes[i]) for i in linked]
+            votes[b] = direction_votes(told, met.tolist())
+    margins = _flip_margins(own, forecasts, matches.outcome, news.outcomes, embedder)
+    null = None if placebo is None else mean_over_days(placebo)
+    if null is None and assumed_placebo is not None:
+        null = np.full(len(own), assumed_placebo)
+    whole = embedder.encode(texts)
+    raw = cosines(whole, outcomes).max(axis=1) if len(news.outcomes) else np.zeros(len(own))
+    raw_placebo = None
+    if pools:
+        raw_placebo = mean_over_days(np.array([cosines(whole, p).max(axis=1) for p in pools]))
+    stranger = seed % len(placebo) if placebo is not None and len(placebo) > 1 else None
+    found: list[tuple[dict[str, float], int | None]] = []
+    for b, text in enumerate(own):
+        parts = {"raw": float(raw[b]), "gate": float(gates[b]), "topic": float(topics[b])}
+        if raw_placebo is not None:
+            parts["raw_placebo"] = float(raw_placebo[b])
+        if matches.outcome[b] < 0:
+            found.append((parts, None))
+            continue
+        parts |= {"similarity": float(matches.similarity[b]) if text else 0.0}
+        parts |= {"vote": float(votes[b]), "margin": float(margins[b])}
+        if null is not None:
+            parts["placebo"] = float(null[b]) if text else 0.0
+            contrast = np.array([parts["similarity"] - parts["placebo"]])
+            if contrast[0] <= 0:
+                # What another day would have matched better is not the outcome of this forecast.
+                votes[b] = margins[b] = parts["vote"] = parts["margin"] = 0.0
+            parts["contrast"] = float(contrast[0])
+            earned = semantic_reward(
+                contrast, votes[b : b + 1], margins[b : b + 1], gates[b : b + 1]
+            )
+            parts["semantic"] = float(earned[0]) if text else 0.0
+        if stranger is not None and placebo is not None:
+            others = np.delete(placebo[:, b], stranger)
+            parts["shuffled"] = float(placebo[stranger, b] - others.mean()) if text else 0.0
+        found.append((parts, int(matches.outcome[b]) if text else None))
+    return found
+
+
+def _flip_margins(
+    own: Sequence[str],
+    forecasts: Vectors,
+    matched: NDArray[np.int64],
+    titles: Sequence[str],
+    embedder: Embedder,
+) -> NDArray[np.float64]:
+    """cos(f, o*) − cos(f, flip(o*)), 0 where a direction is unknown. Shapes: → (B,).
+
+    Note: the outcome is turned round, not the forecast: a headline has one direction where a
+    forecast also has drivers, and there are fewer of them to encode.
+    """
+    told = {
+        b: titles[o]
+        for b, (text, o) in enumerate(zip(own, matched, strict=True))
+        if o >= 0 and _direction(text) and _direction(titles[o]) and flip(titles[o]) != titles[o]
+    }
+    margins = np.zeros(len(own))
+    if told:
+        plain = embedder.encode(list(told.values()))
+        turned = embedder.encode([flip(title) for title in told.values()])
+        for row, b in enumerate(told):
+            both = np.stack([plain[row], turned[row]])
+            as_said, opposite = cosines(forecasts[b : b + 1], both)[0]
+            margins[b] = as_said - opposite
+    return margins
+
+
+def _format(beats: Beats, hygiene: Hygiene, parts: dict[str, float]) -> float:
+    """Mean of the five beats, times what repetition, hedging, brevity, copying and straying from
+    the headline's topic leave of it."""
+    repetition = 1.0 - min(1.0, max(0.0, (hygiene.repetition_frac - 0.20) / 0.40))
+    length = min(1.0, hygiene.words / _FULL_LENGTH)
+    hedge = 0.8 if hygiene.hedged else 1.0
+    return (
+        beats.format_score()
+        * repetition
+        * length
+        * hedge
+        * (0.5 + 0.5 * parts["gate"])
+        * parts["topic"]
+    )
+
+
+def _hygiene_components(hygiene: Hygiene) -> dict[str, float]:
+    return {
+        "words": float(hygiene.words),
+        "copy_frac": hygiene.copy_frac,
+        "copy_run_frac": hygiene.copy_run_frac,
+        "repetition_frac": hygiene.repetition_frac,
+        "truncated": float(hygiene.truncated),
+        "leak": float(hygiene.leak),
+        "hedged": float(hygiene.hedged),
+        "script_frac": hygiene.script_frac,
+    }
+
+
+_agreement = lru_cache(maxsize=20_000)(agreement)
+_direction = lru_cache(maxsize=20_000)(direction)
