@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 
-from varro.evaluation.evaluate import claim_word
 from varro.evaluation.stats import (
     block_interval,
     confidence_sequence,
@@ -47,21 +46,6 @@ def test_one_value_has_no_interval():
     """Catches an interval of width zero that excludes 0."""
     assert mean_interval([0.3], n_bootstrap=100, seed=0) is None
     assert block_interval([[], [0.1, 0.2]], n_bootstrap=100, seed=0) is None
-
-
-@pytest.mark.parametrize(
-    ("low", "high", "n_days", "word"),
-    [
-        (0.001, 0.02, 7, "learned"),
-        (-0.001, 0.02, 30, "not yet distinguishable"),
-        (-0.02, -0.001, 30, "worse"),
-        (0.001, 0.02, 6, "not enough days"),
-        (None, None, 1, "not enough days"),
-    ],
-)
-def test_the_claim_follows_the_interval(low, high, n_days, word):
-    """Catches a claim made from the mean, or from a handful of days."""
-    assert claim_word({"lift_low": low, "lift_high": high, "n_days": n_days}) == word
 
 
 # The half-width on day 10 at α = 0.05, tuned for 30, sd 1, by hand:

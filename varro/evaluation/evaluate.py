@@ -1,21 +1,36 @@
-"""The evaluate stage: served policy against frozen base, paired by headline.
+"""The evaluate stage: served policy against frozen base, paired by headline, and the claim.
 
-Both forecast the same held-out headlines before outcomes exist, with the same seeds. The claim is
-`lift`: the mean paired difference in contrast, contrast being the best similarity to the real
-outcomes minus the mean best similarity to placebo days. Format and style can not move it.
+Both forecast the same headlines before outcomes exist, with the same seeds; the served policy has
+not seen the day either, so every headline is an honest test, and the held-out ones stay so after
+the update. The claim is `lift`: the mean paired difference in contrast. Beside it stand controls
+that must be 0 (a day that is not the forecast's, the base against itself) and rivals that need no
+policy at all (the headline echoed, one sentence that suits any headline).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from varro.domain import EvaluationInfo, Group, Role, Settlement, stable_seed
-from varro.evaluation.stats import block_interval, mean_interval
+from varro.evaluation.stats import (
+    block_interval,
+    confidence_sequence,
+    days_to_claim,
+    first_excluding_zero,
+    mean_interval,
+    running_sequence,
+)
 
-PARTS = ("reward", "format", "semantic", "contrast")
+SERVED = (Role.TRAIN, Role.HELDOUT)
+PARTS = ("contrast", "reward", "format", "semantic", "shuffled", "vote", "copy_frac",
+         "repetition_frac", "words", "similarity", "placebo")  # fmt: skip
+"""means that are compared headline by headline, where both sides have them"""
+SMALL_LIFT = 0.01
+"""the lift whose cost in days is reported"""
+MIN_DAYS = 7
 
 
 def compare_with_base(
@@ -25,91 +40,184 @@ def compare_with_base(
     day: str,
     seed: int,
     n_bootstrap: int,
+    rivals: Mapping[str, Mapping[str, float]] | None = None,
 ) -> EvaluationInfo | None:
-    """The day's paired comparison, or None if nothing held out was settled."""
-    served = _headline_means(settled, Role.HELDOUT)
-    base = _headline_means(settled, Role.BASE)
+    """The day's paired comparison, or None if nothing that both forecast was settled.
+
+    `rivals`: name → headline id → contrast of a text that needs no policy.
+    """
+    served = _headline_means(settled, SERVED)
+    base = _headline_means(settled, (Role.BASE,))
     shared = sorted(served.keys() & base.keys())
     if not shared:
         return None
-    differences = {
-        part: [
-            served[h][part] - base[h][part] for h in shared if part in served[h] and part in base[h]
-        ]
-        for part in PARTS
-    }
+    heldout = {g.headline.id for _, g in settled if g.role is Role.HELDOUT}
+    differences = {part: _differences(served, base, shared, part) for part in PARTS}
+    halves = [_headline_means(settled, (Role.BASE,), parity=p) for p in (0, 1)]
+    differences["base_against_base"] = _differences(halves[0], halves[1], shared, "contrast")
+    differences["heldout"] = _differences(
+        served, base, [h for h in shared if h in heldout], "contrast"
+    )
+    for name, contrasts in (rivals or {}).items():
+        rival = {h: {"contrast": value} for h, value in contrasts.items()}
+        differences[name] = _differences(served, rival, shared, "contrast")
     lift = differences["contrast"]
     interval = mean_interval(lift, n_bootstrap=n_bootstrap, seed=stable_seed("lift", seed, day))
     return EvaluationInfo(
         run=run,
         day=day,
-        n_headlines=len(shared),
+        n_headlines=len(lift),
         lift=_mean(lift),
         lift_low=interval[0] if interval else None,
         lift_high=interval[1] if interval else None,
         detail={
-            "served": {p: _mean([served[h][p] for h in shared if p in served[h]]) for p in PARTS},
-            "base": {p: _mean([base[h][p] for h in shared if p in base[h]]) for p in PARTS},
-            **{f"lift_{p}": _mean(differences[p]) for p in ("reward", "format", "semantic")},
-            "differences": lift,
-            "reward_differences": differences["reward"],
+            "n_shared": len(shared),
+            "served": _means(served, shared),
+            "base": _means(base, shared),
+            "rivals": {
+                name: _mean([v for h, v in contrasts.items() if h in shared])
+                for name, contrasts in (rivals or {}).items()
+            },
+            "accuracy": {
+                "served": _accuracy(settled, SERVED),
+                "base": _accuracy(settled, (Role.BASE,)),
+            },
+            "differences": differences,
         },
     )
 
 
-def pooled_lift(
-    evaluations: Sequence[EvaluationInfo],
-    *,
-    seed: int,
-    n_bootstrap: int,
-    key: str = "differences",
+def pooled(
+    evaluations: Sequence[EvaluationInfo], part: str, *, seed: int, n_bootstrap: int
 ) -> dict[str, Any]:
-    """Lift over all days with its day-block interval: {n_days, n_headlines, lift, lift_low, …}.
+    """One paired difference over all days.
 
-    With `key="reward_differences"` the same for the raw reward.
+    {n_days, n_headlines, mean, low, high: day-block bootstrap for display, claim_low, claim_high:
+    the confidence sequence, valid however often it is read, since: the day it first excluded 0,
+    n_days_above, n_days_below: on how many days it did, on either side}
     """
-    blocks = [e.detail[key] for e in evaluations if e.detail[key]]
-    interval = block_interval(blocks, n_bootstrap=n_bootstrap, seed=stable_seed("pooled", seed))
+    days = [(e.day, e.detail["differences"].get(part) or []) for e in evaluations]
+    days = [(day, values) for day, values in days if values]
+    means = [float(np.mean(values)) for _, values in days]
+    interval = block_interval(
+        [values for _, values in days],
+        n_bootstrap=n_bootstrap,
+        seed=stable_seed("pooled", seed),
+    )
+    claim = confidence_sequence(means, min_n=MIN_DAYS) if means else None
+    first = first_excluding_zero(means, min_n=MIN_DAYS) if means else None
+    lows, highs = running_sequence(means, min_n=MIN_DAYS) if means else ([], [])
     return {
-        "n_days": len(blocks),
-        "n_headlines": sum(map(len, blocks)),
-        "lift": float(np.mean([np.mean(b) for b in blocks])) if blocks else None,
-        "lift_low": interval[0] if interval else None,
-        "lift_high": interval[1] if interval else None,
+        "n_days": len(days),
+        "n_headlines": sum(len(values) for _, values in days),
+        "mean": float(np.mean(means)) if means else None,
+        "low": interval[0] if interval else None,
+        "high": interval[1] if interval else None,
+        "claim_low": claim[0] if claim else None,
+        "claim_high": claim[1] if claim else None,
+        "since": days[first[0] - 1][0] if first else None,
+        "n_days_above": int(np.sum(np.asarray(lows) > 0)),
+        "n_days_below": int(np.sum(np.asarray(highs) < 0)),
     }
 
 
-def claim_word(pooled: dict[str, Any], *, min_days: int = 7) -> str:
-    """`learned`, `worse`, `not yet distinguishable` or `not enough days`, from a pooled lift."""
-    if pooled["n_days"] < min_days or pooled["lift_low"] is None:
+def claim(evaluations: Sequence[EvaluationInfo], *, seed: int, n_bootstrap: int) -> dict[str, Any]:
+    """What the days so far allow to say: {word, text, lift: …, and each control by its name}.
+
+    The word is `learned`, `worse`, `not yet distinguishable`, `not enough days`, or `blocked` when
+    a control that must be 0 is not: then the measurement itself is in doubt.
+    """
+    parts = {
+        name: pooled(evaluations, name, seed=seed, n_bootstrap=n_bootstrap)
+        for name in (*PARTS, "base_against_base", "heldout", "echo", "template")
+    }
+    lift = parts.pop("contrast")
+    days = [np.mean(e.detail["differences"]["contrast"]) for e in evaluations
+            if e.detail["differences"]["contrast"]]  # fmt: skip
+    sd = float(np.std(days, ddof=1)) if len(days) > 1 else None
+    needed = days_to_claim(SMALL_LIFT, sd=sd) if sd is not None else None
+    broken = [name for name in ("shuffled", "base_against_base") if _sign(parts[name]) != 0]
+    return {
+        "word": "blocked" if broken else _word(lift),
+        "blocked_by": broken,
+        "lift": lift,
+        "sd_of_days": sd,
+        "days_for_small_lift": None if needed is None else max(0, needed - lift["n_days"]),
+        "small_lift": SMALL_LIFT,
+        **parts,
+    }
+
+
+def _word(lift: Mapping[str, Any]) -> str:
+    if lift["claim_low"] is None:
         return "not enough days"
-    if pooled["lift_low"] > 0:
-        return "learned"
-    if pooled["lift_high"] < 0:
-        return "worse"
-    return "not yet distinguishable"
+    return {1: "learned", -1: "worse", 0: "not yet distinguishable"}[_sign(lift)]
+
+
+def _sign(part: Mapping[str, Any]) -> int:
+    """+1 or −1 if the confidence sequence excludes 0, else 0."""
+    if part["claim_low"] is None:
+        return 0
+    return int(part["claim_low"] > 0) - int(part["claim_high"] < 0)
 
 
 def _headline_means(
-    settled: Sequence[tuple[Settlement, Group]], role: Role
+    settled: Sequence[tuple[Settlement, Group]],
+    roles: Sequence[Role],
+    *,
+    parity: int | None = None,
 ) -> dict[str, dict[str, float]]:
-    """Mean of each part over a headline's forecasts; contrast only where a placebo exists."""
-    rows: dict[str, list[dict[str, float]]] = {}
+    """Mean of each part over a headline's forecasts that have it; of one parity of k, if given."""
+    rows: dict[str, dict[str, list[float]]] = {}
     for settlement, group in settled:
-        if group.role is not role or settlement.reward is None:
+        if group.role not in roles or settlement.reward is None:
             continue
-        parts = {
-            "reward": settlement.reward,
-            "format": settlement.components["format"],
-            "semantic": settlement.components["semantic"],
-        }
-        if "placebo" in settlement.components:
-            parts["contrast"] = parts["semantic"] - settlement.components["placebo"]
-        rows.setdefault(group.headline.id, []).append(parts)
+        if parity is not None and _k(settlement, group) % 2 != parity:
+            continue
+        parts = rows.setdefault(group.headline.id, {})
+        for part in PARTS:
+            value = settlement.components.get(part)
+            if part == "reward" and "semantic" in settlement.components:
+                value = settlement.reward
+            if value is not None:
+                parts.setdefault(part, []).append(value)
     return {
-        headline: {part: float(np.mean([r[part] for r in parts])) for part in parts[0]}
+        headline: {part: float(np.mean(values)) for part, values in parts.items()}
         for headline, parts in rows.items()
     }
+
+
+def _k(settlement: Settlement, group: Group) -> int:
+    return next(f.k for f in group.forecasts if f.id == settlement.forecast_id)
+
+
+def _differences(
+    first: Mapping[str, Mapping[str, float]],
+    second: Mapping[str, Mapping[str, float]],
+    headlines: Sequence[str],
+    part: str,
+) -> list[float]:
+    return [
+        first[h][part] - second[h][part]
+        for h in headlines
+        if part in first.get(h, {}) and part in second.get(h, {})
+    ]
+
+
+def _means(
+    rows: Mapping[str, Mapping[str, float]], headlines: Sequence[str]
+) -> dict[str, float | None]:
+    return {p: _mean([rows[h][p] for h in headlines if p in rows[h]]) for p in PARTS}
+
+
+def _accuracy(settled: Sequence[tuple[Settlement, Group]], roles: Sequence[Role]) -> dict[str, Any]:
+    """Share of forecasts whose direction agreed with the outcomes', where that can be told."""
+    votes = [
+        s.components["vote"]
+        for s, g in settled
+        if g.role in roles and s.reward is not None and s.components.get("vote")
+    ]
+    return {"n": len(votes), "frac": float(np.mean([v > 0 for v in votes])) if votes else None}
 
 
 def _mean(values: Sequence[float]) -> float | None:
