@@ -16,14 +16,15 @@ import pytest
 from varro.errors import VarroError
 from varro.report import pages
 from varro.report.metrics import METRICS, format_value
+from varro.report.page import is_web_link
 from varro.report.pages import (
-    build_page,
-    is_web_link,
     render_days_markdown,
     render_html,
     render_markdown,
     write_report,
 )
+from varro.report.sections import build_page
+from varro.reward.summary import BEATS
 
 HOSTILE = (
     "<script>alert(1)</script>",
@@ -47,6 +48,14 @@ def test_hostile_text_in_any_field_is_only_text_in_html() -> None:
         html = render_html(_replace_text(_report(), lambda _, a=attack: a))  # type: ignore[misc]
         assert _tags(html) == benign, attack
         html.encode("utf-8")
+
+
+def test_a_beat_name_of_the_report_never_becomes_a_class() -> None:
+    """A span that names a class of its own choosing would style, or break out of, its element."""
+    report = _report()
+    report["best"][0]["beats"]["spans"] = [['"><b class="bad', 0, 7], ["good", 8, 12]]
+    marks = [dict(attrs) for tag, attrs in _parse(render_html(report)).tags if tag == "mark"]
+    assert {mark["class"] for mark in marks} <= {"object", "direction", "verification", "copied"}
 
 
 def test_hostile_text_is_shown_as_it_was_written() -> None:
@@ -149,7 +158,7 @@ def test_a_pipe_in_a_cell_keeps_the_column_count() -> None:
 def test_every_value_of_the_report_reaches_the_page() -> None:
     """A key left out of the page: the number is computed each night and never seen."""
     report = _report()
-    shown = build_page(report)
+    before = build_page(report)
     for path in _leaves(report):
         if path == ("schema",):
             continue
@@ -158,8 +167,12 @@ def test_every_value_of_the_report_reaches_the_page() -> None:
         for key in path[:-1]:
             parent = parent[key]
         is_link = str(path[-1]).endswith("link")
-        parent[path[-1]] = "https://other.example/" if is_link else None
-        assert build_page(changed) != shown, path
+        parent[path[-1]] = "https://other.example/" if is_link else _other(parent[path[-1]])
+        assert build_page(changed) != before, path
+
+
+def _other(value: Any) -> Any:
+    return "changed" if value is None else True if value is False else None
 
 
 def test_missing_numbers_are_dashes() -> None:
@@ -171,24 +184,37 @@ def test_missing_numbers_are_dashes() -> None:
     cells = _cells(html)
     for name in ("kl_ref", "clip_frac", "entropy", "grad_norm", "reward", "placebo", "n_new"):
         assert cells[name][0] == "—", name
-    assert cells["contrast"] == ["—", "—", "—"]
-    assert "interval —, n = — held-out headlines over — days" in html
+    assert cells["contrast"] == ["—", "—"]
+    assert cells["shuffled"][:5] == ["—"] * 5
+    assert "interval —, n = — headlines with a contrast, of — that both forecast" in html
 
 
-def test_a_day_without_update_evaluation_or_examples_renders() -> None:
-    """The first day has none of them, and would end in a template error."""
+def test_a_first_day_renders() -> None:
+    """The first day has nothing settled, and would end in a template error or rows of dashes."""
     report = _report()
     report.update(update=None, evaluation=None, checkpoint=None, best=[], worst=[], display=[])
+    report.update(canaries=None, calibration=None, n_probabilities=0, alarms=[], week=[])
     report["verdict"] = {"word": "first day", "text": "Nothing is due before tomorrow."}
-    report["settled"].update(beats={}, void_reasons={})
+    report["learned"]["reward"]["n_days"] = 0
+    report["settled"].update(void_reasons={}, invalid_reasons={}, refused={}, components={})
+    report["settled"].update(n_settled=0, n_groups=0, n_forecasts=0, essay=None)
     report["news"]["failures"] = []
     report["forecast"] = dict.fromkeys(report["forecast"])
     for text in (render_html(report), render_markdown(report)):
-        assert "No update was made" in text
-        assert "No held-out headlines were evaluated" in text
-        assert "No checkpoint was published" in text
-        assert "No settled forecasts to show" in text
-        assert "No feed failed" in text
+        for note in (
+            "No update was made",
+            "Nothing was compared with the frozen base this night",
+            "Nothing was settled that could raise one",
+            "Not judged: too few headlines can carry them",
+            "Not judged before 30 forecasts with a stated probability",
+            "n = 0 over all days",
+            "No checkpoint was published",
+            "No settled forecasts to show",
+            "No feed failed",
+        ):
+            assert note in text, note
+        for row in ("Share of variance", "Shuffled day", "Reward difference"):
+            assert row not in text[: text.index("Definitions")], row
 
 
 def test_a_report_without_a_key_of_its_schema_is_an_error() -> None:
@@ -319,18 +345,85 @@ def test_the_verdict_is_read_first_and_not_by_colour_alone() -> None:
     body = page.text[page.text.index("Varro, run main", page.text.index("Varro, run main") + 1) :]
     order = [
         "✓ trained Policy v4 was published.",
+        "⚠ 2 alarms echo; length.",
         "Is it learning?",
+        "▲ learned lift over the frozen base",
         "Is it safe?",
         "The reward taken apart",
+        "Hygiene",
+        "Canaries",
+        "Calibration",
         "Best forecasts",
         "Worst forecasts",
-        "Display forecasts",
+        "Forecasts made today",
         "News and feeds",
         "Machine and provenance",
         "Definitions",
     ]
     positions = [body.index(text) for text in order]
     assert positions == sorted(positions)
+
+
+def test_the_claim_is_said_with_its_day_and_its_price() -> None:
+    """A claim without the day it began, or "not yet" without what a yes would cost."""
+    report = _report()
+    assert "First claimed on 2026-01-05." in render_markdown(report)
+    assert "A lift of 0.0100 would need about 12 more days at this spread (standard deviation of " \
+        "days 0.0210)." in render_markdown(report)  # fmt: skip
+    report["learned"].update(word="not yet distinguishable", days_for_small_lift=0)
+    markdown = render_markdown(report)
+    assert "First claimed on 2026-01-05, and it no longer holds." in markdown
+    assert "A lift of 0.0100 would be told from 0 by now" in markdown
+    report["learned"].update(days_for_small_lift=None)
+    assert "A lift of 0.0100 would need more than ten years" in render_markdown(report)
+    report["learned"].update(sd_of_days=None)
+    assert "is known once two days are compared" in render_markdown(report)
+
+
+def test_a_control_that_is_not_zero_is_named_and_blocks() -> None:
+    """A blocked claim that does not say which control broke it, or a placebo run read as a run."""
+    report = _report() | {"is_placebo": True}
+    report["learned"].update(word="blocked", blocked_by=["shuffled"])
+    text = _parse(render_html(report)).text
+    assert "✗ blocked lift over the frozen base" in text
+    assert "Shuffled day: must be 0 and is not, so the measurement itself is in doubt." in text
+    assert _cells(render_html(report))["shuffled"][-1] == "0, and is not"
+    assert _cells(render_html(report))["base_against_base"][-1] == "0"
+    assert "A placebo run: rewards are dealt out at random, and it must learn nothing." in text
+
+
+def test_canaries_are_ranked_and_the_broken_ones_named() -> None:
+    """An order to be guessed from an alphabet of kinds."""
+    report = _report()
+    table = next(t for t in _markdown_tables(render_markdown(report)) if t[0][0] == "Canary")
+    assert [row[0].split(":")[0] for row in table[2:]] == ["exact", "opposite", "empty"]
+    report["canaries"]["broken"] = "opposite"
+    text = _parse(render_html(report)).text
+    assert "✗ out of order what was published is not above opposite, n = 8 headlines" in text
+
+
+def test_beats_are_marked_where_they_stand() -> None:
+    """A colour a character off, or a sentence that was copied shown as if it had been read."""
+    report = _report()
+    html = render_html(report)
+    example = html[html.index("Best forecasts") : html.index("Worst forecasts")]
+    marks = re.findall(r'<mark class="(\w+)" title="(\w+)">([^<]*)</mark>', example)
+    legend, marked = marks[:4], marks[4:]
+    assert [m[0] for m in legend] == ["object", "direction", "verification", "copied"]
+    assert [(m[0], m[2]) for m in marked] == [
+        ("object", "Exports"),
+        ("direction", "rise"),
+        ("verification", "verify in the trade release."),
+        ("copied", "Exports rise for a third month."),
+    ]
+    assert all(name == title for name, title, _ in marks)
+    text = "Exports rise by 2 % by Friday.\nDriven by demand; verify in the trade release. "
+    quote = _parse(example[example.index("<blockquote") : example.index("</blockquote>")]).text
+    assert quote == text + "Exports rise for a third month."
+    read = "object 0.940; direction 0.950 (up); magnitude 0.960 (2 %); timeframe 0.970 (2026-01-09)"
+    assert f"Read as {read}; drivers 0.980 (demand); verification 0.990; probability 70.0 %" in (
+        _parse(example).text
+    )
 
 
 def test_colours_can_be_read_in_light_and_dark() -> None:
@@ -341,6 +434,11 @@ def test_colours_can_be_read_in_light_and_dark() -> None:
         for name in ("ink", "muted", "link", "good", "bad", "calm"):
             for ground in ("page", "panel"):
                 assert _contrast(colours[name], colours[ground]) >= 4.5, (name, ground)
+        for beat in (*BEATS, "copied"):
+            assert _contrast(colours["ink"], colours[beat]) >= 7, beat
+            assert _contrast(colours["muted"], colours[beat]) >= 3, beat  # its underline
+    styles = re.findall(r"text-decoration-(?:style|line): ([\w-]+)", css)
+    assert len(set(styles)) == len(styles) == len(BEATS) + 1
 
 
 def test_a_full_report_stays_small() -> None:
@@ -355,8 +453,9 @@ def test_a_full_report_stays_small() -> None:
     assert len(render_html(report).encode()) <= 200_000
 
 
-def test_the_days_table_has_one_line_a_day_and_the_total_last() -> None:
-    """A replay whose columns do not line up, or whose mean is taken for a day."""
+def test_the_days_table_has_one_line_a_day_and_the_claim_last() -> None:
+    """A replay whose columns do not line up, whose mean is taken for a day, or whose controls are
+    left out of sight."""
     row: dict[str, Any] = {
         "day": "2026-01-06",
         "reward": 0.5,
@@ -369,82 +468,241 @@ def test_the_days_table_has_one_line_a_day_and_the_total_last() -> None:
         "clip_frac": 0.125,
         "entropy": 2.0,
         "words": 31.25,
+        "copy_frac": 0.1,
+        "repetition_frac": 0.02,
         "n_headlines": 10,
     }
     empty = dict.fromkeys(row, None) | {"day": "2026-01-05"}
-    table = render_days_markdown([empty, row], row | {"n_days": 2, "n_headlines": 1234})
-    header, rule, first, second, total = table.splitlines()
-    assert first == "| 2026-01-05 |" + " — |" * 10
-    cells = "0.500 | 0.750 | 0.250 | 0.0123 | -0.0010 to 0.0200 | 1.500 | 12.5 % | 2.000 | 31.2 |"
+    control = {"mean": 0.003, "claim_low": -0.01, "claim_high": 0.016}
+    total = row | {
+        "n_days": 9,
+        "n_headlines": 1234,
+        "claim": "learned",
+        "since": "2026-01-13",
+        "lift_bootstrap": [0.001, 0.02],
+        "n_compared": 300,
+        "n_lift_days": 8,
+        "controls": dict.fromkeys(
+            ("shuffled", "base_against_base", "heldout", "echo", "template"), control
+        ),
+        "accuracy": {"served": 0.625, "base": 0.5},
+        "null_correlation": 0.12,
+        "raw_null_correlation": 0.81,
+        "share_format": 0.25,
+        "share_semantic": 0.75,
+    }
+    table, said, controls = render_days_markdown([empty, row], total).split("\n\n")
+    header, rule, first, second, last = table.splitlines()
+    assert first == "| 2026-01-05 |" + " — |" * 12
+    cells = (
+        "0.500 | 0.750 | 0.250 | 0.0123 | -0.0010 to 0.0200 | 1.500 | 12.5 % | 2.000 | 31.2 | "
+        "10.0 % | 2.0 % |"
+    )
     assert second == f"| 2026-01-06 | 10 | {cells}"
-    assert total == f"| all, n = 2 days | 1,234 | {cells}"
+    assert last == f"| all 9 days: learned | 1,234 | {cells}"
     assert header.startswith("| Day | Headlines | Reward | Format | Semantic | Lift")
-    assert header.count("|") == rule.count("|") == 12
+    assert header.count("|") == rule.count("|") == 14
+    assert said == (
+        "learned, first said on 2026-01-13: lift 0.0123, confidence sequence -0.0010 to 0.0200, "
+        "bootstrap over days 0.0010 to 0.0200, n = 300 headlines on 8 days"
+    )
+    lines = controls.splitlines()
+    assert len(lines) == 2 + 5 + 2 + 2 + 2
+    assert lines[2].startswith("| Shuffled day | 0.0030 | -0.0100 to 0.0160 | 0 |")
+    assert lines[7].startswith("| Direction right, served | 62.5 % | — |")
+    assert lines[8].startswith("| Direction right, frozen base | 50.0 % | — |")
+    assert lines[9].startswith("| Correlation with placebo | 0.12 | — | at most 0.2 |")
+    assert lines[10].startswith("| Correlation with placebo, raw | 0.81 |")
+    assert lines[11].startswith("| Share of variance, format | 25.0 % |")
+    assert lines[12].startswith("| Share of variance, semantic | 75.0 % |")
 
 
 def _report() -> dict[str, Any]:
     """A full report with a different value in each number."""
-    side = {"reward": 0.61, "format": 0.81, "semantic": 0.51, "contrast": 0.041}
-    example = {
+    side = {
+        "contrast": 0.041,
+        "reward": 0.61,
+        "format": 0.81,
+        "semantic": 0.51,
+        "similarity": 0.71,
+        "placebo": 0.67,
+        "vote": 0.21,
+        "copy_frac": 0.22,
+        "repetition_frac": 0.11,
+        "words": 34.5,
+    }
+    text = (
+        "Exports rise by 2 % by Friday.\nDriven by demand; verify in the trade release. "
+        "Exports rise for a third month."
+    )
+    beats = {
+        "scores": {
+            "object": 0.94,
+            "direction": 0.95,
+            "magnitude": 0.96,
+            "timeframe": 0.97,
+            "drivers": 0.98,
+            "verification": 0.99,
+        },
+        "sign": 1,
+        "magnitude": "2 %",
+        "dates": ["2026-01-09"],
+        "drivers": ["demand"],
+        "probability": 0.7,
+        "spans": [
+            ["object", 0, 7],
+            ["direction", 8, 12],
+            ["verification", 49, 77],
+            ["copied", 78, 109],
+        ],
+    }
+    made = {
         "forecast_id": "f-01",
         "headline": "Exports rise for a third month",
         "headline_link": "https://news.example/1",
         "source": "Example Wire",
-        "text": "Exports rise by 2 % by Friday.\nDriven by demand; verify in the trade release.",
+        "text": text,
+        "beats": beats,
+    }
+    example = made | {
         "reward": 0.91,
         "format": 0.92,
         "semantic": 0.93,
+        "contrast": 0.31,
+        "vote": 0.33,
+        "margin": 0.034,
+        "gate": 0.85,
+        "advantage": 1.25,
+        "invalid_reason": None,
         "outcome": "Trade surplus widens",
         "outcome_link": "http://news.example/2?a=1&b=2",
         "k": 3,
+        "role": "train",
     }
     return {
-        "schema": 1,
+        "schema": 2,
         "varro_version": "0.1.0",
         "run": "main",
         "day": "2026-01-06",
         "made_at": "2026-01-07T00:00:00Z",
+        "is_placebo": False,
         "verdict": {"word": "trained", "text": "Policy v4 was published."},
+        "alarms": [
+            {"name": "echo", "found": "copy rate 22.0 %, frozen base 11.0 %"},
+            {"name": "length", "found": "words 34.5, frozen base 17.2"},
+        ],
         "learned": {
             "word": "learned",
-            "n_days": 5,
-            "n_headlines": 41,
-            "lift": 0.012,
-            "lift_low": 0.001,
-            "lift_high": 0.02,
+            "blocked_by": [],
+            "lift": _pooled(1) | {"since": "2026-01-05"},
+            "sd_of_days": 0.021,
+            "days_for_small_lift": 12,
+            "small_lift": 0.01,
+            **{
+                name: _pooled(2 + k)
+                for k, name in enumerate(
+                    (
+                        "reward",
+                        "format",
+                        "semantic",
+                        "similarity",
+                        "placebo",
+                        "vote",
+                        "copy_frac",
+                        "repetition_frac",
+                        "words",
+                        "shuffled",
+                        "base_against_base",
+                        "heldout",
+                        "echo",
+                        "template",
+                    )
+                )
+            },
+            "accuracy": {"served": {"n": 210, "frac": 0.57}, "base": {"n": 110, "frac": 0.52}},
         },
+        "week": [{"day": "2026-01-06", "reward": 0.0333, "placebo": 0.0222}],
         "settled": {
+            "reward_version": "contrast/contrast-1",
+            "kind": "contrast",
+            "n_settled": 400,
             "n_forecasts": 256,
             "n_groups": 32,
+            "n_unresolved_groups": 3,
             "n_void": 2,
             "void_reasons": {"no evidence": 8},
+            "invalid_reasons": {"too short": 5},
+            "refused": {"2026-01-04": "7 outcomes, 10 are needed"},
             "reward": 0.62,
-            "format": 0.82,
-            "semantic": 0.52,
-            "placebo": 0.47,
-            "beats": {
+            "components": {
+                "format": 0.82,
+                "semantic": 0.52,
+                "contrast": 0.17,
+                "similarity": 0.64,
+                "placebo": 0.47,
+                "vote": 0.19,
+                "margin": 0.021,
+                "gate": 0.93,
+                "topic": 0.97,
                 "object": 0.91,
                 "direction": 0.83,
                 "magnitude": 0.74,
                 "timeframe": 0.65,
                 "drivers": 0.56,
                 "verification": 0.48,
+                "truncated": 0.03,
+                "hedged": 0.04,
+                "leak": 0.005,
+                "script_frac": 0.006,
             },
-            "words": 31.2,
-            "reward_version": "similarity-1",
+            "essay": {
+                "quality": 0.77,
+                "quality_original": 0.41,
+                "zeros_frac": 0.07,
+                "very_low_frac": 0.08,
+                "leak_frac": 0.09,
+                "words": 31.2,
+            },
+            "repeating_frac": 0.012,
+            "hub_frac": 0.13,
+            "openings_frac": 0.66,
+            "null_correlation": {"semantic": 0.14, "raw": 0.79},
+            "influence": {
+                "format": {"weight": 0.25, "share": 0.27, "spread": 0.06},
+                "semantic": {"weight": 0.75, "share": 0.73, "spread": 0.16},
+            },
+            "n_outcomes": 48,
+            "n_repeats": 4,
+            "n_instructions": 1,
+            "n_placebo_days": 6,
+            "n_pending_groups": 9,
+        },
+        "canaries": {
+            "n_headlines": 8,
+            "means": {"empty": 0.002, "exact": 0.78, "opposite": 0.26},
+            "broken": None,
+        },
+        "n_probabilities": 44,
+        "calibration": {
+            "n": 45,
+            "brier": 0.21,
+            "base_rate_brier": 0.24,
+            "bins": [
+                {"low": 0.6, "high": 0.8, "n": 43, "mean_probability": 0.7, "happened_frac": 0.58}
+            ],
         },
         "evaluation": {
-            "n_headlines": 10,
+            "n_headlines": 36,
+            "n_shared": 38,
             "lift": 0.011,
             "lift_low": -0.002,
             "lift_high": 0.024,
-            "n_placebo_days": 6,
             "served": dict(side),
             "base": {name: value / 2 for name, value in side.items()},
-            "lift_reward": 0.031,
-            "lift_format": 0.032,
-            "lift_semantic": 0.033,
+            "rivals": {"echo": 0.055, "template": 0.007},
+            "accuracy": {"served": {"n": 31, "frac": 0.61}, "base": {"n": 17, "frac": 0.5}},
         },
+        "entropy_first": 2.9,
         "update": {
             "from_version": 3,
             "to_version": 4,
@@ -455,6 +713,7 @@ def _report() -> dict[str, Any]:
             "grad_norm": 0.73,
             "lr": 1e-5,
             "kl_ref": 2.345,
+            "kl_ref_after": 2.4,
             "kl_coef": 0.03,
             "kl_update": 0.0125,
             "kl_sampler": 2e-6,
@@ -473,23 +732,17 @@ def _report() -> dict[str, Any]:
             "policy_version": 4,
         },
         "best": [example],
-        "worst": [example | {"forecast_id": "f-02", "reward": 0.11, "k": 0}],
-        "display": [
-            {
-                "headline": "Rates unchanged",
-                "headline_link": "https://news.example/3",
-                "source": "Example Wire",
-                "text": "Yields fall slightly by Thursday.",
-            }
-        ],
+        "worst": [example | {"forecast_id": "f-02", "reward": 0.11, "invalid_reason": "leak"}],
+        "display": [made | {"forecast_id": "f-03", "headline_link": "https://news.example/3"}],
+        "n_in_group": 8,
         "news": {
             "source": "archive",
             "corpus": "world",
-            "n_new": 48,
+            "n_new": 49,
             "n_train": 33,
             "n_heldout": 12,
             "n_malformed": 7,
-            "n_duplicates": 9,
+            "n_duplicates": 5,
             "n_feeds": 14,
             "failures": [{"feed": "x", "reason": "timeout"}],
         },
@@ -515,10 +768,32 @@ def _report() -> dict[str, Any]:
     }
 
 
+def _pooled(k: int) -> dict[str, Any]:
+    """A paired difference over days."""
+    return {
+        "n_days": 20 + k,
+        "n_headlines": 700 + k,
+        "mean": 0.01 + k / 1000,
+        "low": 0.005 + k / 1000,
+        "high": 0.02 + k / 1000,
+        "claim_low": 0.001 + k / 1000,
+        "claim_high": 0.03 + k / 1000,
+    }
+
+
 def _replace_text(value: Any, replace: Callable[[str], str], name: str = "") -> Any:
     """The report with every text field, and every key that is itself text, replaced."""
     if isinstance(value, dict):
-        is_free = name in {"void_reasons", "finish_reasons", "versions", "timings"}
+        is_free = name in {
+            "void_reasons",
+            "invalid_reasons",
+            "refused",
+            "means",
+            "rivals",
+            "finish_reasons",
+            "versions",
+            "timings",
+        }
         return {
             f"{replace(key)} {index}" if is_free else key: _replace_text(child, replace, key)
             for index, (key, child) in enumerate(value.items())

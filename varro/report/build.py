@@ -6,11 +6,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from varro import __version__
 from varro.config import Config
 from varro.domain import (
+    AdvantageInfo,
     CheckpointInfo,
     EvaluationInfo,
+    Forecast,
     Group,
     Headline,
     Role,
@@ -19,10 +23,13 @@ from varro.domain import (
     StageRun,
     UpdateInfo,
 )
-from varro.evaluation.evaluate import claim_word, pooled_lift
+from varro.evaluation.evaluate import claim
+from varro.report.alarms import WEEK, alarms
+from varro.report.examples import described, settled_examples
+from varro.report.metrics import REPEATING
+from varro.reward.summary import calibrated
 
-SCHEMA = 1
-BEATS = ("object", "direction", "magnitude", "timeframe", "drivers", "verification")
+SCHEMA = 2
 
 
 @dataclass(frozen=True)
@@ -33,10 +40,17 @@ class ReportFacts:
     stages: Sequence[StageRun]
     settled: Sequence[tuple[Settlement, Group]]
     outcomes: Mapping[str, Headline]
-    display: Sequence[Group]
+    display: Sequence[tuple[Group, Forecast]]
+    """some of the day's groups, each with its medoid"""
+    settles: Sequence[StageRun]
+    """the settle stages of all days up to this one"""
     update: UpdateInfo | None
     evaluations: Sequence[EvaluationInfo]
     """of all days up to this one"""
+    advantages: Mapping[str, AdvantageInfo]
+    """what the day's update made of rewards, by forecast"""
+    first_update: UpdateInfo | None
+    """the run's first: its entropy is what later ones are measured by"""
     checkpoint: CheckpointInfo | None
     machine: dict[str, Any]
 
@@ -47,24 +61,27 @@ def build_report(facts: ReportFacts) -> dict[str, Any]:
     ingest, settle = stage[Stage.INGEST].detail, stage[Stage.SETTLE].detail
     forecast = stage[Stage.FORECAST].detail if Stage.FORECAST in stage else {}
     today = next((e for e in facts.evaluations if e.day == facts.day), None)
-    pooled = pooled_lift(
-        facts.evaluations,
-        seed=facts.config.run.seed,
-        n_bootstrap=facts.config.evaluate.n_bootstrap,
+    best, worst = settled_examples(
+        facts.settled, facts.outcomes, facts.advantages, n=facts.config.report.n_examples
     )
-    examples = _examples(facts)
-    n = facts.config.report.n_examples
-    return {
+    probabilities = [pair for s in facts.settles for pair in s.detail.get("probabilities", [])]
+    report = {
         "schema": SCHEMA,
         "varro_version": __version__,
         "run": facts.run,
         "day": facts.day,
         "made_at": f"{stage[Stage.INGEST].as_of:%Y-%m-%dT%H:%M:%SZ}",
         "verdict": _verdict(facts, stage, settle),
-        "learned": {"word": claim_word(pooled), **pooled},
-        "settled": _settled(settle),
-        "evaluation": None if today is None else _evaluation(today, settle["n_placebo_days"]),
+        "learned": _learned(facts),
+        "is_placebo": facts.config.update.placebo,
+        "week": _week(facts.evaluations),
+        "evaluation": None if today is None else _evaluation(today),
+        "settled": _settled(facts, settle),
+        "canaries": settle["canaries"],
+        "calibration": calibrated(probabilities),
+        "n_probabilities": len(probabilities),
         "update": None if facts.update is None else _update(facts.update),
+        "entropy_first": facts.first_update.metrics["entropy"] if facts.first_update else None,
         "forecast": {
             key: forecast.get(key)
             for key in (
@@ -76,18 +93,10 @@ def build_report(facts: ReportFacts) -> dict[str, Any]:
                 "policy_version",
             )
         },
-        "best": examples[:n],
-        "worst": examples[::-1][: min(n, max(0, len(examples) - n))],
-        "display": [
-            {
-                "headline": group.headline.title,
-                "headline_link": group.headline.link,
-                "source": group.headline.source,
-                "text": forecast_.text,
-            }
-            for group in facts.display
-            for forecast_ in group.forecasts
-        ],
+        "best": best,
+        "worst": worst,
+        "display": [described(group, forecast_) for group, forecast_ in facts.display],
+        "n_in_group": facts.config.sampling.n_forecasts,
         "news": {
             "source": facts.config.news.source,
             "corpus": ingest["corpus"],
@@ -111,6 +120,7 @@ def build_report(facts: ReportFacts) -> dict[str, Any]:
         "timings": {str(s.stage): s.seconds for s in facts.stages},
         "reproduce": _reproduce(facts),
     }
+    return {**report, "alarms": alarms(report)}
 
 
 def _reproduce(facts: ReportFacts) -> str:
@@ -126,82 +136,100 @@ def _reproduce(facts: ReportFacts) -> str:
 def _verdict(
     facts: ReportFacts, stage: Mapping[Stage, StageRun], settle: Mapping[str, Any]
 ) -> dict[str, str]:
+    """What the night came to; a part of it that was refused is named whatever the word."""
+    refused = "".join(
+        f" The forecasts of {day} were refused: {why}." for day, why in settle["refused"].items()
+    )
     update = facts.update
     if update is not None:
-        return {
-            "word": "trained",
-            "text": (
-                f"Policy v{update.from_version} became v{update.to_version} after learning from "
-                f"{update.metrics['n_forecasts']} settled forecasts."
-            ),
-        }
+        text = (
+            f"Policy v{update.from_version} became v{update.to_version} after learning from "
+            f"{update.metrics['n_forecasts']} settled forecasts."
+        )
+        return {"word": "trained", "text": text + refused}
     reason = stage[Stage.UPDATE].detail.get("reason", "") if Stage.UPDATE in stage else ""
+    broken = (settle["canaries"] or {}).get("broken")
+    if broken:
+        text = f"Nothing was trained: the exact outcome does not score above {broken}."
+        return {"word": "canaries out of order", "text": text + refused}
     if reason.startswith("refused"):
-        return {"word": "refused", "text": f"The update was {reason}; the parent policy serves on."}
+        text = f"The update was {reason}; the parent policy serves on."
+        return {"word": "refused", "text": text + refused}
+    if refused:
+        return {"word": "day refused", "text": f"Nothing was trained.{refused}"}
     if not settle["n_settled"] and not settle["n_void"]:
-        return {
-            "word": "first day",
-            "text": "Nothing was due to be settled; the first forecasts were made today.",
-        }
+        text = "Nothing was due to be settled; the first forecasts were made today."
+        return {"word": "first day", "text": text}
     return {"word": "no update", "text": f"The policy stays as it was: {reason}."}
 
 
-def _settled(detail: Mapping[str, Any]) -> dict[str, Any]:
-    components = detail["components"]
+def _learned(facts: ReportFacts) -> dict[str, Any]:
+    """The claim of all days so far, and how often directions were right in them."""
+    claimed = claim(
+        facts.evaluations,
+        seed=facts.config.run.seed,
+        n_bootstrap=facts.config.evaluate.n_bootstrap,
+    )
+    return {**claimed, "accuracy": {s: _accuracy(facts.evaluations, s) for s in ("served", "base")}}
+
+
+def _accuracy(evaluations: Sequence[EvaluationInfo], side: str) -> dict[str, Any]:
+    days = [e.detail["accuracy"][side] for e in evaluations]
+    n = sum(day["n"] for day in days)
+    right = sum(day["n"] * day["frac"] for day in days if day["n"])
+    return {"n": n, "frac": right / n if n else None}
+
+
+def _week(evaluations: Sequence[EvaluationInfo]) -> list[dict[str, Any]]:
+    """Served minus base in reward and placebo, on the newest days that have both."""
+    parts = ("reward", "placebo")
+    days = [(e.day, e.detail["differences"]) for e in evaluations]
+    return [
+        {"day": day, **{part: float(np.mean(found[part])) for part in parts}}
+        for day, found in days
+        if all(found.get(part) for part in parts)
+    ][-WEEK:]
+
+
+def _settled(facts: ReportFacts, detail: Mapping[str, Any]) -> dict[str, Any]:
+    """The settle stage's summary, with the weights beside what became of them."""
+    left_out = ("moments", "buckets", "rivals", "probabilities", "canaries")
+    metrics = facts.update.metrics if facts.update else {}
+    reward = facts.config.reward
+    repetition = [
+        s.components["repetition_frac"]
+        for s, group in facts.settled
+        if group.role is Role.TRAIN and "repetition_frac" in s.components
+    ]
     return {
-        "n_forecasts": detail["n_forecasts"],
-        "n_groups": detail["n_groups"],
-        "n_void": detail["n_void"],
-        "void_reasons": detail["void_reasons"],
-        "reward": detail["reward"],
-        "format": components.get("format"),
-        "semantic": components.get("semantic"),
-        "placebo": components.get("placebo"),
-        "beats": {beat: components.get(beat) for beat in BEATS},
-        "words": detail["words"],
-        "reward_version": detail["reward_version"],
+        **{key: value for key, value in detail.items() if key not in left_out},
+        "kind": reward.kind,
+        "influence": {
+            name: {
+                "weight": weight,
+                "share": metrics.get(f"share_{name}"),
+                "spread": metrics.get(f"spread_{name}"),
+            }
+            for name, weight in (
+                ("format", reward.format_weight),
+                ("semantic", reward.semantic_weight),
+            )
+        },
+        "repeating_frac": float(np.mean([r > REPEATING for r in repetition]))
+        if repetition
+        else None,
     }
 
 
-def _evaluation(info: EvaluationInfo, n_placebo_days: int) -> dict[str, Any]:
+def _evaluation(info: EvaluationInfo) -> dict[str, Any]:
     return {
         "n_headlines": info.n_headlines,
-        "n_placebo_days": n_placebo_days,
         "lift": info.lift,
         "lift_low": info.lift_low,
         "lift_high": info.lift_high,
-        **{
-            key: info.detail[key]
-            for key in ("served", "base", "lift_reward", "lift_format", "lift_semantic")
-        },
+        **{key: info.detail[key] for key in ("n_shared", "served", "base", "rivals", "accuracy")},
     }
 
 
 def _update(info: UpdateInfo) -> dict[str, Any]:
     return {"from_version": info.from_version, "to_version": info.to_version, **info.metrics}
-
-
-def _examples(facts: ReportFacts) -> list[dict[str, Any]]:
-    """The served policy's settled forecasts, best first."""
-    examples = []
-    for settlement, group in facts.settled:
-        if settlement.reward is None or group.role not in (Role.TRAIN, Role.HELDOUT):
-            continue
-        forecast = next(f for f in group.forecasts if f.id == settlement.forecast_id)
-        outcome = facts.outcomes.get(settlement.outcome_id or "")
-        examples.append(
-            {
-                "forecast_id": forecast.id,
-                "k": forecast.k,
-                "headline": group.headline.title,
-                "headline_link": group.headline.link,
-                "source": group.headline.source,
-                "text": forecast.text,
-                "reward": settlement.reward,
-                "format": settlement.components["format"],
-                "semantic": settlement.components["semantic"],
-                "outcome": outcome.title if outcome else None,
-                "outcome_link": outcome.link if outcome else None,
-            }
-        )
-    return sorted(examples, key=lambda e: (-e["reward"], e["forecast_id"]))

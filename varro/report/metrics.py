@@ -22,30 +22,37 @@ class Metric:
     """of the value as shown; a nonzero value too small for them is shown in scientific notation"""
 
 
+MAX_COPY_RISE = 0.05
+MAX_REPETITION_RISE = 0.10
+MAX_WORDS_DRIFT = 0.15
+"""beyond the frozen base's"""
+REPEATING = 0.5
+MAX_REPEATING_FRAC = 0.20
+MAX_TRUNCATED_FRAC = 0.10
+MAX_HEDGED_FRAC = 0.15
+MAX_HUB_FRAC = 0.25
+MIN_OPENINGS_FRAC = 0.5
+MIN_ENTROPY_OF_FIRST = 0.5
+MAX_FORMAT = 0.95
+MAX_PLACEBO_RISE = 0.02
+"""limits of the alarms; source: science.md, section 4.3"""
+
 METRICS: tuple[Metric, ...] = (
+    # learning
     Metric(
         "lift",
         "Lift over frozen base",
-        "mean over held-out headlines of (served - frozen base) in day-specific similarity: best "
-        "similarity to the next day's headlines minus its mean over placebo days",
+        "mean over headlines of (served - frozen base) in contrast, each headline's forecasts "
+        "averaged first; over days, the mean of the days' means: the claim",
         "cosine",
-        "interval above 0",
-        4,
-    ),
-    Metric(
-        "contrast",
-        "Day-specific similarity",
-        "mean over held-out headlines of best similarity to the next day's headlines minus its "
-        "mean over placebo days",
-        "cosine",
-        None,
+        "confidence sequence above 0",
         4,
     ),
     Metric(
         "lift_reward",
         "Reward difference",
-        "mean over held-out headlines of (served - frozen base) in reward; style and placebo "
-        "similarity count here, so it is not the claim",
+        "mean over headlines of (served - frozen base) in reward; style counts here, so it is "
+        "not the claim",
         "reward",
         None,
         4,
@@ -53,7 +60,7 @@ METRICS: tuple[Metric, ...] = (
     Metric(
         "lift_format",
         "Format difference",
-        "mean over held-out headlines of (served - frozen base) in the format component",
+        "mean over headlines of (served - frozen base) in the format component",
         "component",
         None,
         4,
@@ -61,17 +68,503 @@ METRICS: tuple[Metric, ...] = (
     Metric(
         "lift_semantic",
         "Semantic difference",
-        "mean over held-out headlines of (served - frozen base) in the semantic component",
+        "mean over headlines of (served - frozen base) in the semantic component",
         "component",
         None,
         4,
     ),
+    Metric(
+        "lift_similarity",
+        "Similarity difference",
+        "mean over headlines of (served - frozen base) in similarity; what is not matched by "
+        "placebo is lift",
+        "cosine",
+        None,
+        4,
+    ),
+    Metric(
+        "lift_placebo",
+        "Placebo difference",
+        "mean over headlines of (served - frozen base) in placebo: what sounding like news of "
+        "any day adds",
+        "cosine",
+        f"rise within a week at most {MAX_PLACEBO_RISE}",
+        4,
+    ),
+    Metric(
+        "lift_vote",
+        "Direction difference",
+        "mean over headlines of (served - frozen base) in direction vote",
+        "vote, -1 to 1",
+        None,
+        4,
+    ),
+    Metric(
+        "lift_copy_frac",
+        "Copy difference",
+        "mean over headlines of (served - frozen base) in copy rate",
+        "share",
+        None,
+        4,
+    ),
+    Metric(
+        "lift_repetition_frac",
+        "Repetition difference",
+        "mean over headlines of (served - frozen base) in repetition",
+        "share",
+        None,
+        4,
+    ),
+    Metric(
+        "lift_words",
+        "Length difference",
+        "mean over headlines of (served - frozen base) in words",
+        "words",
+        None,
+        1,
+    ),
+    Metric(
+        "shuffled",
+        "Shuffled day",
+        "lift measured on a placebo day instead of the forecasts' own, which they can not "
+        "foresee: against the other placebo days",
+        "cosine",
+        "0",
+        4,
+    ),
+    Metric(
+        "base_against_base",
+        "Base against base",
+        "lift of the frozen base's even forecasts over its odd ones",
+        "cosine",
+        "0",
+        4,
+    ),
+    Metric(
+        "heldout",
+        "Held-out headlines only",
+        "lift on the headlines that are never trained on",
+        "cosine",
+        "like the lift",
+        4,
+    ),
+    Metric(
+        "echo",
+        "Against echo",
+        "mean over headlines of contrast, served minus the headline itself as the forecast",
+        "cosine",
+        "above 0",
+        4,
+    ),
+    Metric(
+        "template",
+        "Against template",
+        "mean over headlines of contrast, served minus one sentence that suits any headline",
+        "cosine",
+        "above 0",
+        4,
+    ),
+    Metric(
+        "accuracy",
+        "Direction right",
+        "share of forecasts whose direction agreed with their outcomes', of those where both "
+        "can be told",
+        "%",
+        "served above frozen base",
+        1,
+    ),
+    Metric(
+        "sd_of_days", "Spread of days", "standard deviation of the days' lifts", "cosine", None, 4
+    ),
+    Metric(
+        "days_for_small_lift",
+        "Days needed",
+        "further days until a mean lift of the size named would be told from 0 at this spread",
+        "days",
+        None,
+        0,
+    ),
+    # reward
+    Metric(
+        "reward",
+        "Reward",
+        "weighted sum of format and semantic, 0 for an invalid forecast; mean over the "
+        "forecasts named",
+        "reward",
+        None,
+        3,
+    ),
+    Metric(
+        "format",
+        "Format",
+        "mean over forecasts of the format component: the five beats, lowered by repetition, "
+        "hedging, copying, brevity and straying from the topic",
+        "component",
+        f"at most {MAX_FORMAT}: above it there is nothing left to learn in it",
+        3,
+    ),
+    Metric(
+        "semantic",
+        "Semantic",
+        "mean over forecasts of the semantic component: contrast on a ramp, times what the "
+        "direction vote leaves, plus margin, times the copy gate",
+        "component",
+        None,
+        3,
+    ),
+    Metric(
+        "contrast",
+        "Contrast",
+        "mean over forecasts of similarity minus placebo: what only the day itself would have paid",
+        "cosine",
+        None,
+        4,
+    ),
+    Metric(
+        "similarity",
+        "Similarity",
+        "mean over forecasts of the best cosine to an outcome linked to the headline",
+        "cosine",
+        None,
+        3,
+    ),
+    Metric(
+        "placebo",
+        "Placebo",
+        "mean over forecasts of the same similarity on past days of the same size: what is "
+        "earned without foresight",
+        "cosine",
+        None,
+        3,
+    ),
+    Metric(
+        "vote",
+        "Direction vote",
+        "mean over forecasts of whether direction and linked outcomes agree (1), disagree (-1) "
+        "or can not be told (0)",
+        "vote, -1 to 1",
+        None,
+        3,
+    ),
+    Metric(
+        "margin",
+        "Flip margin",
+        "mean over forecasts of the cosine to the outcome minus that to the outcome with its "
+        "direction turned round",
+        "cosine",
+        None,
+        3,
+    ),
+    Metric(
+        "gate",
+        "Copy gate",
+        "mean over forecasts of what copying from the headline leaves of the semantic component",
+        "factor",
+        None,
+        3,
+    ),
+    Metric(
+        "topic",
+        "Topic gate",
+        "mean over forecasts of what straying from the headline leaves of the format component",
+        "factor",
+        None,
+        3,
+    ),
+    Metric(
+        "advantage",
+        "Advantage",
+        "what the update made of the reward: its distance from the group's mean in running "
+        "spreads, before the leash",
+        "spreads",
+        None,
+        2,
+    ),
+    Metric(
+        "weight",
+        "Weight",
+        "the component's intended share of influence on the update",
+        "%",
+        None,
+        1,
+    ),
+    Metric(
+        "share",
+        "Share of variance",
+        "the component's part of the variance of the update's advantages",
+        "%",
+        "within 5 points of its weight",
+        1,
+    ),
+    Metric(
+        "spread",
+        "Running spread",
+        "within-group standard deviation of the component, decayed over days",
+        "component",
+        None,
+        3,
+    ),
+    Metric(
+        "null_correlation",
+        "Correlation with placebo",
+        "within-group correlation of the semantic component with the forecast's own placebo",
+        "correlation",
+        "at most 0.2",
+        2,
+    ),
+    Metric(
+        "raw_null_correlation",
+        "Correlation with placebo, raw",
+        "the same for the plain best similarity to any outcome: what the essay's reward ranks by",
+        "correlation",
+        None,
+        2,
+    ),
+    Metric(
+        "beat",
+        "Beat",
+        "mean over forecasts of one component of format, from 0 (absent) to 1 (well formed)",
+        "component",
+        None,
+        3,
+    ),
+    Metric("n_settled", "Settled", "forecasts that got a reward, of all roles", "count", None, 0),
+    Metric(
+        "n_unresolved_groups",
+        "Unresolved",
+        "groups about whose headline nothing was published: format is all that is scored",
+        "count",
+        None,
+        0,
+    ),
+    Metric("n_pending_groups", "Pending", "groups that wait for more outcomes", "count", None, 0),
+    Metric(
+        "n_void",
+        "Void",
+        "forecasts that could not be settled: excluded and counted, never read as 0",
+        "count",
+        "0",
+        0,
+    ),
+    Metric(
+        "n_invalid",
+        "Invalid",
+        "forecasts that were settled and earn nothing, by reason",
+        "count",
+        None,
+        0,
+    ),
+    Metric(
+        "n_outcomes", "Outcomes", "headlines that forecasts were settled against", "count", None, 0
+    ),
+    Metric(
+        "n_repeats",
+        "Repeats removed",
+        "arrivals that only repeat a headline that was forecast",
+        "count",
+        None,
+        0,
+    ),
+    Metric(
+        "n_instructions",
+        "Instructions removed",
+        "arrivals that talk to a language model and not to readers",
+        "count",
+        None,
+        0,
+    ),
+    Metric(
+        "n_placebo_days",
+        "Placebo days",
+        "past days whose headlines serve as the control",
+        "count",
+        None,
+        0,
+    ),
+    # hygiene
+    Metric(
+        "quality",
+        "Quality (five beats)",
+        "mean over forecasts of the five beats: direction and magnitude are one",
+        "0 to 1",
+        None,
+        3,
+    ),
+    Metric(
+        "quality_original",
+        "Quality (original's Q)",
+        "the original's cue words found as substrings, (0.35 direction + 0.30 asset + 0.20 "
+        "time) · length: 'up' in 'support' counts",
+        "0 to 0.85",
+        None,
+        3,
+    ),
+    Metric(
+        "zeros_frac", "Zeros", "share of forecasts with an original Q of exactly 0", "%", None, 1
+    ),
+    Metric(
+        "very_low_frac",
+        "Very low",
+        "share of forecasts with an original Q below 0.2, zeros included",
+        "%",
+        None,
+        1,
+    ),
+    Metric(
+        "leak_frac",
+        "Leak (original's list)",
+        "share of forecasts, empty ones left out, that match one of the original's 13 "
+        "expressions; some match honest English",
+        "%",
+        None,
+        1,
+    ),
+    Metric(
+        "words",
+        "Words",
+        "mean words a forecast, separated by white space; the essay's figure leaves empty "
+        "forecasts out",
+        "words",
+        f"within {100 * MAX_WORDS_DRIFT:.0f} % of the frozen base",
+        1,
+    ),
+    Metric(
+        "copy_frac",
+        "Copy rate",
+        "mean share of a forecast's word pairs that stand in the headline",
+        "%",
+        f"at most {100 * MAX_COPY_RISE:.0f} points above the frozen base",
+        1,
+    ),
+    Metric(
+        "repetition_frac",
+        "Repetition",
+        "mean share of a forecast's word triples that repeat an earlier one",
+        "%",
+        f"at most {100 * MAX_REPETITION_RISE:.0f} points above the frozen base",
+        1,
+    ),
+    Metric(
+        "repeating_frac",
+        "Repeating forecasts",
+        f"share of forecasts whose repetition is above {100 * REPEATING:.0f} %",
+        "%",
+        f"at most {100 * MAX_REPEATING_FRAC:.0f} %",
+        1,
+    ),
+    Metric(
+        "truncated",
+        "Truncated",
+        "share of forecasts that ran out of tokens or stop where no sentence can",
+        "%",
+        f"at most {100 * MAX_TRUNCATED_FRAC:.0f} %",
+        1,
+    ),
+    Metric(
+        "hedged",
+        "Hedged",
+        "share of forecasts that say that the same thing goes both ways",
+        "%",
+        f"at most {100 * MAX_HEDGED_FRAC:.0f} %",
+        1,
+    ),
+    Metric(
+        "leak",
+        "Leak",
+        "share of forecasts with control tokens, assistant talk, the prompt or its placeholders",
+        "%",
+        "0",
+        1,
+    ),
+    Metric(
+        "script_frac",
+        "Foreign script",
+        "mean share of letters in a script that is neither Latin nor the headline's",
+        "%",
+        "0",
+        1,
+    ),
+    Metric(
+        "hub_frac",
+        "Hub",
+        "share of matched forecasts that met the same outcome, for the most frequent one",
+        "%",
+        f"at most {100 * MAX_HUB_FRAC:.0f} %",
+        1,
+    ),
+    Metric(
+        "openings_frac",
+        "Openings",
+        "mean over groups of distinct first five words by forecasts",
+        "%",
+        f"at least {100 * MIN_OPENINGS_FRAC:.0f} %",
+        1,
+    ),
+    # canaries and calibration
+    Metric(
+        "canary",
+        "Canary",
+        "mean semantic reward of a text whose rank is known; the exact outcome must lead by 0.03",
+        "component",
+        "below exact",
+        3,
+    ),
+    Metric(
+        "brier",
+        "Brier score",
+        "mean squared distance of the stated probability from what happened: direction agreed "
+        "(1) or not (0)",
+        "score, 0 is best",
+        "below that of the base rate",
+        3,
+    ),
+    Metric(
+        "base_rate_brier",
+        "Brier score of the base rate",
+        "what always stating the share that happened would earn, f(1 - f)",
+        "score, 0 is best",
+        None,
+        3,
+    ),
+    Metric(
+        "probability",
+        "Stated probability",
+        "mean of the probabilities stated in the bin",
+        "%",
+        None,
+        1,
+    ),
+    Metric(
+        "happened_frac",
+        "Happened",
+        "share of the bin's forecasts whose direction agreed",
+        "%",
+        "like the stated probability",
+        1,
+    ),
+    Metric(
+        "n_probabilities",
+        "Stated probabilities",
+        "settled forecasts with a stated probability and a known direction, over all days",
+        "count",
+        None,
+        0,
+    ),
+    # update
     Metric(
         "kl_ref",
         "KL to reference",
         "mean over forecasts of Σ_t (old_logprobs - ref_logprobs)",
         "nats a sequence",
         "below 9; an update that would pass the limit (12) is refused",
+        3,
+    ),
+    Metric(
+        "kl_ref_after",
+        "KL to reference, after",
+        "the same, of the updated policy on the same forecasts",
+        "nats a sequence",
+        "below 12",
         3,
     ),
     Metric(
@@ -103,7 +596,7 @@ METRICS: tuple[Metric, ...] = (
         "Clip fraction",
         "share of forecasts whose clipped branch is active",
         "%",
-        "5\u201320 %",
+        "5–20 %",
         1,
     ),
     Metric(
@@ -119,7 +612,15 @@ METRICS: tuple[Metric, ...] = (
         "Entropy",
         "minus the mean log-prob of the sampled tokens",
         "nats a token",
-        "no steady fall",
+        f"at least {100 * MIN_ENTROPY_OF_FIRST:.0f} % of the first update's",
+        3,
+    ),
+    Metric(
+        "entropy_first",
+        "Entropy at first",
+        "entropy of the run's first update",
+        "nats a token",
+        None,
         3,
     ),
     Metric(
@@ -140,49 +641,6 @@ METRICS: tuple[Metric, ...] = (
     ),
     Metric("lr", "Learning rate", "step size of the optimiser", "per step", None, 3),
     Metric(
-        "reward",
-        "Reward",
-        "the scalar the trainer uses: weighted sum of format and semantic; mean over the "
-        "forecasts named",
-        "reward",
-        None,
-        3,
-    ),
-    Metric(
-        "format",
-        "Format",
-        "mean over forecasts of the format component: how well formed the five beats are",
-        "component",
-        None,
-        3,
-    ),
-    Metric(
-        "semantic",
-        "Semantic",
-        "mean over forecasts of the semantic component: best similarity to an outcome",
-        "component",
-        None,
-        3,
-    ),
-    Metric(
-        "placebo",
-        "Placebo",
-        "mean over forecasts of the best similarity to headlines of days that are not theirs: "
-        "what is earned without foresight",
-        "cosine",
-        None,
-        3,
-    ),
-    Metric(
-        "beat",
-        "Beat",
-        "mean over forecasts of one component of format, from 0 (absent) to 1 (well formed)",
-        "component",
-        None,
-        3,
-    ),
-    Metric("words", "Words", "mean words a forecast", "words", "no drift over days", 1),
-    Metric(
         "n_headlines",
         "Headlines",
         "headlines that a mean or an interval is taken over",
@@ -190,25 +648,9 @@ METRICS: tuple[Metric, ...] = (
         None,
         0,
     ),
-    Metric(
-        "n_placebo_days",
-        "Placebo days",
-        "other days whose headlines serve as the control",
-        "count",
-        None,
-        0,
-    ),
     Metric("n_days", "Days", "evaluated days that a claim pools", "count", None, 0),
     Metric("n_groups", "Groups", "headlines with their forecasts together", "count", None, 0),
     Metric("n_forecasts", "Forecasts", "sampled answers", "count", None, 0),
-    Metric(
-        "n_void",
-        "Void",
-        "forecasts that could not be settled: excluded and counted, never read as 0",
-        "count",
-        "0",
-        0,
-    ),
     Metric(
         "n_zero_variance",
         "Groups without spread",

@@ -1,0 +1,171 @@
+"""The section "Is it learning?": the claim, what it costs, and the controls it stands beside."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from varro.evaluation.evaluate import MIN_DAYS
+from varro.report.metrics import find_metric, format_value
+from varro.report.page import (
+    DASH,
+    Part,
+    Row,
+    Section,
+    Table,
+    between,
+    mark_badge,
+    metric_row,
+    number,
+)
+
+_MARKS = {
+    "learned": ("▲", "good"),
+    "not yet distinguishable": ("≈", "calm"),
+    "worse": ("▼", "bad"),
+    "not enough days": ("…", "calm"),
+    "blocked": ("✗", "bad"),
+}
+_COMPARED = ("reward", "format", "semantic", "similarity", "placebo", "vote", "copy_frac",
+             "repetition_frac", "words")  # fmt: skip
+_CONTROLS = ("shuffled", "base_against_base", "heldout", "echo", "template")
+
+
+def learning_section(learned: Part, evaluation: Part | None, *, is_placebo: bool) -> Section:
+    """The claim of all days so far, its cost in days, and this night beside them."""
+    lift = learned["lift"]
+    said = (
+        f"lift over the frozen base {number(lift, 'mean', 'lift')}, confidence sequence "
+        f"{_claim('lift', lift)} (the claim, from {MIN_DAYS} days on), day-block bootstrap "
+        f"{_bootstrap('lift', lift)} (for display), n = {number(lift, 'n_headlines')} headlines "
+        f"on {number(lift, 'n_days')} days"
+    )
+    placebo = "A placebo run: rewards are dealt out at random, and it must learn nothing."
+    notes = (
+        placebo if is_placebo else None,
+        _blocked(learned["blocked_by"]),
+        _since(learned),
+        _power(learned),
+        _tonight(evaluation),
+    )
+    tables: tuple[Table, ...] = ()
+    if learned["reward"]["n_days"] != 0:
+        tables = (_differences(learned), _controls(learned), _directions(learned, evaluation))
+    return Section(
+        "Is it learning?",
+        mark_badge(learned["word"], said, _MARKS),
+        notes=tuple(note for note in notes if note),
+        tables=(*tables, *(() if evaluation is None else (_means(evaluation),))),
+    )
+
+
+def _blocked(names: Sequence[str]) -> str | None:
+    labels = [find_metric(name).label for name in _CONTROLS if name in names]
+    if not labels:
+        return None
+    return f"{' and '.join(labels)}: must be 0 and is not, so the measurement itself is in doubt."
+
+
+def _since(learned: Part) -> str:
+    since = learned["lift"]["since"]
+    if since is None:
+        return "No day so far allowed a claim."
+    withdrawn = "" if learned["word"] in ("learned", "worse") else ", and it no longer holds"
+    return f"First claimed on {since}{withdrawn}."
+
+
+def _power(learned: Part) -> str:
+    lift = number(learned, "small_lift", "lift")
+    if learned["sd_of_days"] is None:
+        return f"What a lift of {lift} would cost in days is known once two days are compared."
+    needed = learned["days_for_small_lift"]
+    if needed == 0:
+        cost = "would be told from 0 by now"
+    elif needed is None:
+        cost = "would need more than ten years"
+    else:
+        cost = f"would need about {number(learned, 'days_for_small_lift')} more days"
+    return (
+        f"A lift of {lift} {cost} at this spread "
+        f"(standard deviation of days {number(learned, 'sd_of_days')})."
+    )
+
+
+def _tonight(evaluation: Part | None) -> str:
+    if evaluation is None:
+        return "Nothing was compared with the frozen base this night."
+    return (
+        f"This night: lift {number(evaluation, 'lift')}, interval "
+        f"{between('lift', evaluation['lift_low'], evaluation['lift_high'])}, "
+        f"n = {number(evaluation, 'n_headlines')} headlines with a contrast, of "
+        f"{number(evaluation, 'n_shared', 'n_headlines')} that both forecast."
+    )
+
+
+def _differences(learned: Part) -> Table:
+    parts = {"lift": learned["lift"]} | {f"lift_{name}": learned[name] for name in _COMPARED}
+    rows = tuple(metric_row(name, *_pooled_cells(name, part)) for name, part in parts.items())
+    headers = ("Served minus frozen base", "Mean", "Bootstrap", "Confidence sequence", "n", "Days")
+    return Table("Paired differences over all days", headers, rows)
+
+
+def _controls(learned: Part) -> Table:
+    rows = []
+    for name in _CONTROLS:
+        part = learned[name]
+        wanted = find_metric(name).healthy or DASH
+        if name in learned["blocked_by"]:
+            wanted = f"{wanted}, and is not"
+        rows.append(metric_row(name, *_pooled_cells(name, part), wanted))
+    headers = ("Control", "Mean", "Bootstrap", "Confidence sequence", "n", "Days", "Should be")
+    return Table("Controls of the claim, in contrast, over all days", headers, tuple(rows))
+
+
+def _pooled_cells(name: str, part: Part) -> tuple[str, ...]:
+    return (
+        number(part, "mean", name),
+        _bootstrap(name, part),
+        _claim(name, part),
+        number(part, "n_headlines"),
+        number(part, "n_days"),
+    )
+
+
+def _directions(learned: Part, evaluation: Part | None) -> Table:
+    def cell(accuracy: Part) -> str:
+        n = format_value("n_forecasts", accuracy["n"])
+        return f"{number(accuracy, 'frac', 'accuracy')}, n = {n}"
+
+    rows = tuple(
+        Row(
+            label,
+            (
+                cell(learned["accuracy"][side]),
+                DASH if evaluation is None else cell(evaluation["accuracy"][side]),
+            ),
+            "accuracy",
+        )
+        for side, label in (("served", "Served"), ("base", "Frozen base"))
+    )
+    caption = "Direction right, of n forecasts where it can be told"
+    return Table(caption, ("Policy", "All days", "This night"), rows)
+
+
+def _means(evaluation: Part) -> Table:
+    served, base, rivals = evaluation["served"], evaluation["base"], evaluation["rivals"]
+    names = ("contrast", "reward", "format", "semantic", "similarity", "placebo", "vote")
+    rows = [metric_row(name, number(served, name), number(base, name)) for name in names]
+    rows += [
+        Row(f"Contrast of the {name}", (format_value("contrast", value), DASH), "contrast")
+        for name, value in sorted(rivals.items())
+    ]
+    n = number(evaluation, "n_shared", "n_headlines")
+    caption = f"This night, mean over n = {n} headlines; echo and template need no policy"
+    return Table(caption, ("Mean", "Served", "Frozen base"), tuple(rows))
+
+
+def _claim(name: str, part: Part) -> str:
+    return between(name, part["claim_low"], part["claim_high"])
+
+
+def _bootstrap(name: str, part: Part) -> str:
+    return between(name, part["low"], part["high"])
