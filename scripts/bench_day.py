@@ -14,8 +14,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from varro.config import LeashConfig, PolicyConfig, UpdateConfig
-from varro.domain import Headline, Role, SettledGroup
+from varro.domain import Headline, Role
 from varro.forecast.stage import forecast_headlines
 from varro.news.archive import load_archive
 from varro.policy.blas import load_fast_blas
@@ -24,6 +26,7 @@ from varro.policy.load import Policy, load_policy
 from varro.policy.sample import SamplingSettings
 from varro.report.machine import describe_machine, peak_rss_gb
 from varro.service.doctor import matmul_gflops
+from varro.training.advantage import plain_advantages
 from varro.training.update import update_policy
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -45,14 +48,13 @@ def run_once(policy: Policy, headlines: list[Headline], *, seed: int, max_tokens
         settings=settings,
     )
     sampled = time.perf_counter() - started
-    settled = [
-        SettledGroup(g, tuple(len(f.token_ids) % 7 / 7 for f in g.forecasts)) for g in groups
-    ]
+    rewards = np.array([[len(f.token_ids) % 7 / 7 for f in g.forecasts] for g in groups])
     parent = dict(policy.adapter())
     started = time.perf_counter()
     update_policy(
         policy,
-        settled,
+        groups,
+        plain_advantages(rewards, weights=(0.0, 1.0), format_=np.zeros_like(rewards)).total,
         TrainerState(0.03),
         config=UpdateConfig(),
         leash=LeashConfig(),

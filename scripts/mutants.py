@@ -6,6 +6,7 @@ proves that the tests would notice. Exit code 1 if a mutant survives.
 
 from __future__ import annotations
 
+import argparse
 import os
 import shutil
 import subprocess
@@ -23,12 +24,16 @@ TESTS = (
 )
 
 
+REWARD_TESTS = ("tests/test_advantage.py", "tests/test_contrast.py", "tests/test_score.py")
+
+
 @dataclass(frozen=True)
 class Mutant:
     what: str
     file: str
     old: str
     new: str
+    tests: tuple[str, ...] = TESTS
 
 
 MUTANTS = (
@@ -40,9 +45,23 @@ MUTANTS = (
     ),
     Mutant(
         "sign of the advantage",
-        "training/gspo.py",
-        "rewards - rewards.mean(axis=1, keepdims=True)",
-        "rewards.mean(axis=1, keepdims=True) - rewards",
+        "training/advantage.py",
+        "return np.where(valid, values - mean, 0.0)",
+        "return np.where(valid, mean - values, 0.0)",
+        REWARD_TESTS,
+    ),
+    Mutant(
+        "sign of the plain advantage",
+        "training/advantage.py",
+        "centred = rewards - rewards.mean(axis=1, keepdims=True)",
+        "centred = rewards.mean(axis=1, keepdims=True) - rewards",
+        REWARD_TESTS,
+    ),
+    Mutant(
+        "advantages of other groups",
+        "training/update.py",
+        "earned = advantages[order]",
+        "earned = advantages",
     ),
     Mutant(
         "clip sides swapped",
@@ -83,8 +102,8 @@ MUTANTS = (
     Mutant(
         "sign of the KL in the advantage",
         "training/gspo.py",
-        "centred / spread - leash",
-        "centred / spread + leash",
+        "np.clip(advantages - leash,",
+        "np.clip(advantages + leash,",
     ),
     Mutant(
         "sign of the KL estimate",
@@ -160,6 +179,89 @@ MUTANTS = (
         "    if state.optimizer:\n",
         "    if False:\n",
     ),
+    Mutant(
+        "coefficients of the components swapped",
+        "training/advantage.py",
+        "return t * b, b",
+        "return b, t * b",
+        REWARD_TESTS,
+    ),
+    Mutant(
+        "invalid forecasts counted in the mean",
+        "training/advantage.py",
+        "mean = np.where(valid, values, 0.0).sum(axis=1, keepdims=True) / n",
+        "mean = values.mean(axis=1, keepdims=True)",
+        REWARD_TESTS,
+    ),
+    Mutant(
+        "placebo added instead of subtracted",
+        "reward/score.py",
+        'np.array([parts["similarity"] - parts["placebo"]])',
+        'np.array([parts["similarity"] + parts["placebo"]])',
+        REWARD_TESTS,
+    ),
+    Mutant(
+        "every headline is linked",
+        "reward/contrast.py",
+        "[n, row[0]] >= MIN_LINK else ()",
+        "[n, row[0]] >= -1.0 else ()",
+        REWARD_TESTS,
+    ),
+    Mutant(
+        "copies pass the gate",
+        "reward/contrast.py",
+        "return np.asarray(bigrams * run)",
+        "return np.ones_like(bigrams)",
+        REWARD_TESTS,
+    ),
+    Mutant(
+        "sign of the direction vote",
+        "reward/contrast.py",
+        "np.where(vote < 0, 0.85 + 0.25 * vote, 0.85 + 0.15 * vote)",
+        "np.where(vote > 0, 0.85 - 0.25 * vote, 0.85 - 0.15 * vote)",
+        REWARD_TESTS,
+    ),
+    Mutant(
+        "guard ignored",
+        "day.py",
+        "if reason and outcomes.headlines:",
+        "if False:",
+        ("tests/test_day.py::test_a_refused_day_is_void_with_its_reason_and_later_days_go_on",),
+    ),
+    Mutant(
+        "canaries ignored",
+        "day.py",
+        "        if broken:\n",
+        "        if False:\n",
+        (
+            "tests/test_day.py::test_a_day_whose_canaries_are_out_of_order_does_not_train_and_says_so",
+        ),
+    ),
+    Mutant(
+        "placebo rewards dealt out across groups",
+        "day.py",
+        "settled = [_permuted(item, config.run.seed, due.day) for item in settled]",
+        "settled = [*settled[1:], settled[0]]",
+        (
+            "tests/test_day.py::test_the_placebo_run_learns_from_the_same_rewards_dealt_out_at_random",
+        ),
+    ),
+    Mutant(
+        "trained on other than what is stored",
+        "day.py",
+        "                earned.total,\n",
+        "                earned.format,\n",
+        ("tests/test_day.py::test_the_trainer_uses_exactly_what_the_ledger_holds",),
+    ),
+    Mutant(
+        "base on other seeds",
+        "forecast/stage.py",
+        "[stable_seed(seed, day, headline.id, k) for k in range(n_forecasts)]\n"
+        "        for headline, _ in requests",
+        "[stable_seed(seed, day, headline.id, role, k) for k in range(n_forecasts)]\n"
+        "        for headline, role in requests",
+        ("tests/test_day.py::test_held_out_headlines_never_train_and_the_base_shares_all_seeds",),
+    ),
 )
 
 
@@ -173,7 +275,7 @@ def survives(mutant: Mutant, folder: Path) -> bool:
     if source.count(mutant.old) != 1:
         raise SystemExit(f"{mutant.what}: {mutant.file} does not hold {mutant.old!r} once")
     file.write_text(source.replace(mutant.old, mutant.new), encoding="utf-8")
-    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *TESTS]
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *mutant.tests]
     environment = os.environ | {"PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1"}
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
     if done.returncode not in (0, 1):
@@ -187,14 +289,18 @@ def survives(mutant: Mutant, folder: Path) -> bool:
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--only", default="", help="mutants whose name or file contains this")
+    only = parser.parse_args().only
+    chosen = [m for m in MUTANTS if only in m.what or only in m.file]
     alive = []
-    for mutant in MUTANTS:
+    for mutant in chosen:
         with tempfile.TemporaryDirectory() as folder:
             if survives(mutant, Path(folder)):
                 alive.append(mutant)
                 print(f"SURVIVED  {mutant.what}", flush=True)
-    print(f"{len(MUTANTS) - len(alive)} of {len(MUTANTS)} mutants killed")
-    sys.exit(bool(alive))
+    print(f"{len(chosen) - len(alive)} of {len(chosen)} mutants killed")
+    sys.exit(bool(alive) or not chosen)
 
 
 if __name__ == "__main__":

@@ -60,38 +60,50 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 @pytest.fixture(scope="session")
-def loaded_policy() -> Any:
+def loaded_policy() -> tuple[Any, dict[str, Any]]:
+    """The tiny policy and the adapter it was loaded with."""
     from varro.config import PolicyConfig
     from varro.policy.load import load_policy
 
-    return load_policy(PolicyConfig(model=str(ROOT / "data" / "tiny-policy")), lora_seed=7)
+    policy = load_policy(PolicyConfig(model=str(ROOT / "data" / "tiny-policy")), lora_seed=7)
+    return policy, dict(policy.adapter())
 
 
 @pytest.fixture
-def policy(loaded_policy: Any) -> Any:
+def policy(loaded_policy: tuple[Any, dict[str, Any]]) -> Any:
     """The tiny policy at version 0 with a fresh adapter."""
-    from varro.policy.mlx import mx
-
-    fresh = {
-        name: mx.zeros_like(a) if name.endswith("lora_b") else a
-        for name, a in loaded_policy.adapter().items()
-    }
-    loaded_policy.set_adapter(fresh)
-    loaded_policy.version = 0
-    return loaded_policy
+    policy, fresh = loaded_policy
+    policy.set_adapter(fresh)
+    policy.version = 0
+    return policy
 
 
 @pytest.fixture(scope="session")
 def embedder() -> Any:
+    """The real embedder; a text is encoded once a session."""
     from varro.config import EmbedderConfig
-    from varro.reward.embed import load_embedder
+    from varro.reward.embed import RememberingEmbedder, load_embedder
 
-    return load_embedder(EmbedderConfig())
+    config = EmbedderConfig()
+    return RememberingEmbedder(lambda: load_embedder(config), config.sha256)
+
+
+def lend_embedder(work: Any, embedder: Any) -> None:
+    """Give an open run a loaded embedder, over the run's own store of vectors."""
+    from varro.reward.embed import RememberingEmbedder
+
+    work.embedder = RememberingEmbedder(
+        lambda: embedder,
+        work.config.embedder.sha256,
+        known=work.ledger.embeddings,
+        keep=work.ledger.keep_embeddings,
+    )
 
 
 SMALL_DAYS = (
     "news.n_headlines=6",
     "evaluate.n_headlines=3",
+    "evaluate.n_base_forecasts=2",
     "evaluate.n_bootstrap=200",
     "evaluate.placebo_lags=[2, 3]",
     "sampling.n_forecasts=4",

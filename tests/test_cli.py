@@ -54,7 +54,7 @@ def test_every_command_has_help_with_an_example():
     """Catches a verb that a newcomer must guess."""
     listed = varro("--help").stdout
     verbs = ["train-day", "ingest", "settle", "update", "forecast", "evaluate", "report", "replay"]
-    for verb in [*verbs, "status", "show", "doctor", "config show"]:
+    for verb in [*verbs, "score", "status", "show", "doctor", "config show"]:
         assert verb.split()[0] in listed
         done = varro(*verb.split(), "--help")
         assert done.returncode == 0
@@ -102,6 +102,18 @@ def test_replay_prints_a_table_and_json_and_goes_on_where_it_was(tmp_path):
     assert "2026-01-06 " not in again.stderr
 
 
+def test_a_placebo_replay_is_a_run_of_its_own(tmp_path):
+    """Catches a control that trains on the true rewards, or goes on with the run it controls."""
+    command = ["replay", "--archive", WORLD, "--home", tmp_path / "home", *SMALL, "--json"]
+    done = varro(*command, "--to", "2026-01-06", "--placebo")
+    assert done.returncode == 0, done.stderr
+    summary = json.loads(done.stdout)
+    assert summary["run"] == "world-placebo"
+    assert summary["days"][-1]["updated"]
+    mixed = varro(*command, "--run", "world-placebo")
+    refused(mixed, 3, "update.placebo = True, now False")
+
+
 def test_config_show_prints_what_runs(tmp_path):
     """Catches a resolved configuration that leaves overrides out."""
     done = varro("config", "show", "--set", "update.lr=3e-4", "--seed", "5")
@@ -116,6 +128,7 @@ def test_config_show_prints_what_runs(tmp_path):
         (["train-day", "--set", "update.learning_rate=1"], 3, ["update.learning_rate", "did you"]),
         (["train-day", "--config", "/nowhere.toml"], 3, ["/nowhere.toml"]),
         (["replay", "--archive", "/nowhere.jsonl"], 4, ["/nowhere.jsonl"]),
+        (["replay", "--archive", f"/{'x' * 80}.jsonl", "--placebo"], 4, ["no archive at /xxx"]),
         (["replay", "--archive", WORLD, "--from", "yesterday"], 3, ["--from", "'yesterday'"]),
         (["replay", "--archive", WORLD, "--from", "2026-01-09", "--to", "2026-01-08"], 3, ["is a"]),
         (["train-day", "--set", "policy.model=/nowhere"], 6, ["/nowhere", "policy.model"]),

@@ -44,6 +44,11 @@ def test_an_unknown_key_is_refused_with_the_nearest_one():
         ("reward.format_weight=0.5", "must be 1"),
         ("run.name=../x", "run.name"),
         ("sampling.n_forecasts=1", "sampling.n_forecasts"),
+        ("reward.kind=plain", "reward.kind: .*'contrast' or 'similarity'.*'plain'"),
+        ("reward.min_outcomes=0", "reward.min_outcomes"),
+        ("evaluate.n_base_forecasts=1", "evaluate.n_base_forecasts"),
+        ("curriculum.uniform_frac=0", "curriculum.uniform_frac: .*greater than 0"),
+        ("display.temperature=0.5", "unknown key 'display.temperature'"),
         ("update.lr", "section.key=value"),
         ("news.source=feeds", "news.feeds must name a file"),
     ],
@@ -84,7 +89,17 @@ def test_identity_ignores_where_things_lie_and_nothing_else(tmp_path):
     config = load_config(CONFIGS / "embedded.toml")
     moved = load_config(CONFIGS / "embedded.toml", (f"home={tmp_path}", "run.name=other"))
     assert moved.identity_hash() == config.identity_hash()
-    for change in ("update.lr=1e-9", "reward.window_h=24", "run.seed=1", "sampling.temperature=1"):
+    for change in (
+        "update.lr=1e-9",
+        "update.placebo=true",
+        "reward.kind=similarity",
+        "reward.window_h=24",
+        "reward.min_outcomes=9",
+        "curriculum.enabled=true",
+        "evaluate.n_base_forecasts=2",
+        "run.seed=1",
+        "sampling.temperature=1",
+    ):
         changed = load_config(CONFIGS / "embedded.toml", (change,))
         assert changed.identity_hash() != config.identity_hash(), change
 

@@ -4,15 +4,31 @@ from __future__ import annotations
 
 import gzip
 import json
+import shutil
+import sqlite3
 from datetime import UTC, date, datetime, timedelta
 
+import numpy as np
 import pytest
-from conftest import small_config
+from conftest import lend_embedder, small_config
 
-from varro.day import DueDay, due_days, end_of_day, open_run, report_folder, run_day
-from varro.domain import Role, Stage
+from varro.day import (
+    DueDay,
+    due_days,
+    end_of_day,
+    ledger_path,
+    open_run,
+    report_folder,
+    run_day,
+)
+from varro.domain import Role, Stage, stable_seed
 from varro.errors import ConfigError, FeedError, StageError
+from varro.policy.checkpoint import load_checkpoint
+from varro.policy.load import load_policy
+from varro.reward.embed import RememberingEmbedder
 from varro.service.replay import next_days, replay_days, summarize
+from varro.training.advantage import component_advantages, running_moments, within_group_moments
+from varro.training.update import update_policy
 
 FIRST = date(2026, 1, 5)
 NOW = datetime(2026, 11, 20, tzinfo=UTC)
@@ -25,7 +41,8 @@ def day_of(n):
 
 def opened(config, embedder=None):
     work = open_run(config)
-    work.embedder = embedder
+    if embedder is not None:
+        lend_embedder(work, embedder)
     return work
 
 
@@ -37,11 +54,26 @@ def run_days(config, embedder, n):
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory, embedder):
-    """The configuration of a run of three unbroken days. Only read from it."""
+def lineage(tmp_path_factory, embedder):
+    """(configuration of a run of three unbroken days, copy of its home after two of them)"""
     config = small_config(tmp_path_factory.mktemp("whole"))
-    run_days(config, embedder, 3)
-    return config
+    run_days(config, embedder, 2)
+    half = shutil.copytree(config.home, tmp_path_factory.mktemp("half") / "home")
+    with opened(config, embedder) as work:
+        run_day(work, day_of(2))
+    return config, half
+
+
+@pytest.fixture
+def whole(lineage):
+    """The configuration of a run of three unbroken days. Only read from it."""
+    return lineage[0]
+
+
+@pytest.fixture
+def half(lineage):
+    """The home of that run after two days. Only copy from it."""
+    return lineage[1]
 
 
 def facts(work):
@@ -56,7 +88,12 @@ def facts(work):
             for f in g.forecasts
         ],
         "settlements": [s for day in days for s, _ in work.ledger.settlements(work.name, day=day)],
-        "lifts": [(e.day, e.lift) for e in work.ledger.evaluations(work.name)],
+        "advantages": [
+            sorted(map(repr, work.ledger.advantages(work.name, day=day).values())) for day in days
+        ],
+        "lifts": [
+            (e.day, e.lift, e.detail["differences"]) for e in work.ledger.evaluations(work.name)
+        ],
     }
 
 
@@ -73,9 +110,9 @@ def test_three_days_settle_train_and_report(whole):
         assert [s.stage for s in work.ledger.stage_runs("main")] == list(Stage) * 3
         assert work.ledger.checkpoint("main").version == 2
         assert work.ledger.checkpoint("main", 2).parent == 1
-        # 6 training and 3 held-out headlines by the served policy, 3 by the base, ×4; 1 display.
-        assert work.ledger.counts("main")["forecasts"] == 3 * ((6 + 3 + 3) * 4 + 1)
-        assert work.ledger.counts("main")["settlements"] == 2 * (6 + 3 + 3) * 4
+        # 6 training and 3 held-out headlines, 4 forecasts each by the served policy, 2 by the base.
+        assert work.ledger.counts("main")["forecasts"] == 3 * (6 + 3) * (4 + 2)
+        assert work.ledger.counts("main")["settlements"] == 2 * (6 + 3) * (4 + 2)
     folder = report_folder(whole.home, "main", day_of(2).day)
     report = json.loads((folder / "report.json").read_text())
     assert report["verdict"]["word"] == "trained"
@@ -87,19 +124,65 @@ def test_three_days_settle_train_and_report(whole):
         assert (folder / name).stat().st_size > 1000
 
 
-def test_the_trainer_uses_exactly_the_stored_reward(whole):
-    """Catches the original's fault: a reward computed, stored and never trained on."""
+def arrays_of(fed, *names):
+    """(N, G) arrays of the groups' stored components, NaN where absent."""
+    return [
+        np.array([[s.components.get(name, np.nan) for s in g.settlements] for g in fed])
+        for name in names
+    ]
+
+
+def test_the_trainer_uses_exactly_what_the_ledger_holds(whole):
+    """Catches the original's fault: a reward computed, stored and never trained on. What the ledger
+    says the update made of the stored components, it made of them; and the published weights are,
+    bit for bit, what those advantages make of the stored forecasts."""
+    policy = load_policy(whole.policy, lora_seed=stable_seed(whole.run.seed, "lora"))
     with opened(whole) as work:
-        day = day_of(1).day
-        stored = {s.forecast_id: s for s, _ in work.ledger.settlements("main", day=day)}
-        fed = work.ledger.settled_groups("main", day=day, role=Role.TRAIN)
-    assert len(fed) == 6
-    for item in fed:
-        assert item.group.policy_version == 0
-        for forecast, reward in zip(item.group.forecasts, item.rewards, strict=True):
-            parts = stored[forecast.id].components
-            assert reward == stored[forecast.id].reward
-            assert reward == 0.25 * parts["format"] + 0.75 * parts["semantic"]
+        past = []
+        for n in (1, 2):
+            day = day_of(n).day
+            fed = work.ledger.settled_groups("main", day=day, role=Role.TRAIN)
+            held = work.ledger.advantages("main", day=day)
+            assert len(fed) == 6 and {g.group.policy_version for g in fed} == {n - 1}
+            assert held.keys() == {f.id for g in fed for f in g.group.forecasts}
+            for settlement in (s for g in fed for s in g.settlements):
+                parts = settlement.components
+                assert settlement.reward == 0.25 * parts["format"] + 0.75 * parts.get("semantic", 0)
+            format_, semantic, valid = arrays_of(fed, "format", "semantic", "valid")
+            past.append(within_group_moments(format_, semantic, valid > 0))
+            expected = component_advantages(
+                format_,
+                semantic,
+                valid > 0,
+                moments=running_moments(past, decay=whole.reward.scale_decay),
+                weights=(0.25, 0.75),
+            )
+            rows = [[held[f.id] for f in g.group.forecasts] for g in fed]
+            stored = np.array([[a.advantage for a in row] for row in rows])
+            np.testing.assert_array_equal(stored, expected.total)
+            assert np.ptp(stored) > 1
+            for name in ("format", "semantic"):
+                parts = [[a.components[name] for a in row] for row in rows]
+                np.testing.assert_array_equal(parts, getattr(expected, name))
+            assert np.isnan(semantic).all() == (n == 1)  # no placebo day yet, so format alone
+
+            parent = work.ledger.checkpoint("main", n - 1)
+            state = load_checkpoint(whole.home, policy, path=parent.path, sha256=parent.sha256)
+            update_policy(
+                policy,
+                [g.group for g in fed],
+                stored,
+                state,
+                config=whole.update,
+                leash=whole.leash,
+                temperature=whole.sampling.temperature,
+                seed_parts=(whole.run.seed, day),
+            )
+            made = {name: np.array(a) for name, a in policy.adapter().items()}
+            child = work.ledger.checkpoint("main", n)
+            load_checkpoint(whole.home, policy, path=child.path, sha256=child.sha256)
+            for name, array in policy.adapter().items():
+                np.testing.assert_array_equal(np.array(array), made[name])
 
 
 def test_a_day_run_again_changes_nothing(whole, embedder):
@@ -174,26 +257,47 @@ def test_nothing_first_seen_later_reaches_the_day(tmp_path, configured, embedder
             "world", after=None, until=NOW))  # fmt: skip
 
 
-def test_held_out_headlines_never_train_and_base_shares_their_seeds(whole):
+def test_held_out_headlines_never_train_and_the_base_shares_all_seeds(whole):
     """Catches a control that is not one."""
     with opened(whole) as work:
-        train, served, base = (
-            {g.headline.id: g for g in work.ledger.groups("main", day=day_of(1).day, roles=[role])}
-            for role in (Role.TRAIN, Role.HELDOUT, Role.BASE)
-        )
-    assert not train.keys() & served.keys()
-    assert len(served) == 3 and served.keys() == base.keys()
-    for headline, group in served.items():
-        seeds = [f.seed for f in group.forecasts]
-        assert seeds == [f.seed for f in base[headline].forecasts]
-        assert (group.policy_version, base[headline].policy_version) == (1, 0)
+        for n in (0, 1):
+            train, heldout, base = (
+                {g.headline.id: g for g in work.ledger.groups("main", day=day_of(n).day, roles=[r])}
+                for r in (Role.TRAIN, Role.HELDOUT, Role.BASE)
+            )
+            assert not train.keys() & heldout.keys()
+            assert (len(train), len(heldout)) == (6, 3)
+            served = train | heldout
+            assert served.keys() == base.keys()
+            for headline, group in served.items():
+                same, other = group.forecasts[:2], base[headline].forecasts
+                assert len(other) == 2
+                assert [f.seed for f in same] == [f.seed for f in other]
+                assert (group.policy_version, base[headline].policy_version) == (n, 0)
+                # Version 0 is the base: its forecasts are the base's, token by token.
+                if n == 0:
+                    assert [f.token_ids for f in same] == [f.token_ids for f in other]
 
 
 def test_base_against_base_has_no_lift(configured, embedder):
     """Catches a comparison that is biased by itself: an unmoved policy must score exactly 0."""
-    summary = run_days(configured("update.lr=1e-30"), embedder, 3)
-    assert [row["lift"] for row in summary["days"]] == [None, None, 0.0]
-    assert [row["lift_reward"] for row in summary["days"]] == [None, 0.0, 0.0]
+    config = configured("update.lr=1e-30", "evaluate.n_base_forecasts=4")
+    with opened(config, embedder) as work:
+        for i in range(3):
+            run_day(work, day_of(i))
+        # No placebo day lies before the first forecasts, so the second day has no contrast.
+        found = work.ledger.evaluations("main")
+    assert [(e.day, e.lift, e.n_headlines) for e in found] == [
+        (day_of(1).day, None, 0),
+        (day_of(2).day, 0.0, 9),
+    ]
+    for evaluation, n_scored in zip(found, (0, 9), strict=True):
+        differences = evaluation.detail["differences"]
+        assert differences["format"] == [0.0] * 9
+        assert differences["reward"] == [0.0] * n_scored
+    assert len(differences["heldout"]) == 3
+    assert len(differences["base_against_base"]) == len(differences["echo"]) == 9
+    assert max(map(abs, differences["base_against_base"])) > 0
 
 
 def test_an_empty_day_is_refused_and_leaves_nothing(configured, embedder):
@@ -224,6 +328,182 @@ def test_forecasts_without_outcomes_are_void_and_not_zero(tmp_path, configured, 
         assert work.ledger.update("main", day_of(4).day) is not None
         path = report_folder(config.home, "main", day_of(3).day) / "report.json"
         assert json.loads(path.read_text())["verdict"]["word"] == "no update"
+
+
+def test_a_refused_day_is_void_with_its_reason_and_later_days_go_on(tmp_path, configured, embedder):
+    """Catches a guard that is computed and not obeyed, and one that stops the run for good."""
+    lines = gzip.decompress(configured().news.archive.read_bytes()).decode().splitlines()
+    short = [x for x in lines if json.loads(x)["first_seen"][:10] == day_of(1).day]
+    archive = tmp_path / "short.jsonl"
+    archive.write_text("\n".join(x for x in lines if x not in short[5:]))
+    config = configured(f"news.archive={archive}", "reward.window_h=24")
+    reason = "5 outcomes, 10 are needed"
+    with opened(config, embedder) as work:
+        for n in range(3):
+            run_day(work, day_of(n))
+        refused = [s for s, _ in work.ledger.settlements("main", day=day_of(1).day)]
+        assert len(refused) == (6 + 3) * (4 + 2)
+        assert {(s.reward, s.void_reason) for s in refused} == {(None, f"refused: {reason}")}
+        settle, update = (
+            work.ledger.stage_run("main", day_of(1).day, stage).detail
+            for stage in (Stage.SETTLE, Stage.UPDATE)
+        )
+        assert settle["refused"] == {day_of(0).day: reason}
+        assert (settle["n_settled"], settle["n_void"]) == (0, len(refused))
+        assert update["reason"] == f"{day_of(0).day} was refused: {reason}"
+        assert work.ledger.update("main", day_of(1).day) is None
+        assert work.ledger.advantages("main", day=day_of(1).day) == {}
+        # The next day trains version 0 on what that version forecast on the short day alone.
+        assert work.ledger.update("main", day_of(2).day).from_version == 0
+        later = work.ledger.settlements("main", day=day_of(2).day)
+        assert {(g.day, s.void_reason) for s, g in later} == {(day_of(1).day, None)}
+    path = report_folder(config.home, "main", day_of(1).day) / "report.json"
+    assert json.loads(path.read_text())["verdict"]["word"] == "day refused"
+
+
+class Blurred:
+    """An embedder to which all texts mean nearly the same."""
+
+    def encode(self, texts):
+        seeds = [stable_seed("blurred", text) for text in texts]
+        noise = np.array([np.random.default_rng(seed).normal(size=8) for seed in seeds])
+        vectors = np.float32(np.ones(8) + 0.1 * noise)
+        return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+def test_a_day_whose_canaries_are_out_of_order_does_not_train_and_says_so(tmp_path, half):
+    """Catches a broken scorer whose rewards go on teaching, because each looks like a reward."""
+    config = small_config(shutil.copytree(half, tmp_path / "home"))
+    with opened(config) as work:
+        work.embedder = RememberingEmbedder(Blurred, "blurred")
+        run_day(work, day_of(2))
+        day = day_of(2).day
+        canaries = work.ledger.stage_run("main", day, Stage.SETTLE).detail["canaries"]
+        assert {"opposite", "disorder", "stranger"} <= set(canaries["broken"].split(", "))
+        update = work.ledger.stage_run("main", day, Stage.UPDATE).detail
+        assert update["updated"] is False
+        assert update["reason"] == (
+            f"the canaries are out of order: exact is not above {canaries['broken']}"
+        )
+        # What was settled stays, and nothing is learned from it.
+        assert len(work.ledger.settled_groups("main", day=day, role=Role.TRAIN)) == 6
+        assert work.ledger.update("main", day) is None
+        assert work.ledger.advantages("main", day=day) == {}
+        assert work.ledger.checkpoint("main").version == 1
+        made = work.ledger.groups("main", day=day, roles=[Role.TRAIN])
+        assert {g.policy_version for g in made} == {1}
+    path = report_folder(config.home, "main", day) / "report.json"
+    assert json.loads(path.read_text())["verdict"]["word"] == "canaries out of order"
+
+
+def test_canaries_in_order_are_stored_and_let_the_day_train(whole):
+    """Catches a control of the scorer that is never run, or that a sound day does not pass."""
+    with opened(whole) as work:
+        details = [
+            work.ledger.stage_run("main", day_of(n).day, Stage.SETTLE).detail for n in range(3)
+        ]
+    # The first forecasts have no placebo day, and none from another day to be strangers.
+    assert [d["canaries"] is None for d in details] == [True, True, False]
+    means = details[2]["canaries"]["means"]
+    assert details[2]["canaries"]["broken"] is None
+    assert all(means["exact"] > value for kind, value in means.items() if kind != "exact")
+
+
+def test_days_settled_together_are_all_checked(configured, embedder):
+    """Catches canaries and rivals of the last of several days that stand for all of them."""
+    config = configured("sampling.max_tokens=24")
+    clocks = [(14, 23), (15, 7), (16, 7)]  # the second comes too soon after the first to settle it
+    with opened(config, embedder) as work:
+        for day, hour in clocks:
+            as_of = datetime(2026, 1, day, hour, tzinfo=UTC)
+            run_day(work, DueDay(as_of.date().isoformat(), as_of))
+        settled = work.ledger.settlements("main", day="2026-01-16")
+        assert {g.day for _, g in settled} == {"2026-01-14", "2026-01-15"}
+        detail = work.ledger.stage_run("main", "2026-01-16", Stage.SETTLE).detail
+    resolved = {g.headline.id for s, g in settled if "contrast" in s.components}
+    assert len(resolved) > 9
+    assert detail["rivals"]["echo"].keys() == detail["rivals"]["template"].keys() == resolved
+    assert detail["canaries"]["broken"] is None
+
+
+def test_the_placebo_run_learns_from_the_same_rewards_dealt_out_at_random(
+    configured, whole, embedder
+):
+    """Catches a placebo that trains on the true rewards, or mixes them between groups: then it
+    would differ from the run in more than in what it can learn."""
+    config = configured("update.placebo=true")
+    run_days(config, embedder, 2)
+    day = day_of(1).day
+    with opened(config) as work, opened(whole) as true:
+        fed = work.ledger.settled_groups("main", day=day, role=Role.TRAIN)
+        same = true.ledger.settled_groups("main", day=day, role=Role.TRAIN)
+        assert [g.settlements for g in fed] == [g.settlements for g in same]
+        dealt, held = (w.ledger.advantages("main", day=day) for w in (work, true))
+    ids = [[f.id for f in g.group.forecasts] for g in fed]
+    found, earned = (
+        np.array([[a[i].advantage for i in row] for row in ids]) for a in (dealt, held)
+    )
+    np.testing.assert_allclose(np.sort(found), np.sort(earned), atol=1e-9)
+    moved = [not np.allclose(a, b) for a, b in zip(found, earned, strict=True)]
+    assert np.mean(moved) >= 0.5
+    hashes, others = adapter_hashes(config.home), adapter_hashes(whole.home)
+    assert hashes["v00000"] == others["v00000"]
+    assert hashes["v00001"] != others["v00001"]
+
+
+def test_a_text_is_encoded_once_in_the_life_of_a_ledger(configured, embedder):
+    """Catches a settle stage that pays for outcomes and placebo days again every day, and a store
+    that belongs to one run."""
+    config = configured()
+    with opened(config, embedder) as work:
+        for n in range(2):
+            run_day(work, day_of(n))
+        first = work.embedder.n_encoded
+    rows = sqlite3.connect(ledger_path(config.home))
+    assert rows.execute("SELECT count(*) FROM embeddings").fetchone() == (first,)
+    rows.close()
+    # Another run with the same seed makes the same forecasts and settles them on the same news.
+    other = configured("run.name=other")
+    with opened(other, embedder) as work:
+        for n in range(2):
+            run_day(work, day_of(n))
+        assert len(work.ledger.settlements("other", day=day_of(1).day)) == (6 + 3) * (4 + 2)
+        assert work.embedder.n_encoded == 0
+    assert first > 48
+
+
+def test_the_curriculum_chooses_among_all_that_is_not_held_out(configured, embedder):
+    """Catches a curriculum that trains on held-out headlines or on more than the budget, that goes
+    by what the day's own outcomes will be, or chooses otherwise when it is asked again."""
+    chosen = {}
+    for name in ("one", "two", "plain"):
+        config = configured(
+            f"run.name={name}",
+            f"curriculum.enabled={str(name != 'plain').lower()}",
+            "sampling.max_tokens=24",
+            "evaluate.placebo_lags=[2, 2]",
+        )
+        with opened(config, embedder) as work:
+            for n in range(3):
+                run_day(work, day_of(n))
+            chosen[name] = [
+                {
+                    role: [
+                        g.headline.id
+                        for g in work.ledger.groups(name, day=day_of(n).day, roles=[role])
+                    ]
+                    for role in (Role.TRAIN, Role.HELDOUT)
+                }
+                for n in range(3)
+            ]
+            # The last day's choice had spreads to go by.
+            assert work.ledger.stage_run(name, day_of(2).day, Stage.SETTLE).detail["buckets"]
+    assert chosen["one"] == chosen["two"]
+    for day, plain in zip(chosen["one"], chosen["plain"], strict=True):
+        assert (len(set(day[Role.TRAIN])), len(day[Role.HELDOUT])) == (6, 3)
+        assert day[Role.HELDOUT] == plain[Role.HELDOUT]
+        assert not set(day[Role.TRAIN]) & set(day[Role.HELDOUT])
+        assert day[Role.TRAIN] != plain[Role.TRAIN]
 
 
 def test_skipped_days_are_outcomes_all_the_same(configured, embedder):
@@ -264,7 +544,7 @@ def test_a_young_forecast_waits_for_its_evidence(configured, embedder):
         run_day(work, day_of(1))
         assert work.ledger.settlements("main", day=day_of(1).day) == []
         detail = work.ledger.stage_run("main", day_of(1).day, Stage.SETTLE).detail
-        assert detail["n_pending_groups"] == 12
+        assert detail["n_pending_groups"] == 6 + 3 + 9
         assert detail["n_void"] == 0
 
 
@@ -325,3 +605,9 @@ def test_the_summary_has_what_a_script_reads(whole):
     assert last["lift_low"] <= last["lift"] <= last["lift_high"]
     assert summary["total"]["n_updates"] == 2
     assert summary["total"]["claim"] == "not enough days"
+    assert {"shuffled", "base_against_base", "echo"} <= summary["total"]["controls"].keys()
+    assert [row["n_compared"] for row in summary["days"]] == [0, 0, 9]
+    assert [row["semantic"] is None for row in summary["days"]] == [True, True, False]
+    assert [row["share_semantic"] is None for row in summary["days"]] == [True, True, False]
+    assert summary["days"][2]["canaries"]["exact"] > 0
+    assert summary["days"][2]["refused"] == {}

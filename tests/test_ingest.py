@@ -183,6 +183,18 @@ def test_repeated_titles_are_forecast_once_from_the_earliest() -> None:
     assert set(chosen.train + chosen.heldout) == {early, up, down}
 
 
+def test_a_story_told_twice_is_forecast_once_and_another_story_is_not_lost() -> None:
+    """The same news under a wire prefix fills two places; or one bank's news hides the other's."""
+    hour = timedelta(hours=1)
+    first = headline("Fed holds rates, signals two cuts")
+    again = headline("UPDATE 1-Fed holds rates; signals two cuts - Reuters", first_seen=NOON + hour)
+    other = headline("ECB holds rates, signals two cuts")
+    chosen = select_headlines(
+        [again, other, first], n_train=9, n_heldout=9, heldout_frac=0.5, seed_parts=(0,)
+    )
+    assert set(chosen.train + chosen.heldout) == {first, other}
+
+
 def test_a_headline_is_held_out_whatever_the_run_the_day_or_the_company_it_keeps() -> None:
     """A control headline of one run that another run trains on."""
     pool = [headline(f"title {i}") for i in range(400)]

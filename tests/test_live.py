@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from conftest import lend_embedder
 
 from varro.day import DueDay, due_days, open_run, report_folder, run_day
 from varro.domain import Role, Stage
@@ -84,15 +85,24 @@ def test_a_month_of_real_feeds_is_ingested_as_if_live(live):
     assert len({h for h in first_seen}) == len(first_seen)
 
 
-def test_three_live_days_settle_and_train(live, embedder):
-    """Catches a live path that ingests but never learns."""
+def test_live_days_settle_and_train_once_the_backlog_is_read(live, embedder):
+    """Catches a live path that ingests but never learns, and one that takes what a feed had lying
+    about when it was first read, weeks of it, for the news of that day."""
     world, config = live
     with open_run(config) as work:
-        work.embedder = embedder
-        for day in world.days[:3]:
+        lend_embedder(work, embedder)
+        for day in world.days[:4]:
             run_day(work, world.due(day))
-        last = world.days[2]
-        assert work.ledger.update("live", last) is not None
+        refused = [
+            work.ledger.stage_run("live", day, Stage.SETTLE).detail["refused"]
+            for day in world.days[:4]
+        ]
+        # Feeds were first read on the 18th, and others on the 19th.
+        assert [list(r) for r in refused] == [[], ["2025-04-18"], ["2025-04-19"], []]
+        assert "collected on another day" in refused[1]["2025-04-18"]
+        updates = [work.ledger.update("live", day) for day in world.days[:4]]
+        assert [u is not None for u in updates] == [False, False, False, True]
+        last = world.days[3]
         for group in work.ledger.groups("live", day=last, roles=list(Role)):
             assert group.headline.first_seen == group.made_at
         report = json.loads((report_folder(config.home, "live", last) / "report.json").read_text())

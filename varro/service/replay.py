@@ -10,24 +10,13 @@ import numpy as np
 
 from varro.config import Config
 from varro.day import DueDay, OpenRun, end_of_day, run_day
-from varro.domain import Stage
+from varro.domain import EvaluationInfo, Stage
 from varro.errors import FeedError
-from varro.evaluation.evaluate import claim_word, pooled_lift
+from varro.evaluation.evaluate import claim
 from varro.ledger.store import Ledger
 
-ROW_KEYS = (
-    "reward",
-    "format",
-    "semantic",
-    "lift",
-    "lift_low",
-    "lift_high",
-    "kl_ref",
-    "clip_frac",
-    "entropy",
-    "words",
-    "n_headlines",
-)
+SETTLE_KEYS = ("format", "semantic", "placebo", "copy_frac", "repetition_frac", "words")
+UPDATE_KEYS = ("kl_ref", "clip_frac", "entropy", "share_format", "share_semantic")
 
 
 def replay_days(work: OpenRun, *, first: date | None, last: date | None) -> list[str]:
@@ -70,9 +59,10 @@ def next_days(work: OpenRun, due: Sequence[DueDay]) -> list[DueDay]:
 def summarize(ledger: Ledger, config: Config, *, last: str | None = None) -> dict[str, Any]:
     """A run across its days: {run, seed, corpus, days: [row], total: row}.
 
-    `reward`, `format`, `semantic` and `words` are means over the training forecasts settled that
-    day, `kl_ref`, `clip_frac` and `entropy` come from that day's update, `lift` is the paired
-    difference to the frozen base on the held-out headlines settled that day. Absent is None.
+    `reward`, `format`, `semantic`, `copy_frac`, `repetition_frac` and `words` are means over the
+    training forecasts settled that day; `kl_ref`, `clip_frac`, `entropy` and the shares of the
+    advantage's variance come from that day's update; `lift` is the paired difference in contrast to
+    the frozen base on all headlines settled that day. Absent is None.
     """
     run = config.run.name
     info = ledger.run(run)
@@ -83,25 +73,23 @@ def summarize(ledger: Ledger, config: Config, *, last: str | None = None) -> dic
             continue
         settle = stage.detail
         update = ledger.update(run, stage.day)
-        metrics = update.metrics if update else {}
         evaluation = evaluations.get(stage.day)
         rows.append(
             {
                 "day": stage.day,
                 "reward": settle["reward"],
-                "format": settle["components"].get("format"),
-                "semantic": settle["components"].get("semantic"),
-                "placebo": settle["components"].get("placebo"),
+                **{key: settle["components"].get(key) for key in SETTLE_KEYS},
+                **{key: (update.metrics if update else {}).get(key) for key in UPDATE_KEYS},
+                "null_correlation": settle["null_correlation"]["semantic"],
+                "raw_null_correlation": settle["null_correlation"]["raw"],
                 "lift": evaluation.lift if evaluation else None,
                 "lift_low": evaluation.lift_low if evaluation else None,
                 "lift_high": evaluation.lift_high if evaluation else None,
-                "lift_reward": evaluation.detail["lift_reward"] if evaluation else None,
-                "kl_ref": metrics.get("kl_ref"),
-                "clip_frac": metrics.get("clip_frac"),
-                "entropy": metrics.get("entropy"),
-                "words": settle["words"],
                 "n_headlines": settle["n_groups"],
-                "n_heldout": evaluation.n_headlines if evaluation else 0,
+                "n_unresolved": settle["n_unresolved_groups"],
+                "n_compared": evaluation.n_headlines if evaluation else 0,
+                "refused": settle["refused"],
+                "canaries": (settle["canaries"] or {}).get("means"),
                 "updated": update is not None,
             }
         )
@@ -115,34 +103,63 @@ def summarize(ledger: Ledger, config: Config, *, last: str | None = None) -> dic
 
 
 def _total(
-    rows: Sequence[dict[str, Any]], evaluations: Sequence[Any], config: Config
+    rows: Sequence[dict[str, Any]], evaluations: Sequence[EvaluationInfo], config: Config
 ) -> dict[str, Any]:
-    """Means over days, the pooled lift with its day-block interval, and the newest kl_ref."""
+    """Means over days, the claim with its controls, and the newest kl_ref."""
 
     def present(key: str) -> list[float]:
         return [row[key] for row in rows if row[key] is not None]
 
-    def mean(key: str) -> float | None:
-        values = present(key)
-        return float(np.mean(values)) if values else None
-
-    seed, n_bootstrap = config.run.seed, config.evaluate.n_bootstrap
-    pooled = pooled_lift(evaluations, seed=seed, n_bootstrap=n_bootstrap)
-    reward = pooled_lift(evaluations, seed=seed, n_bootstrap=n_bootstrap, key="reward_differences")
+    means = (
+        "reward",
+        *SETTLE_KEYS,
+        *(key for key in UPDATE_KEYS if key != "kl_ref"),
+        "null_correlation",
+        "raw_null_correlation",
+    )
+    claimed = claim(evaluations, seed=config.run.seed, n_bootstrap=config.evaluate.n_bootstrap)
+    lift = claimed["lift"]
     return {
-        **{key: mean(key) for key in ("reward", "format", "semantic", "clip_frac", "entropy")},
-        "words": mean("words"),
+        **{key: float(np.mean(values)) if (values := present(key)) else None for key in means},
         "kl_ref": next(reversed(present("kl_ref")), None),
-        "lift": pooled["lift"],
-        "lift_low": pooled["lift_low"],
-        "lift_high": pooled["lift_high"],
-        "lift_reward": reward["lift"],
-        "lift_reward_low": reward["lift_low"],
-        "lift_reward_high": reward["lift_high"],
-        "claim": claim_word(pooled),
+        "lift": lift["mean"],
+        "lift_low": lift["claim_low"],
+        "lift_high": lift["claim_high"],
+        "claim": claimed["word"],
+        "since": lift["since"],
+        "n_days_claimed": lift["n_days_above"],
+        "controls": {
+            key: claimed[key]
+            for key in (
+                "shuffled",
+                "base_against_base",
+                "heldout",
+                "echo",
+                "template",
+                "reward",
+                "format",
+                "vote",
+                "copy_frac",
+                "repetition_frac",
+            )
+        },
+        "lift_bootstrap": [lift["low"], lift["high"]],
+        "days_for_small_lift": claimed["days_for_small_lift"],
+        "accuracy": _accuracy(evaluations),
         "n_days": len(rows),
-        "n_lift_days": pooled["n_days"],
+        "n_lift_days": lift["n_days"],
         "n_updates": sum(row["updated"] for row in rows),
         "n_headlines": sum(row["n_headlines"] for row in rows),
-        "n_heldout": pooled["n_headlines"],
+        "n_compared": lift["n_headlines"],
     }
+
+
+def _accuracy(evaluations: Sequence[EvaluationInfo]) -> dict[str, float | None]:
+    """Share of all forecasts with a known direction that agreed, of both policies."""
+    found = {}
+    for side in ("served", "base"):
+        days = [e.detail["accuracy"][side] for e in evaluations]
+        n = sum(d["n"] for d in days)
+        right = sum(d["n"] * d["frac"] for d in days if d["n"])
+        found[side] = right / n if n else None
+    return found
