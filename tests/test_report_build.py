@@ -65,7 +65,7 @@ def test_beats_are_read_as_the_scorer_read_them_and_placed_in_the_whole_text() -
     assert pieces[0] == ("copied", COPIED)
     assert pieces[1:] == [(beat, OWN[a:b]) for beat, a, b in plain["beats"]["spans"]]
     assert ("magnitude", "1.5%") in pieces and ("timeframe", "by tomorrow") in pieces
-    assert shown["beats"]["dates"] == ["2026-01-07", "2026-01-07"]
+    assert shown["beats"]["dates"] == ["2026-01-06", "2026-01-06"]
     assert shown["beats"]["sign"] == 1
 
 

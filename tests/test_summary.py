@@ -115,7 +115,7 @@ def test_a_day_in_numbers():
     assert found["n_unresolved_groups"] == 1
     assert found["n_forecasts"] == 4
     assert found["invalid_reasons"] == {"leak": 1}
-    assert found["reward"] == pytest.approx(0.2)
+    assert found["reward"] == pytest.approx(0.3)
     # Format of four forecasts, semantic of the two that have one.
     assert found["components"]["format"] == pytest.approx((0.4 + 0.6 + 0.4 + 0.4) / 4)
     assert found["components"]["semantic"] == pytest.approx(0.2)

@@ -37,7 +37,7 @@ class RunConfig(_Section):
     name: str = Field("main", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
     """the lineage of policy and config a day belongs to"""
     seed: int = Field(0, ge=0)
-    """every random choice is H(run name, seed, day, role, headline, k)"""
+    """every random choice is H(seed, day, headline, k)"""
 
 
 class NewsConfig(_Section):
@@ -200,6 +200,15 @@ class Config(_Section):
     curriculum: CurriculumConfig = CurriculumConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
     report: ReportConfig = ReportConfig()
+
+    @model_validator(mode="after")
+    def _base_forecasts_are_paired(self) -> Config:
+        if self.evaluate.n_base_forecasts > self.sampling.n_forecasts:
+            raise ValueError(
+                "evaluate.n_base_forecasts must not exceed sampling.n_forecasts: each forecast of "
+                "the base is paired with one of the served policy"
+            )
+        return self
 
     def identity(self) -> dict[str, Any]:
         """Flat `section.key → value` of what may not change within a run.

@@ -51,9 +51,10 @@ from varro.policy.folder import check_policy
 from varro.report.build import ReportFacts, build_report
 from varro.report.machine import describe_machine
 from varro.report.pages import write_report
-from varro.reward.canaries import score_canaries
+from varro.reward.canaries import CANARIES_VERSION, score_canaries
 from varro.reward.embed import RememberingEmbedder, check_embedder, load_embedder
-from varro.reward.guard import GuardLimits, refuse_day
+from varro.reward.guard import GUARD_VERSION, GuardLimits, refuse_day
+from varro.reward.injection import INJECTION_VERSION
 from varro.reward.score import reward_version, rival_contrasts
 from varro.reward.settle import (
     Outcomes,
@@ -176,7 +177,7 @@ def open_run(config: Config) -> OpenRun:
         seed=config.run.seed,
         corpus=corpus,
         config_hash=config.identity_hash(),
-        config=config.identity(),
+        config=config.identity() | {"reward.version": reward_version(config.reward)},
         varro_version=__version__,
     )
     if not ledger_path(config.home).exists():
@@ -297,7 +298,7 @@ def _half_day(work: OpenRun) -> DueDay | None:
 def load_machines(work: OpenRun) -> None:
     """Embedder and live policy, checked before a day writes anything."""
     _live_policy(work)
-    _embedder(work).encode(["ready"])
+    check_embedder(work.config.embedder)
 
 
 def write_day_report(work: OpenRun, day: str) -> Path:
@@ -414,6 +415,7 @@ def _settle(work: OpenRun, due: DueDay) -> None:
         train = settled_groups(groups, settlements, Role.TRAIN)
         detail = {
             "reward_version": version,
+            "versions": [GUARD_VERSION, CANARIES_VERSION, INJECTION_VERSION],
             **summarize_day(groups, settlements),
             "buckets": day_spread(_bucket_contrasts(work, train)),
             **notes,
@@ -469,6 +471,11 @@ def _update_and_publish(work: OpenRun, due: DueDay) -> None:
         earned: Advantages | None = None
         if broken:
             detail["reason"] = f"the canaries are out of order: exact is not above {broken}"
+        elif len(fresh) >= config.update.min_groups > _n_scored(fresh):
+            detail["reason"] = (
+                f"{_n_scored(fresh)} groups have a semantic reward, {config.update.min_groups} are "
+                "needed: there are too few placebo days yet, or nothing was published about them"
+            )
         elif len(fresh) < config.update.min_groups:
             refused = "; ".join(f"{d} was refused: {why}" for d, why in notes["refused"].items())
             detail["reason"] = refused or (
@@ -520,6 +527,11 @@ def _update_and_publish(work: OpenRun, due: DueDay) -> None:
             f"v{parent} → v{version}: kl_ref {metrics['kl_ref']:.3f}, clip "
             f"{metrics['clip_frac']:.0%}, {metrics['tokens_per_s']:.0f} tokens/s"
         )
+
+
+def _n_scored(settled: Sequence[SettledGroup]) -> int:
+    """Groups with a semantic reward: training on form alone is not what the weights say."""
+    return sum(all("semantic" in s.components for s in item.settlements) for item in settled)
 
 
 def _advantages(
@@ -628,7 +640,7 @@ def _evaluate(work: OpenRun, due: DueDay) -> None:
     headlines = _headlines_of(
         work.ledger.groups(work.name, day=due.day, roles=[Role.TRAIN, Role.HELDOUT])
     )
-    n_forecasts = min(config.evaluate.n_base_forecasts, config.sampling.n_forecasts)
+    n_forecasts = config.evaluate.n_base_forecasts
     total = len(headlines) * n_forecasts * config.sampling.max_tokens
     with _timed(work, due, Stage.EVALUATE, total=total, unit="tokens") as timing:
         with policy.adapter_off():
@@ -925,6 +937,11 @@ def _refuse_changed_config(known: RunInfo, wanted: RunInfo) -> None:
     ]
     if known.corpus != wanted.corpus:
         changed.append(f"archive {known.corpus!r}, now {wanted.corpus!r}")
+    if known.config.keys() != wanted.config.keys():
+        raise ConfigError(
+            f"run {known.name!r} was begun by Varro {known.varro_version}, whose settings were "
+            "not the same as this one's: begin another run with --run NAME"
+        )
     if changed:
         raise ConfigError(
             f"run {known.name!r} was begun with {'; '.join(changed)}: put it back, or begin "

@@ -21,6 +21,8 @@ class Role(StrEnum):
     """served policy, on held-out headlines: settled, never trained on"""
     BASE = "base"
     """frozen base, on the same headlines with the same seeds"""
+    DISPLAY = "display"
+    """of ledgers before 0.2: sampled for people to read, never settled"""
 
 
 class Stage(StrEnum):
@@ -100,7 +102,7 @@ class Settlement:
     """ISO date of the day that settled it"""
     reward_version: str
     reward: float | None
-    """the scalar the trainer uses; None if void"""
+    """the scalar of record, and with kind `similarity` what trains; None if void"""
     components: dict[str, float] = field(default_factory=dict)
     """named parts, see `reward.score`: `semantic` only if something was published about the
     headline and placebo days exist"""

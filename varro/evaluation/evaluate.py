@@ -19,7 +19,6 @@ from varro.evaluation.stats import (
     block_interval,
     confidence_sequence,
     days_to_claim,
-    first_excluding_zero,
     mean_interval,
     running_sequence,
 )
@@ -28,6 +27,8 @@ SERVED = (Role.TRAIN, Role.HELDOUT)
 PARTS = ("contrast", "reward", "format", "semantic", "shuffled", "vote", "copy_frac",
          "repetition_frac", "words", "similarity", "placebo")  # fmt: skip
 """means that are compared headline by headline, where both sides have them"""
+MAX_COPY_RISE = 0.05
+"""served − base in copied bigrams above which a lift may be an echo, and is not claimed"""
 SMALL_LIFT = 0.01
 """the lift whose cost in days is reported"""
 MIN_DAYS = 7
@@ -93,8 +94,8 @@ def pooled(
     """One paired difference over all days.
 
     {n_days, n_headlines, mean, low, high: day-block bootstrap for display, claim_low, claim_high:
-    the confidence sequence, valid however often it is read, since: the day it first excluded 0,
-    n_days_above, n_days_below: on how many days it did, on either side}
+    the confidence sequence, valid however often it is read, since: the first day it stood on the
+    side it stands on now, n_days_above, n_days_below: on how many days it stood on either side}
     """
     days = [(e.day, e.detail["differences"].get(part) or []) for e in evaluations]
     days = [(day, values) for day, values in days if values]
@@ -105,8 +106,10 @@ def pooled(
         seed=stable_seed("pooled", seed),
     )
     claim = confidence_sequence(means, min_n=MIN_DAYS) if means else None
-    first = first_excluding_zero(means, min_n=MIN_DAYS) if means else None
-    lows, highs = running_sequence(means, min_n=MIN_DAYS) if means else ([], [])
+    lows, highs = running_sequence(means, min_n=MIN_DAYS) if means else (np.array([]),) * 2
+    above = [day for (day, _), low in zip(days, lows, strict=True) if low > 0]
+    below = [day for (day, _), high in zip(days, highs, strict=True) if high < 0]
+    now = above if claim and claim[0] > 0 else below if claim and claim[1] < 0 else []
     return {
         "n_days": len(days),
         "n_headlines": sum(len(values) for _, values in days),
@@ -115,9 +118,9 @@ def pooled(
         "high": interval[1] if interval else None,
         "claim_low": claim[0] if claim else None,
         "claim_high": claim[1] if claim else None,
-        "since": days[first[0] - 1][0] if first else None,
-        "n_days_above": int(np.sum(np.asarray(lows) > 0)),
-        "n_days_below": int(np.sum(np.asarray(highs) < 0)),
+        "since": now[0] if now else None,
+        "n_days_above": len(above),
+        "n_days_below": len(below),
     }
 
 
@@ -125,7 +128,7 @@ def claim(evaluations: Sequence[EvaluationInfo], *, seed: int, n_bootstrap: int)
     """What the days so far allow to say: {word, text, lift: …, and each control by its name}.
 
     The word is `learned`, `worse`, `not yet distinguishable`, `not enough days`, or `blocked` when
-    a control that must be 0 is not: then the measurement itself is in doubt.
+    a control that must be 0 is not, or the policy copies more than the base.
     """
     parts = {
         name: pooled(evaluations, name, seed=seed, n_bootstrap=n_bootstrap)
@@ -137,6 +140,9 @@ def claim(evaluations: Sequence[EvaluationInfo], *, seed: int, n_bootstrap: int)
     sd = float(np.std(days, ddof=1)) if len(days) > 1 else None
     needed = days_to_claim(SMALL_LIFT, sd=sd) if sd is not None else None
     broken = [name for name in ("shuffled", "base_against_base") if _sign(parts[name]) != 0]
+    copied = parts["copy_frac"]["mean"]
+    if copied is not None and copied > MAX_COPY_RISE:
+        broken.append("copy_frac")
     return {
         "word": "blocked" if broken else _word(lift),
         "blocked_by": broken,
@@ -179,6 +185,10 @@ def _headline_means(
             value = settlement.components.get(part)
             if part == "reward" and "semantic" in settlement.components:
                 value = settlement.reward
+            if part == "vote" and not value:
+                continue  # unknown is not a draw
+            if part == "contrast" and not settlement.components.get("valid", 1.0):
+                continue  # what was thrown out has no skill to compare
             if value is not None:
                 parts.setdefault(part, []).append(value)
     return {

@@ -8,6 +8,7 @@ from typing import Any
 from varro.domain import AdvantageInfo, Forecast, Group, Headline, Role, Settlement
 from varro.forecast.beats import parse_beats
 from varro.reward.hygiene import without_copied_sentences
+from varro.reward.settle import made_on
 from varro.reward.words import sentences_in
 
 COPIED = "copied"
@@ -70,7 +71,7 @@ def _read(text: str, group: Group) -> dict[str, Any]:
     """The beats as the scorer read them, in the text's own words; spans as [beat, start, end]."""
     headline = group.headline.title
     own, offsets, copied = _own_words(text, headline)
-    beats = parse_beats(own, headline, made_on=group.made_at.date())
+    beats = parse_beats(own, headline, made_on=made_on(group.made_at))
     spans = [(span.beat, offsets[span.start], offsets[span.end - 1] + 1) for span in beats.spans]
     spans += [(COPIED, start, end) for start, end in copied]
     return {

@@ -22,11 +22,12 @@ from varro.reward.words import words_in
 
 CANARIES_VERSION = "canaries-1"
 
-MAX_HEADLINES = 8
+MAX_HEADLINES = 16
 MIN_HEADLINES = 3
 """with fewer usable headlines the order of means is chance, and is not judged"""
 MIN_LEAD = 0.03
-"""semantic reward by which the exact outcome must lead each of the others, in the mean"""
+"""semantic reward by which the exact outcome must lead each of the others, in the mean; its own
+words in disorder it must only lead, for sentence embeddings hardly hear the order of words"""
 
 _SAYING = "The papers of tomorrow will say that {}."
 _NONSENSE = "The purple ladder of a quiet number will sing to seven of the umbrellas by noon."
@@ -85,7 +86,11 @@ def score_canaries(
             semantic /= max(found.components["gate"], 0.05)
         earned[kind].append(semantic)
     means = {kind: float(np.mean(values)) for kind, values in earned.items()}
-    wrong = [k for k, m in means.items() if k != "exact" and means["exact"] - m < MIN_LEAD]
+    wrong = [
+        kind
+        for kind, mean in means.items()
+        if kind != "exact" and means["exact"] - mean <= (0.0 if kind == "disorder" else MIN_LEAD)
+    ]
     if "placebo" not in scored[0].components:
         return None
     return Canaries(len(usable), means, ", ".join(wrong) or None)

@@ -5,7 +5,7 @@
     n(f)  = mean over placebo pools of the same maximum, linked alike, pools of the day's size
     c(f)  = s(f) − n(f)                                        contrast
     μ(f)  = clip(cos(f, o*) − cos(f, flip(o*)), ± 0.10)        if both directions are known
-    r     = clip(clip((c + 0.10) / 0.70, 0, 1) · p + 1.5 μ, 0, 1) · g
+    r     = clip(clip((c + 0.10) / 0.80, 0, 1) · p + 1.5 μ, 0, 1) · g
 
 p is 0.6, 0.85 or 1 by whether the directions of f and its outcomes disagree, can not be told, or
 agree; g falls with what is copied from the headline. Without linking, a forecast about another
@@ -98,15 +98,18 @@ def placebo_similarities(
     A maximum grows with the size of its pool, so each pool is made as large as the outcomes: a
     short day is joined with the next ones, and N_DRAWS draws of that size are averaged. Pools do
     not fall below MIN_POOL while there are headlines: a handful of other news pays next to nothing,
-    and every forecast would look like foresight.
-    Returns None if there is no outcome, or if all placebo days together hold fewer headlines.
+    and every forecast would look like foresight. Nor do they grow past the median placebo day: who
+    floods the day with titles must not lower what honest forecasts earn.
+    Returns None if there is no outcome, or if all placebo days together hold fewer headlines than
+    the outcomes and than MIN_POOL.
     Shapes: (B, E), (B,), (N, E), one (M_e, E) per placebo day → (P, B).
     """
     pools = [pool for pool in placebo_days if len(pool)]
     total = sum(map(len, pools))
-    if not n_outcomes or total < n_outcomes:
+    if not n_outcomes or total < min(n_outcomes, MIN_POOL):
         return None
-    size = min(max(n_outcomes, MIN_POOL), total)
+    usual = int(np.median([len(pool) for pool in pools]))
+    size = min(max(min(n_outcomes, usual), MIN_POOL), total)
     found = []
     for e in range(len(pools)):
         joined, following = [pools[e]], [*pools[e + 1 :], *pools[:e]]
@@ -146,7 +149,7 @@ def semantic_reward(contrast: Floats, vote: Floats, margin: Floats, gate: Floats
     Note: the ramp must not saturate on a true match, or the direction term is lost there.
     """
     factor = np.where(vote < 0, 0.85 + 0.25 * vote, 0.85 + 0.15 * vote)
-    ramp = np.clip((contrast + 0.10) / 0.70, 0.0, 1.0)
+    ramp = np.clip((contrast + 0.10) / 0.80, 0.0, 1.0)
     bounded = np.clip(margin, -MAX_MARGIN, MAX_MARGIN)
     return np.asarray(np.clip(ramp * factor + 1.5 * bounded, 0.0, 1.0) * gate)
 

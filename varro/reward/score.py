@@ -111,7 +111,8 @@ def score_texts(
     ]
     own = [without_copied_sentences(text, title) for text, title in zip(texts, titles, strict=True)]
     beats = [
-        parse_beats(text, title, made_on=made_on) for text, title in zip(own, titles, strict=True)
+        parse_beats(text, title, made_on=made_on, window_days=config.window_h / 24)
+        for text, title in zip(own, titles, strict=True)
     ]
     meaning = _meaning(
         texts,
@@ -124,15 +125,19 @@ def score_texts(
         assumed_placebo=assumed_placebo,
     )
     scored = []
-    for text, about, found, parsed, (parts, outcome) in zip(
-        texts, of_headline, hygiene, beats, meaning, strict=True
+    nearest = _nearest(texts, news, embedder) if config.kind == "similarity" else []
+    for place, (text, about, found, parsed, (parts, outcome)) in enumerate(
+        zip(texts, of_headline, hygiene, beats, meaning, strict=True)
     ):
         invalid = found.invalid_reason()
         if config.kind == "similarity":
-            plain = parse_beats(text, news.headlines[about], made_on=made_on)
+            plain = parse_beats(
+                text, news.headlines[about], made_on=made_on, window_days=config.window_h / 24
+            )
             format_ = plain.format_score()
             if news.outcomes:
                 parts["semantic"] = min(1.0, max(0.0, parts["raw"])) if text.strip() else 0.0
+                outcome = nearest[place] if text.strip() else None
         else:
             format_ = 0.0 if invalid else _format(parsed, found, parts)
             if invalid and "semantic" in parts:
@@ -231,12 +236,14 @@ def _meaning(
     raw_placebo = None
     if pools:
         raw_placebo = mean_over_days(np.array([cosines(whole, p).max(axis=1) for p in pools]))
-    stranger = seed % len(placebo) if placebo is not None and len(placebo) > 1 else None
+    shuffled = _shuffled_contrast(forecasts, of_headline, headlines, pools, seed=seed)
     found: list[tuple[dict[str, float], int | None]] = []
     for b, text in enumerate(own):
         parts = {"raw": float(raw[b]), "gate": float(gates[b]), "topic": float(topics[b])}
         if raw_placebo is not None:
             parts["raw_placebo"] = float(raw_placebo[b])
+        if not np.isnan(shuffled[b]) and text:
+            parts["shuffled"] = float(shuffled[b])
         if matches.outcome[b] < 0:
             found.append((parts, None))
             continue
@@ -246,18 +253,48 @@ def _meaning(
             parts["placebo"] = float(null[b]) if text else 0.0
             contrast = np.array([parts["similarity"] - parts["placebo"]])
             if contrast[0] <= 0:
-                # What another day would have matched better is not the outcome of this forecast.
-                votes[b] = margins[b] = parts["vote"] = parts["margin"] = 0.0
+                # What other days would have matched better is no outcome to be right about.
+                votes[b] = margins[b] = 0.0
             parts["contrast"] = float(contrast[0])
             earned = semantic_reward(
                 contrast, votes[b : b + 1], margins[b : b + 1], gates[b : b + 1]
             )
             parts["semantic"] = float(earned[0]) if text else 0.0
-        if stranger is not None and placebo is not None:
-            others = np.delete(placebo[:, b], stranger)
-            parts["shuffled"] = float(placebo[stranger, b] - others.mean()) if text else 0.0
         found.append((parts, int(matches.outcome[b]) if text else None))
     return found
+
+
+def _nearest(texts: Sequence[str], news: News, embedder: Embedder) -> list[int | None]:
+    """The outcome nearest to each text, linked or not."""
+    if not news.outcomes:
+        return [None] * len(texts)
+    met = cosines(embedder.encode(texts), embedder.encode(news.outcomes))
+    return [int(i) for i in met.argmax(axis=1)]
+
+
+def _shuffled_contrast(
+    forecasts: Vectors,
+    of_headline: NDArray[np.int64],
+    headlines: Vectors,
+    pools: Sequence[Vectors],
+    *,
+    seed: int,
+) -> NDArray[np.float64]:
+    """The contrast each forecast would have had if the nearest placebo day had been its outcomes.
+
+    The same way as the real one, link and threshold included, against the other placebo days; NaN
+    where the headline is unresolved on that day. Shapes: → (B,).
+    """
+    if len(pools) < 2:
+        return np.full(len(forecasts), np.nan)
+    day, others = pools[0], pools[1:]
+    matches = match_outcomes(forecasts, of_headline, headlines, day)
+    placebo = placebo_similarities(
+        forecasts, of_headline, headlines, others, n_outcomes=len(day), seed=seed
+    )
+    if placebo is None:
+        return np.full(len(forecasts), np.nan)
+    return np.asarray(matches.similarity - placebo.mean(axis=0))
 
 
 def _flip_margins(

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 
 from varro.config import RewardConfig
 from varro.domain import Group, Headline, Settlement, stable_seed
-from varro.news.duplicates import without_near_duplicates
+from varro.news.duplicates import title_key, without_near_duplicates
 from varro.reward.embed import Embedder
 from varro.reward.injection import instruction_like
 from varro.reward.score import News, reward_version, score_texts
 
 NO_EVIDENCE = "no evidence"
+MIN_HELD_WORDS = 4
+"""words of a prompt from which a title that holds it all is a repeat"""
 
 
 @dataclass(frozen=True)
@@ -69,8 +71,16 @@ def gather_outcomes(
 
 
 def settling_titles(titles: Sequence[str], prompts: Sequence[str]) -> list[int]:
-    """Indices of the titles that are no instruction to a model and no repeat of a prompt."""
-    news = [i for i, title in enumerate(titles) if not instruction_like(title)]
+    """Indices of the titles that are no instruction to a model and no repeat of a prompt.
+
+    A title that holds a whole prompt and adds to it repeats it too.
+    """
+    keys = [key for key in map(title_key, prompts) if len(key.split()) >= MIN_HELD_WORDS]
+    news = [
+        i
+        for i, title in enumerate(titles)
+        if not instruction_like(title) and not _holds_one(title_key(title), keys)
+    ]
     return [news[i] for i in without_near_duplicates([titles[i] for i in news], prompts)]
 
 
@@ -97,7 +107,7 @@ def settle_groups(
         config=config,
         seed=stable_seed("placebo", *seed_parts),
         finish_reasons=[forecast.finish_reason for _, _, forecast in pairs],
-        made_on=groups[0].made_at.date(),
+        made_on=made_on(groups[0].made_at),
     )
     return [
         Settlement(
@@ -112,6 +122,11 @@ def settle_groups(
         )
         for (_, group, forecast), found in zip(pairs, scored, strict=True)
     ]
+
+
+def made_on(made_at: datetime) -> date:
+    """The day a forecast speaks from: one made at midnight closes the day before."""
+    return (made_at - timedelta(microseconds=1)).date()
 
 
 def void_groups(
@@ -139,3 +154,7 @@ def news_of(headlines: Sequence[Headline], outcomes: Outcomes) -> News:
         outcomes=tuple(h.title for h in outcomes.headlines),
         placebo_days=tuple(tuple(h.title for h in day) for day in outcomes.placebo_days),
     )
+
+
+def _holds_one(title: str, prompts: Sequence[str]) -> bool:
+    return any(f" {prompt} " in f" {title} " for prompt in prompts)

@@ -56,7 +56,10 @@ def summarize_day(groups: Sequence[Group], settlements: Sequence[Settlement]) ->
         "n_unresolved_groups": sum("similarity" not in i.settlements[0].components for i in train),
         "n_forecasts": len(scored),
         "invalid_reasons": dict(Counter(s.invalid_reason for s in scored if s.invalid_reason)),
-        "reward": _mean([s.reward for s in scored if s.reward is not None]),
+        "n_rewarded": sum("semantic" in s.components for s in scored),
+        "reward": _mean(
+            [s.reward for s in scored if s.reward is not None and "semantic" in s.components]
+        ),
         "components": {
             name: _mean([s.components[name] for s in scored if name in s.components])
             for name in names

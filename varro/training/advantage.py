@@ -155,7 +155,8 @@ def plain_advantages(
     part_f = part_f / max(spread, MIN_SPREAD["semantic"])
     variance = float((total * total).sum())
     share = float((part_f * total).sum()) / variance if variance else 0.0
-    return Advantages(total, part_f, total - part_f, {"format": share, "semantic": 1 - share})
+    shares = {"format": share, "semantic": 1 - share} if variance else None
+    return Advantages(total, part_f, total - part_f, shares)
 
 
 def within_group_correlation(first: Floats, second: Floats) -> float | None:
