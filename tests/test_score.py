@@ -166,6 +166,24 @@ def test_a_text_that_only_copies_its_headline_has_no_words_of_its_own(score, ite
     assert found.outcome is None
 
 
+def test_copied_sentences_are_struck_out_before_anything_is_compared(score, items):
+    """Catches the headline pasted in front, which lends a forecast its own similarity."""
+    headline, right = items[3]["headline"], items[3]["right"]
+    plain, pasted = score([right, f"{headline}. {right}"], [3, 3])
+    for name in ("similarity", "placebo", "contrast", "vote", "margin"):
+        assert pasted.components[name] == plain.components[name], name
+    assert pasted.components["gate"] < plain.components["gate"]
+    assert pasted.reward < plain.reward
+
+
+def test_a_forecast_about_something_else_has_no_format(score, items):
+    """Catches five beats paid to a forecast that was written for any headline."""
+    here, elsewhere = score([items[0]["right"]] * 2, [0, len(items)])
+    assert here.components["topic"] == 1.0
+    assert here.components["format"] > 0.3
+    assert elsewhere.components["topic"] == elsewhere.components["format"] == 0.0
+
+
 # -- components
 
 
@@ -205,6 +223,17 @@ def test_contrast_is_similarity_less_placebo(score, items, news, embedder):
         linked = np.argsort(-(titles @ headlines[n]))[:3]
         assert parts["similarity"] == pytest.approx((titles[linked] @ text).max(), abs=1e-6)
         assert scored.outcome == linked[(titles[linked] @ text).argmax()]
+
+
+def test_the_margin_is_positive_for_the_direction_that_was_published(score, items):
+    """Catches a margin with the wrong sign: it would pay for the opposite of what happened."""
+    texts = [items[n][key] for n in range(20) for key in ("right", "flipped")]
+    found = score(texts, [n for n in range(20) for _ in range(2)])
+    margins = np.array([s.components["margin"] for s in found]).reshape(20, 2)
+    told = margins[(margins != 0).all(axis=1)]
+    assert len(told) >= 10
+    assert np.mean(told[:, 0] > told[:, 1]) > 0.7
+    assert told[:, 0].mean() > 0.02
 
 
 def test_the_date_it_was_made_on_places_its_timeframe(score, items):
@@ -390,6 +419,11 @@ def test_rivals_are_compared_where_there_is_something_to_compare(embedder, news)
         assert all(isinstance(value, float) for value in contrasts[:3])
     # An echo resembles what follows; an essay that suits any headline does not.
     assert np.mean(found["echo"][:3]) > np.mean(found["template"][:3])
+    # Where every other day published the same, nothing is left.
+    stale = rival_contrasts(
+        replace(some, placebo_days=(some.outcomes,) * 2), embedder=embedder, seed=0
+    )
+    assert stale == {"echo": [0.0, 0.0, 0.0, None], "template": [0.0, 0.0, 0.0, None]}
     alone = rival_contrasts(replace(some, placebo_days=()), embedder=embedder, seed=0)
     assert alone == {"echo": [None] * 4, "template": [None] * 4}
 

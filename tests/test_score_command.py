@@ -128,10 +128,10 @@ def test_the_placebo_is_taken_off(embedder):
     )
     parts = found["forecasts"][0]["components"]
     assert found["placebo"] == "measured"
-    # The other day was this day: nothing is left, and the ramp gives (0 + 0.10) / 0.70 × 0.85.
+    # The other day was this day: nothing is left, and the ramp gives (0 + 0.10) / 0.80 × 0.85.
     assert parts["contrast"] == pytest.approx(0.0, abs=1e-6)
     assert parts["gate"] == 1.0 and parts["margin"] == 0.0
-    assert found["forecasts"][0]["semantic"] == pytest.approx(0.1214, abs=1e-4)
+    assert found["forecasts"][0]["semantic"] == pytest.approx(0.10625, abs=1e-4)
 
 
 def test_too_small_nulls_are_not_taken_for_a_placebo(embedder):

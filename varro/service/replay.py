@@ -48,12 +48,12 @@ def run_due(work: OpenRun, due: Sequence[DueDay]) -> None:
 
 
 def next_days(work: OpenRun, due: Sequence[DueDay]) -> list[DueDay]:
-    """The next due day; on an empty archive run the first two, so that something is settled.
-    Live, also a day before today that was begun and not finished."""
+    """The next due day; on an empty archive run the first few, until one has a placebo day behind
+    it and something is trained. Live, also a day before today that was begun and not finished."""
     if work.archive is None:
         return list(due)
     begun = bool(work.ledger.stage_runs(work.name))
-    return list(due[: 1 if begun else 2])
+    return list(due[: 1 if begun else 1 + work.config.evaluate.placebo_lags[0]])
 
 
 def summarize(ledger: Ledger, config: Config, *, last: str | None = None) -> dict[str, Any]:
