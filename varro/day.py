@@ -407,7 +407,7 @@ def _settle(work: OpenRun, due: DueDay) -> None:
                 seed_parts=(config.run.seed, day),
             )
             if outcomes.headlines:
-                canaries, rivals = _checks(work, due, day, waiting, outcomes)
+                canaries, rivals = _checks(work, day, waiting, outcomes)
                 if not (notes["canaries"] or {}).get("broken"):
                     notes["canaries"] = canaries or notes["canaries"]
                 for name, contrasts in rivals.items():
@@ -430,7 +430,7 @@ def _settle(work: OpenRun, due: DueDay) -> None:
 
 
 def _checks(
-    work: OpenRun, due: DueDay, day: str, waiting: Sequence[Group], outcomes: Outcomes
+    work: OpenRun, day: str, waiting: Sequence[Group], outcomes: Outcomes
 ) -> tuple[dict[str, Any] | None, dict[str, dict[str, float]]]:
     """Canaries scored beside a day's settlements, and rivals that need no policy."""
     headlines = _headlines_of(waiting)

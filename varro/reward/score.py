@@ -294,7 +294,7 @@ def _shuffled_contrast(
     )
     if placebo is None:
         return np.full(len(forecasts), np.nan)
-    return np.asarray(matches.similarity - placebo.mean(axis=0))
+    return matches.similarity - mean_over_days(placebo)
 
 
 def _flip_margins(
