@@ -127,7 +127,7 @@ def test_canaries_break_when_all_texts_have_one_vector(n, world):
 def test_canaries_break_when_vectors_are_chance(n, world):
     """Catches weights that were never loaded."""
     found = canaries(news_of_day(world, n), Random(common=0.4), seed=n)
-    assert "stranger" in found.broken
+    assert found.broken
 
 
 @pytest.mark.parametrize("n", [8, 15])

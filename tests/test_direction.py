@@ -76,6 +76,35 @@ def test_a_cause_is_not_what_is_forecast():
     assert direction_of("Oil will climb, driven by falling stocks and lower output.") == 1
 
 
+def test_a_list_of_causes_ends_with_its_clause():
+    """Catches the second of three drivers read as the forecast, and a forecast after its cause read
+    as a driver."""
+    text = "Ice will shrink, with southerly winds, rising seas and higher sun as drivers."
+    assert direction_of(text) == -1
+    assert direction_of("The rocket on its first flight will fail tomorrow.") == -1
+
+
+@pytest.mark.parametrize(
+    ("text", "sign"),
+    [
+        ("Stocks trim losses.", 1),
+        ("Stocks erase gains.", -1),
+        ("The curfew will end.", 1),
+        ("The index will close slightly higher.", 1),
+        ("The plant will remain closed.", -1),
+        ("The launch tower stands by the sea.", None),
+    ],
+)
+def test_what_a_verb_does_depends_on_its_noun(text, sign):
+    """Catches "erase gains" as good news, and "close higher" as a closure."""
+    assert direction_of(text) == sign
+
+
+def test_who_will_tell_is_not_what_is_forecast():
+    """Catches "a briefing will confirm it" read as a success."""
+    assert direction_of("Crews will dig on; a briefing will confirm the count.") is None
+
+
 def test_a_check_is_not_what_is_forecast():
     """Catches "confirmed if the index closes lower" outvoting the forecast."""
     text = "The index will gain 1%. Verify with the report; a lower close would refute it."
@@ -107,6 +136,15 @@ def test_title_case_headlines_keep_their_directions():
         ("The chef will speak.", "Oil climbs", 0),
         ("Crews will not bring the miners out.", "Miners brought out after a week", -1),
         ("Ford and the union will strike a deal.", "Ford and union reach agreement", 1),
+        ("Usyk will be outpointed by Fury.", "Usyk dethrones Fury", -1),
+        ("Usyk will outpoint Fury.", "Fury is beaten by Usyk", 1),
+        ("Sainz will finish behind Verstappen.", "Verstappen beats Sainz", 1),
+        ("Outages will fall by 50,000.", "Power restored across the city", 1),
+        ("Outages will climb by 50,000.", "Power restored across the city", -1),
+        ("Japan will cancel its tsunami warning.", "Tsunami warning lifted", 1),
+        ("Berlin refuses the deliveries.", "Berlin again refuses to hand over the missiles", 1),
+        ("Berlin authorises the deliveries.", "Berlin again refuses to hand over the missiles", -1),
+        ("The toll will grow by fifteen.", "Quake death toll passes 60", 1),
     ],
 )
 def test_agreement_of_forecast_and_outcome(forecast, outcome, agrees):

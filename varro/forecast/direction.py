@@ -5,55 +5,51 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 from varro.forecast.lexicon import LEXICON_VERSION, Entry, build_lexicon
+from varro.forecast.vocabulary import (
+    BAD,
+    BE,
+    BREAK,
+    BURDENS,
+    CAUSES,
+    COMMON,
+    COMPOUNDS,
+    COPULAR,
+    DEALS,
+    DEFEATED,
+    ENDING,
+    GOOD,
+    IGNORED,
+    LIFT,
+    MODAL_VERBS,
+    MODALS,
+    NEEDS_MODAL,
+    NEGATING_VERBS,
+    NEGATORS,
+    PRIZES,
+    REACHING,
+    RECORDS,
+    STATES,
+    STOPPING,
+    STRIKE,
+    TAKES,
+    TRAIL,
+    WINS,
+)
 
-DIRECTION_VERSION = f"direction-1/{LEXICON_VERSION}"
+DIRECTION_VERSION = f"direction-2/{LEXICON_VERSION}"
 
 _VERBS, _PLAIN = build_lexicon()
-_ENDED = Entry(-1.0, -1.0, None, True)
+_ENDED = Entry(-0.5, 1.0, None, True)
 _LONGEST = max(map(len, [*_VERBS, *_PLAIN]))
 _TOKEN = re.compile(r"[^\W\d_][\w'’-]*|\d[\d.,]*%?|[.!?;:,–—]")
 _SENTENCE_END = frozenset(".!?;")
-_MODALS = frozenset(
-    """
-    will would shall should may might can could must to not cannot can't won't also then soon
-    again help likely probably still and or expected
-    """.split()
-)
-_NEEDS_MODAL = frozenset(
-    """
-    defeat launch strike rocket release back open close end start lead trail stop top land save
-    hit fix clear free charge firm cool warm thin dry stall cap bar bin complete edge seal
-    hammer back support leave stay return trust light bust ban deposit progress progress control
-    move support remain approach order charge back thin
-    """.split()
-)
-"""verbs that are something else more often: their base form counts only after a modal or `to`"""
-_IGNORED = frozenset("closing opening leading lead-up charged".split())
-_NEGATORS = frozenset(
-    """
-    avoid avoids avoided avoiding avert averts averted not never no without neither nor n't
-    cannot can't won't don't doesn't didn't isn't aren't wasn't weren't wouldn't couldn't
-    shouldn't unlikely hardly barely unable stops
-    """.split()
-)
-_NEGATING_VERBS = frozenset(
-    """
-    fail fails failed failing refuse refuses refused decline declines declined struggle
-    struggles struggled unable unlikely reluctant
-    """.split()
-)
-"""before `to`"""
 _NEGATING_PAIRS = frozenset(
     {("rule", "out"), ("rules", "out"), ("ruled", "out"), ("short", "of"), ("instead", "of"),
      ("rather", "than"), ("far", "from"), ("prevented", "from"), ("no", "longer")}
 )  # fmt: skip
-_CAUSES = frozenset(
-    """
-    because after amid following despite as since on due owing thanks when while if unless
-    """.split()
-)
 _NOT_A_CAUSE = {
     "as": frozenset("expected many much high low well soon a an the planned".split()),
     "on": frozenset(
@@ -69,42 +65,14 @@ _VERIFYING = re.compile(
     r"|this (?:can|will) be (?:verified|checked|confirmed)|see the|measured)",
     re.IGNORECASE,
 )
-_WINS = frozenset(
-    """
-    beat beats beating defeat defeats defeated overcome overcame overcomes edge edged edges
-    thrash thrashed thrashes rout routed trounce trounced stun stunned stuns outclass outclassed
-    downed oust ousts ousted unseat unseats unseated overtake overtakes overtook eliminate
-    eliminates eliminated win wins won triumph triumphs triumphed clinch clinches clinched top
-    tops topped outpoint outpoints outpointed upset upsets dethrone dethrones dethroned sweep
-    sweeps swept prevail prevails prevailed hammer hammered crush crushes crushed outlast
-    outlasts
-    """.split()
+_REPORTING = re.compile(
+    r"\b(?:will|would|should|can|could|may|to)\s+(?:\w+ly\s+)?(?:verify|confirm|show|prove|settle|tell"
+    r"|list|record|announce|carry|give|report|say|reveal|publish|be the (?:test|proof|evidence))\b",
+    re.IGNORECASE,
 )
-_TAKES = frozenset("take takes took claim claims claimed seal seals sealed secure secures".split())
-_PRIZES = frozenset("victory title gold win crown championship series lead seat".split())
-_DEFEATED = frozenset("lose loses lost fall falls fell bow bows bowed concede concedes".split())
-_COMMON = frozenset(
-    """
-    the and for with from over against tomorrow today final match game cup league title race
-    world champions championship series victory points point goals goal sets set election vote
-    tonight sunday monday tuesday wednesday thursday friday saturday its his her their grand
-    prix open seat party round
-    """.split()
-)
-_STOPPING = frozenset("stop stops stopped cease ceases ceased".split())
-_STRIKE = frozenset("strike strikes struck striking".split())
-_DEALS = frozenset("deal deals agreement accord pact truce bargain compromise".split())
-_BREAK = frozenset("break breaks broke broken breaking smash smashes smashed".split())
-_RECORDS = frozenset("record records".split())
-_LIFT = frozenset("lift lifts lifted lifting".split())
-_BURDENS = frozenset(
-    """
-    ban bans order orders warning warnings emergency curfew restrictions restriction siege
-    sanctions lockdown alert alerts limits limit suspension embargo cordon blockade state
-    tariffs cap
-    """.split()
-)
-"""to lift one of these is to end it"""
+"""in a later sentence: who will tell whether it came so"""
+_FIRST = {("ahead", "of"), ("faster", "than"), ("better", "than"), ("clear", "of")}
+_SECOND = {("slower", "than"), ("worse", "than"), ("second", "to"), ("runner-up", "to")}
 _REACH = 4
 """tokens that a negation reaches forward"""
 
@@ -168,12 +136,13 @@ def direction_words(text: str) -> list[DirectionWord]:
             continue
         sign = -1.0 if _negated(tokens, i) else 1.0
         if entry.level or entry.fortune or sign > 0:
+            level, fortune = _sense(tokens, i, n, entry)
             found.append(
                 DirectionWord(
                     start=tokens[i].start,
                     end=tokens[i + n - 1].end,
-                    level=sign * entry.level,
-                    fortune=sign * entry.fortune,
+                    level=sign * level,
+                    fortune=sign * fortune,
                     is_verb=entry.is_verb,
                     in_driver=drivers[i],
                     in_check=checks[sentences[i]],
@@ -185,16 +154,17 @@ def direction_words(text: str) -> list[DirectionWord]:
     return found
 
 
+@lru_cache(maxsize=20_000)
 def direction(text: str) -> Direction | None:
     """The sense of what is said to happen, or None if no word tells.
 
     The first sentence that has one speaks for the text; in it verbs weigh more than nouns and
-    adjectives, earlier words more than later ones; causes and checks are heard only if nothing else
-    speaks.
+    adjectives, earlier words more than later ones. Causes are heard only if nothing else speaks,
+    and so is a check that opens the text; who will tell in a later sentence says nothing.
     """
     words = direction_words(text)
     main = [w for w in words if not w.in_driver and not w.in_check]
-    main = main or [w for w in words if not w.in_check] or words
+    main = main or [w for w in words if not w.in_check or not w.sentence]
     if not main:
         return None
     first = main[0].sentence
@@ -227,6 +197,7 @@ def direction_of(text: str) -> int | None:
     return 1 if strongest > 0 else -1
 
 
+@lru_cache(maxsize=20_000)
 def agreement(forecast: str, outcome: str) -> int:
     """+1 if both texts say the same direction, -1 if opposite ones, 0 if that can not be told."""
     roles = _roles(forecast, outcome)
@@ -234,7 +205,10 @@ def agreement(forecast: str, outcome: str) -> int:
         return roles
     f, o = direction(forecast), direction(outcome)
     if f is None or o is None:
-        return -1 if is_negated(forecast) != is_negated(outcome) else 0
+        denied = is_negated(forecast), is_negated(outcome)
+        if f and denied == (False, True):
+            return -int(math.copysign(1, f.fortune)) if f.fortune else 0
+        return -1 if denied[0] != denied[1] else 0
     if f.steady or o.steady:
         if f.steady and o.steady:
             return 1
@@ -256,7 +230,7 @@ def is_negated(text: str) -> bool:
             break
         after = tokens[i + 1].text if i + 1 < len(tokens) else ""
         n += not drivers[i] and (
-            token.text in _NEGATORS
+            token.text in NEGATORS
             or token.text.endswith("n't")
             or _is_negating_verb(token.text, after)
         )
@@ -286,7 +260,7 @@ def _longest_match(tokens: list[_Token], i: int) -> tuple[Entry | None, int]:
     for n in range(min(_LONGEST, len(tokens) - i), 0, -1):
         phrase = tuple(t.text for t in tokens[i : i + n])
         if n > 1 or _counts(tokens, i):
-            if n == 1 and phrase[0] in _LIFT and _near(tokens, i) & _BURDENS:
+            if n == 1 and phrase[0] in LIFT and _near(tokens, i) & BURDENS:
                 return _ENDED, 1
             if phrase in _VERBS and (n > 1 or _is_verb(tokens, i)):
                 return _VERBS[phrase], n
@@ -295,15 +269,47 @@ def _longest_match(tokens: list[_Token], i: int) -> tuple[Entry | None, int]:
     return None, 1
 
 
+def _sense(tokens: list[_Token], i: int, n: int, entry: Entry) -> tuple[float, float]:
+    """Level and fortune of a word beside the noun it speaks of: fewer outages are good, and to
+    trim losses is to do better."""
+    if not entry.is_verb or entry is _ENDED:
+        return entry.level, entry.fortune
+    of = _polarity(tokens[i + n : i + n + 4]) or _polarity(tokens[max(0, i - 5) : i][::-1])
+    if of and tokens[i].text in ENDING:
+        return 0.5 * min(entry.level, 0.0), -of
+    if tokens[i].text in REACHING and any(t.text[0].isdigit() for t in tokens[i + 1 : i + 3]):
+        return 1.0, 0.7 * of
+    if entry.level and not entry.fortune:
+        return entry.level, 0.7 * of * entry.level
+    return entry.level, entry.fortune
+
+
+def _polarity(tokens: list[_Token]) -> float:
+    """−1 or +1 of the first noun that is bad or good to have more of, 0 if there is none before
+    the clause ends."""
+    for token in tokens:
+        if not token.text[0].isalnum() or token.text in CAUSES:
+            break
+        if token.text in BAD:
+            return -1.0
+        if token.text in GOOD:
+            return 1.0
+    return 0.0
+
+
 def _counts(tokens: list[_Token], i: int) -> bool:
     """False for a word that is in the lexicon but is something else here."""
     word = tokens[i].text
     after = tokens[i + 1].text if i + 1 < len(tokens) else ""
-    if word in _IGNORED or _is_negating_verb(word, after):
+    if word in IGNORED or _is_negating_verb(word, after):
         return False
-    if word in _STRIKE and _near(tokens, i) & _DEALS:
+    if word in COPULAR and STATES & {t.text for t in tokens[i + 1 : i + 3]}:
         return False
-    if word in _BREAK and _near(tokens, i) & _RECORDS:
+    if after in COMPOUNDS or (word == "left" and i and tokens[i - 1].text == "the"):
+        return False
+    if word in STRIKE and _near(tokens, i) & DEALS:
+        return False
+    if word in BREAK and _near(tokens, i) & RECORDS:
         return False
     if word in ("more", "less", "fewer", "above", "below") and after == "than":
         return word == "fewer"
@@ -313,20 +319,20 @@ def _counts(tokens: list[_Token], i: int) -> bool:
 
 
 def _near(tokens: list[_Token], i: int) -> set[str]:
-    """The five words that follow."""
-    return {t.text for t in tokens[i + 1 : i + 6]}
+    """The four words before and the five that follow."""
+    return {t.text for t in [*tokens[max(0, i - 4) : i], *tokens[i + 1 : i + 6]]}
 
 
 def _is_verb(tokens: list[_Token], i: int) -> bool:
     """False for a base form that is something else unless a modal or `to` stands before it."""
     before = tokens[i - 1].text if i else ""
-    return tokens[i].text not in _NEEDS_MODAL or before in _MODALS or before.endswith("n't")
+    return tokens[i].text not in NEEDS_MODAL or before in MODALS or before.endswith("n't")
 
 
 def _is_negating_verb(word: str, after: str) -> bool:
-    if word in _STOPPING:
+    if word in STOPPING:
         return after.endswith("ing")
-    return word in _NEGATING_VERBS and after == "to"
+    return word in NEGATING_VERBS and after == "to"
 
 
 def _negated(tokens: list[_Token], i: int) -> bool:
@@ -338,7 +344,7 @@ def _negated(tokens: list[_Token], i: int) -> bool:
             break
         after = tokens[j + 1].text
         negating = (
-            (word in _NEGATORS and (word, after) != ("no", "longer"))
+            (word in NEGATORS and (word, after) != ("no", "longer"))
             or word.endswith("n't")
             or _is_negating_verb(word, after)
             or ((word, after) in _NEGATING_PAIRS and j + 2 <= i)
@@ -350,23 +356,48 @@ def _negated(tokens: list[_Token], i: int) -> bool:
 
 
 def _driver_flags(tokens: list[_Token]) -> list[bool]:
-    """For each token whether it stands in a cause: from its marker to the clause's end."""
+    """For each token whether it stands in a cause: from its marker to the sentence's end, or to the
+    clause that is forecast, if that follows it."""
     flags = []
-    inside = False
+    inside = told = False
+    last_modal = _last_modals(tokens)
     for i, token in enumerate(tokens):
         word = token.text
         after = tokens[i + 1].text if i + 1 < len(tokens) else ""
         before = tokens[i - 1].text if i else ""
-        if word in _SENTENCE_END or word in (",", "–", "—"):
-            inside = False
+        if word in _SENTENCE_END:
+            inside, told = False, False
+        elif word in MODAL_VERBS:
+            inside, told = inside and told, True
+        elif word in (",", "–", "—"):
+            inside = inside and last_modal[i] < i
         elif (
-            word in _CAUSES and after not in _NOT_A_CAUSE.get(word, ()) and not after[:1].isdigit()
+            word in CAUSES
+            and after not in _NOT_A_CAUSE.get(word, ())
+            and not after[:1].isdigit()
+            and before not in BE
         ):
             inside = True
-        elif word == "by" and before.endswith(("ed", "en", "led", "hurt", "up")):
-            inside = not after[:1].isdigit()
+        elif word == "by" and before.endswith(("ed", "en", "led", "hurt", "up", "back")):
+            inside = inside or not after[:1].isdigit()
+        elif word == "with" and before == ",":
+            inside = True
         flags.append(inside)
     return flags
+
+
+def _last_modals(tokens: list[_Token]) -> list[int]:
+    """For each token the place of its sentence's last modal verb, or of the sentence's end if it
+    has none: in a title the clause after the comma may be the news."""
+    found = [0] * len(tokens)
+    start, last = 0, -1
+    for i, token in enumerate(tokens):
+        if token.text in MODAL_VERBS:
+            last = i
+        if token.text in _SENTENCE_END or i == len(tokens) - 1:
+            found[start : i + 1] = [last if last >= 0 else i] * (i + 1 - start)
+            start, last = i + 1, -1
+    return found
 
 
 def _name_flags(text: str, tokens: list[_Token]) -> list[bool]:
@@ -387,10 +418,17 @@ def _sentences(text: str, tokens: list[_Token]) -> tuple[list[int], list[bool]]:
     numbers, starts, n = [], [0], 0
     for token in tokens:
         numbers.append(n)
-        if token.text in _SENTENCE_END:
+        if token.text in _SENTENCE_END or (token.text == ":" and text[token.end :][:1] == " "):
             n += 1
             starts.append(token.end)
-    return numbers, [bool(_VERIFYING.match(text[start : start + 80])) for start in starts]
+    ends = [*starts[1:], len(text)]
+    return numbers, [
+        bool(
+            _VERIFYING.match(text[start : start + 80])
+            or (start and _REPORTING.search(text[start:end]))
+        )
+        for start, end in zip(starts, ends, strict=True)
+    ]
 
 
 def _roles(forecast: str, outcome: str) -> int:
@@ -410,18 +448,21 @@ def _contestants(text: str) -> tuple[set[str], set[str]] | None:
         end = next((j for j in range(i, len(tokens)) if tokens[j] in _SENTENCE_END), len(tokens))
         start = next((j + 1 for j in range(i, -1, -1) if tokens[j] in _SENTENCE_END), 0)
         before, rest = _names(tokens[start:i]), _names(tokens[i + 1 : end])
-        if word in _DEFEATED and "to" in tokens[i + 1 : min(end, i + 8)]:
+        if word in DEFEATED and "to" in tokens[i + 1 : min(end, i + 8)]:
             return _names(tokens[tokens.index("to", i + 1) + 1 : end]), before
-        if word in _WINS or (word in _TAKES and _PRIZES & set(tokens[i + 1 : i + 4])):
-            negated = any(t in _NEGATORS or t.endswith("n't") for t in tokens[max(0, i - 4) : i])
-            return (rest, before) if negated else (before, rest)
-        if word in _SENTENCE_END:
-            continue
+        if word in WINS or (word in TAKES and PRIZES & set(tokens[i + 1 : i + 4])):
+            negated = any(t in NEGATORS or t.endswith("n't") for t in tokens[max(0, i - 4) : i])
+            passive = bool(BE & set(tokens[max(0, i - 2) : i])) and "by" in tokens[i + 1 : i + 3]
+            return (rest, before) if negated != passive else (before, rest)
+        if tuple(tokens[i : i + 2]) in _FIRST:
+            return before, rest
+        if word in TRAIL or tuple(tokens[i : i + 2]) in _SECOND:
+            return rest, before
     return None
 
 
 def _names(tokens: list[str]) -> set[str]:
-    known = _MODALS | _CAUSES | _COMMON
+    known = MODALS | CAUSES | COMMON
     return {
         t.removesuffix("'s") for t in tokens if len(t) > 2 and t[0].isalpha() and t not in known
     }

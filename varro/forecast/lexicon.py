@@ -11,9 +11,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-LEXICON_VERSION = "lexicon-1"
+LEXICON_VERSION = "lexicon-2"
 
 LEVEL, FORTUNE = (1.0, 0.0), (0.0, 1.0)
+WEAK = (0.0, 0.3)
+"""says that something goes on or begins: good or bad is for the words beside it to say"""
 GOOD_MORE, BAD_MORE = (1.0, 1.0), (1.0, -1.0)
 """more of something good; more of something bad"""
 
@@ -30,48 +32,91 @@ VERBS: dict[tuple[float, float], str] = {
         ratchet_up:ratchet_down shoot_up:drop_off pick_up:tail_off rocket:crash spike:dip
         leap:sink mount:wane spiral:subside build_up:run_down strengthen:weaken swell:ebb
         fatten:erode boost:dent bolster:undermine elevate:depress upgrade:downgrade
-        restock:deplete firm:soften""",
+        restock:deplete firm:soften brighten:dim outstrip:lag_behind stockpile:run_down
+        overshoot:undershoot gallop:crawl hasten:slow escalate:wind_down gather_pace:lose_pace
+        gather_speed:lose_speed pick_up_speed:lose_speed revise_up:revise_down
+        mark_up:mark_down scale_up:scale_back build_up:draw_down
+        stretch:shrink multiply:dwindle proliferate:dwindle enlarge:shrink amplify:dampen
+        magnify:dampen rekindle:dampen stoke:dampen spur:curb fuel:curb stimulate:restrain
+        intensify:dissipate top:fall_short_of""",
     GOOD_MORE: """
         gain:lose advance:retreat rally:slump rebound:relapse recover:deteriorate bounce:sag
         flourish:wither thrive:languish prosper:struggle strengthen:falter
         outperform:underperform perk_up:crumble revive:collapse buoy:batter
         bounce_back:fall_back extend:curtail prolong:curtail beat:miss lead:trail
-        overtake:trail_behind pull_ahead:fall_behind accumulate:forfeit attract:repel""",
+        overtake:trail_behind pull_ahead:fall_behind accumulate:forfeit attract:repel
+        gain_ground:lose_ground
+        gain_momentum:lose_momentum gain_strength:lose_strength gather_strength:lose_strength
+        gain_altitude:lose_altitude pull_clear:fall_back surge_ahead:drop_back
+        power_ahead:slip_back come_from_behind:throw_away rise_to_the_occasion:choke
+        turn_profitable:slip_into_loss top:lag""",
     BAD_MORE: """
         spread:contain escalate:de-escalate intensify:abate worsen:improve flare:calm
         flare_up:die_down rage:subside erupt:quieten swell:recede mount:recede overflow:drain
         inflame:defuse explode:fizzle engulf:spare strand:rescue displace:shelter
         evacuate:return flood:dry break_out:fizzle_out mutate:vanish aggravate:alleviate
-        infect:cure lose_control:regain_control""",
+        infect:cure lose_control:regain_control burn_through:burn_out
+        bear_down:veer_away close_in:move_away strike_down:spare jump_the_line:stay_within
+        rage_on:die_out batter:spare lash:spare drench:spare 
+        make_landfall:veer_away burst_its_banks:stay_within_its_banks
+        overtop:stay_below radicalise:deradicalise poison:detoxify""",
+    WEAK: """
+        keep:remove keep:ditch start:stop begin:end continue:cease join:leave stay:resign
+        remain:leave complete:abandon finish:abandon enter:quit""",
     FORTUNE: """
-        win:be_beaten improve:worsen succeed:fail touch_down:crash_land keep:remove
+        win:be_beaten improve:worsen succeed:fail touch_down:crash_land 
         approve:reject pass:block
         accept:refuse adopt:scrap back:oppose support:oppose defend:resist endorse:denounce
         agree:disagree confirm:deny ratify:veto uphold:overturn clear:halt allow:ban
         permit:prohibit grant:withhold authorise:forbid authorize:forbid launch:delay
-        resume:suspend open:close reopen:shut start:stop begin:end proceed:stall continue:cease
-        restore:disrupt renew:cancel keep:ditch retain:oust join:leave enter:quit unite:split
+        resume:suspend open:close reopen:shut proceed:stall 
+        restore:disrupt renew:cancel retain:oust unite:split
         reunite:divide reconcile:quarrel settle:dispute sign:tear_up deliver:botch
         qualify:crash_out progress:exit triumph:stumble prevail:succumb defeat:lose_to
-        beat:lose_to outclass:bow_to save:surrender convict:acquit jail:free charge:exonerate
-        arrest:release detain:release extradite:shield validate:refute replicate:contradict
-        prove:disprove verify:debunk detect:overlook land:abort dock:scrub deploy:withdraw
+        beat:lose_to outclass:bow_to save:surrender acquit:convict free:jail exonerate:charge
+        release:arrest release:detain shield:extradite validate:refute replicate:contradict
+        prove:disprove confirm:debunk detect:overlook land:abort dock:scrub deploy:withdraw
         lift_off:explode survive:perish survive:die hold_out:give_way rescue:abandon
         protect:endanger heal:sicken comply:defy cooperate:obstruct honour:breach honor:breach
         enact:repeal introduce:abolish appoint:sack reinstate:dismiss re-elect:unseat
-        reelect:unseat nominate:snub stay:resign remain:leave nod_through:vote_down
+        reelect:unseat nominate:snub nod_through:vote_down
         vote_through:vote_down go_ahead:fall_through press_ahead:back_down push_through:shelve
         sail_through:founder greenlight:shelve green-light:shelve
         fast-track:postpone bring_forward:put_off bring_forward:push_back return:stay_away
         vindicate:condemn welcome:criticise welcome:criticize praise:condemn trust:distrust
         acquire:divest merge:demerge buy:sell rehire:lay_off retain:lay_off invest:disinvest
         forgive:punish compromise:dig_in concur:dissent reassure:alarm
-        secure:squander overcome:succumb_to score:concede complete:abandon finish:abandon
+        secure:squander overcome:succumb_to score:concede 
         fix:break repair:damage rebuild:demolish reconnect:sever stabilise:destabilise
         stabilize:destabilize reverse:entrench walk_free:go_to_jail call_on:call_off
-        green_light:turn_down wave_through:throw_out sign_off:strike_down settle:strike
+        green_light:vote_down wave_through:throw_out sign_off:strike_down settle:strike
         reach_a_deal:walk_out show_up:pull_out stick_with:back_out commit:pull_back
-        recommend:discourage promote:relegate favour:oppose favor:oppose embrace:spurn""",
+        recommend:discourage promote:relegate favour:oppose favor:oppose embrace:spurn
+        regain:lose rule_for:rule_against side_with:rule_against
+        find_for:find_against rule_in_favour:rule_against topple:prop_up 
+        clear:impeach clear:indict acquit:sentence dismiss:uphold uphold:overrule uphold:quash 
+        strike_down:uphold uphold:void reinstate:revoke issue:revoke award:strip
+        relent:dig_in cave_in:stand_firm yield:stand_firm bow_to:defy give_in:hold_firm
+        hold_together:fall_apart stick_together:break_up 
+        pull_through:die awaken:sleep reach_orbit:fall_short reconnect:lose_contact
+        phone_home:fall_silent ignite:misfire relight:misfire soft-land:crash_land touch_down:crash
+        splash_down:miss separate:jam unfurl:jam unfold:jam deploy:jam power_up:power_down
+        switch_on:switch_off turn_on:turn_off restore:cut_off kick_off:call_off
+        get_under_way:be_postponed go_ahead:be_postponed take_off:be_scrubbed
+        go_through:fall_through advance:go_out progress:crash_out reach_the_final:crash_out
+        go_through:go_out make_the_cut:miss_the_cut hold_off:lose_to see_off:lose_to
+        convert:miss hold_serve:drop_serve level:trail equalise:concede equalize:concede
+        hang_on:let_slip hold_on:let_slip see_out:let_slip keep_his_job:lose_his_job
+        keep_her_job:lose_her_job survive:be_ousted survive:be_toppled 
+        endorse:snub tolerate:crack_down free:sentence parole:detain pardon:sentence
+        unlock:withhold unblock:block release:withhold disclose:conceal reveal:conceal
+        publish:withhold unveil:shelve sign_up:pull_out opt_in:opt_out buy_into:sell_out
+        double_down:back_off press_on:turn_back push_on:turn_back stay_the_course:reverse_course
+        make_peace:go_to_war lay_down_arms:take_up_arms honour:violate honor:violate
+        observe:violate respect:violate meet_expectations:miss_expectations
+        meet_its_goal:miss_its_goal deliver:renege fulfil:break fulfill:break
+        evacuate_safely:be_trapped reopen:stay_closed reopen:remain_closed
+         plug:leak shore_up:give_way cap:leak """,
 }
 """Verbs in their base form; phrases are joined by an underscore and inflected at the first word."""
 
@@ -94,29 +139,38 @@ PLAIN: dict[tuple[float, float], str] = {
         ahead:behind upbeat:downbeat optimism:pessimism optimistic:pessimistic leading:trailing
         winner:loser winners:losers bumper:meagre resilient:vulnerable""",
     BAD_MORE: """
-        escalation:de-escalation intensifying:abating outbreak:containment
+        escalation:de-escalation intensifying:abating
         severe:mild deadly:harmless deadlier:milder dangerous:safe critical:minor turmoil:calm
-        violence:calm unrest:calm panic:calm tension:detente
+        violence:calm unrest:calm  panic:calm tension:detente
         out_of_control:under_control""",
     FORTUNE: """
         victory:defeat victories:defeats win:loss wins:losses success:failure
         successful:unsuccessful successfully:unsuccessfully approval:rejection
         acceptance:refusal agreement:deadlock deal:strike accord:impasse breakthrough:stalemate
         ceasefire:offensive truce:fighting support:opposition favourable:unfavourable
-        favorable:unfavorable positive:negative legal:illegal lawful:unlawful guilty:innocent
-        conviction:acquittal valid:invalid alive:dead open:closed opening:closure safe:unsafe
+        favorable:unfavorable positive:negative legal:illegal lawful:unlawful innocent:guilty
+        acquittal:conviction valid:invalid alive:dead open:closed opening:closure safe:unsafe
         effective:ineffective intact:broken united:divided unanimous:split
         unanimously:narrowly fit:injured available:unavailable survivors:victims
         progress:setback reopening:closure resumption:suspension launch:delay
         renewal:cancellation qualification:elimination promotion:relegation compliant:defiant
-        willing:unwilling go-ahead:veto green_light:veto consensus:discord online:offline""",
+        willing:unwilling go-ahead:veto green_light:veto consensus:discord online:offline
+        ahead_of_schedule:behind_schedule well_above:well_below
+        just_above:just_below well_over:well_under just_over:just_under
+        comfortably:narrowly operational:grounded
+        cleared:convicted eligible:ineligible
+        confirmed:debunked viable:unviable conclusive:inconclusive habitable:uninhabitable
+        stable:unstable acclaimed:panned popular:unpopular trusted:distrusted
+        productive:fruitless fruitful:fruitless constructive:acrimonious cordial:acrimonious
+        credible:dubious flawless:botched smooth:bumpy smoothly:badly """,
 }
 """Nouns, adjectives and adverbs, as they stand."""
 
 SINGLE: dict[tuple[float, float], str] = {
     (1.0, 0.0): "surpass smash add_to skyrocket balloon surge_past pour_in gather_pace",
     (-1.0, 0.0): """
-        slash shave pare taper melt vaporise evaporate halve slip decline retract tumble plummet
+        slash shave erase pare taper melt vaporise
+        evaporate halve slip decline retract tumble plummet
         nosedive shrivel dry_up thin_out cap curb slide_back lay_off axe claw_back recede""",
     (1.0, 1.0): "boom blossom roar_back surge_ahead rebound outshine",
     (-1.0, -1.0): """slump suffer wobble stagnate sour tank bleed crater implode buckle
