@@ -237,13 +237,23 @@ def test_within_group_correlation_by_hand():
     # Deviations −1, 1 and −1, 1 against −2, 2 and 1, −1: (2 + 2 − 1 − 1) / √(4 · 10) = 0.3162.
     first = np.array([[0.0, 2.0], [100.0, 102.0]])
     second = np.array([[0.0, 4.0], [52.0, 50.0]])
-    assert within_group_correlation(first, second) == pytest.approx(2 / math.sqrt(40))
-    assert within_group_correlation(first, -second) == pytest.approx(-2 / math.sqrt(40))
-    assert within_group_correlation(first, 3 * first + 7) == pytest.approx(1.0)
+    every = np.ones((2, 2), dtype=bool)
+    assert within_group_correlation(first, second, every) == pytest.approx(2 / math.sqrt(40))
+    assert within_group_correlation(first, -second, every) == pytest.approx(-2 / math.sqrt(40))
+    assert within_group_correlation(first, 3 * first + 7, every) == pytest.approx(1.0)
+
+
+def test_what_does_not_count_has_no_part_in_a_correlation():
+    """Catches the zeros of invalid forecasts correlated as if they had been earned."""
+    first = np.array([[0.0, 2.0, 50.0], [100.0, 102.0, np.nan]])
+    second = np.array([[0.0, 4.0, -9.0], [52.0, 50.0, 1.0]])
+    counted = np.array([[True, True, False], [True, True, False]])
+    assert within_group_correlation(first, second, counted) == pytest.approx(2 / math.sqrt(40))
 
 
 def test_what_does_not_vary_has_no_correlation():
     """Catches a 0 where nothing is known."""
     varied, flat = np.array([[0.0, 1.0]]), np.array([[0.5, 0.5]])
-    assert within_group_correlation(varied, flat) is None
-    assert within_group_correlation(flat, varied) is None
+    every = np.ones((1, 2), dtype=bool)
+    assert within_group_correlation(varied, flat, every) is None
+    assert within_group_correlation(flat, varied, every) is None

@@ -10,27 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from varro.domain import Forecast, Group, Role, SettledGroup, Settlement
+from varro.domain import Forecast, Group, Role, SettledGroup, Settlement, settled_groups
 from varro.evaluation.calibration import calibration
 from varro.reward.essay import essay_figures
 from varro.training.advantage import within_group_correlation, within_group_moments
 
 BEATS = ("object", "direction", "magnitude", "timeframe", "drivers", "verification")
-
-
-def settled_groups(
-    groups: Sequence[Group], settlements: Sequence[Settlement], role: Role
-) -> list[SettledGroup]:
-    """The groups of one role whose forecasts all have a reward."""
-    by_group: dict[str, list[Settlement]] = {}
-    for settlement in settlements:
-        if settlement.reward is not None:
-            by_group.setdefault(settlement.group_id, []).append(settlement)
-    return [
-        SettledGroup(group, tuple(by_group[group.id]))
-        for group in groups
-        if group.role is role and len(by_group.get(group.id, ())) == len(group.forecasts)
-    ]
 
 
 def component_array(settled: Sequence[SettledGroup], name: str) -> NDArray[np.float64]:
@@ -126,8 +111,8 @@ def _correlation(train: Sequence[SettledGroup], first: str, second: str) -> floa
     if not train:
         return None
     a, b = component_array(train, first), component_array(train, second)
-    present = ~(np.isnan(a) | np.isnan(b)).any(axis=1)
-    return within_group_correlation(a[present], b[present]) if present.any() else None
+    present = ~(np.isnan(a) | np.isnan(b))
+    return within_group_correlation(a, b, present & (component_array(train, "valid") > 0))
 
 
 def _distinct_openings(train: Sequence[SettledGroup]) -> float | None:

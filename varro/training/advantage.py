@@ -159,13 +159,15 @@ def plain_advantages(
     return Advantages(total, part_f, total - part_f, shares)
 
 
-def within_group_correlation(first: Floats, second: Floats) -> float | None:
-    """Correlation of two quantities about their group means; None if one does not vary.
+def within_group_correlation(
+    first: Floats, second: Floats, counted: NDArray[np.bool_]
+) -> float | None:
+    """Correlation of two quantities about their group means, over the forecasts that count; None if
+    one does not vary.
 
-    Shapes: (N, G).
+    Shapes: all (N, G).
     """
-    a = first - first.mean(axis=1, keepdims=True)
-    b = second - second.mean(axis=1, keepdims=True)
+    a, b = _centred(first, counted), _centred(second, counted)
     scale = math.sqrt(float((a * a).sum()) * float((b * b).sum()))
     return float((a * b).sum()) / scale if scale else None
 
