@@ -30,7 +30,7 @@ sys.path.insert(0, str(ROOT))
 
 from varro.config import EmbedderConfig, RewardConfig  # noqa: E402
 from varro.reward.embed import RememberingEmbedder, load_embedder  # noqa: E402
-from varro.reward.score import News, Scored, score_texts  # noqa: E402
+from varro.reward.score import TEMPLATE, News, Scored, score_texts  # noqa: E402
 from varro.reward.words import words_in  # noqa: E402
 
 ITEMS = ROOT / "scripts" / "reward_items"
@@ -45,8 +45,7 @@ RIVALS = (
     "truncated",
 )
 GENERIC = (
-    "The broader market will rise by about 1% tomorrow, driven by investor sentiment and recent "
-    "data. Check the closing report on Friday.",
+    TEMPLATE,
     "Things will get slightly worse by tomorrow because of recent events and public opinion. "
     "Verify with the official figures when they are published.",
     "Officials will announce a modest improvement within 24 hours, thanks to ongoing efforts and "

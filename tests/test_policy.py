@@ -175,15 +175,6 @@ def test_inverse_cdf_never_draws_the_impossible():
     assert drawn.tolist() == [700, 900, 900]
 
 
-def test_tight_sampling_keeps_to_the_nucleus(policy):
-    """Catches top-p and top-k that are accepted and ignored."""
-    tight = replace(PLAIN, top_k=1)
-    _, greedy = sampled(policy, HEADLINES[:1], n=4, settings=tight)
-    assert len({s.token_ids for s in greedy[0]}) == 1
-    _, nucleus = sampled(policy, HEADLINES[:1], n=4, settings=replace(PLAIN, top_p=1e-6))
-    assert {s.token_ids for s in nucleus[0]} == {s.token_ids for s in greedy[0]}
-
-
 def test_a_prompt_past_the_context_is_refused(policy):
     """Catches a silent cut of the prompt."""
     with pytest.raises(PolicyError, match="do not fit"):

@@ -7,7 +7,6 @@ from varro.evaluation.stats import (
     block_interval,
     confidence_sequence,
     days_to_claim,
-    first_excluding_zero,
     mean_interval,
     medoid,
     running_sequence,
@@ -73,17 +72,16 @@ def test_the_confidence_sequence_is_centred_on_the_mean_with_the_sample_sd():
 def test_day_seven_is_the_first_with_an_interval():
     """Catches a claim from six days, and an interval withheld on the seventh."""
     assert confidence_sequence([1.0, 1.1] * 3) is None
-    assert first_excluding_zero([1.0, 1.1] * 3) is None
     assert confidence_sequence([]) is None
     assert confidence_sequence([1.0, 1.1] * 3 + [1.0]) is not None
-    assert first_excluding_zero([1.0, 1.1] * 5) == (7, 1)
+    low, _ = running_sequence([1.0, 1.1] * 5)
+    assert (low > 0).tolist() == [False] * 6 + [True] * 4
 
 
 def test_equal_days_give_their_mean_and_equal_zeros_claim_nothing():
     """Catches rounding that turns a base-against-base lift of 0 into a claim, or a NaN width."""
     assert confidence_sequence([0.1] * 20) == (0.1, 0.1)
     assert confidence_sequence([0.0] * 20) == (0.0, 0.0)
-    assert first_excluding_zero([0.0] * 20) is None
 
 
 def test_the_sd_survives_a_far_mean():
@@ -104,14 +102,13 @@ def test_each_day_uses_only_the_days_up_to_it():
     assert np.isposinf(high[:, :6]).all()
 
 
-def test_a_first_claim_is_kept_for_display_and_leaves_the_verdict():
+def test_a_claim_that_is_lost_is_withdrawn():
     """Catches a verdict from the running intersection: a lift that is lost must be withdrawn."""
     # Seven days of 1, 3, …: mean 13/7, squares sum to 48/7, sd 1.069, width 1.71 < 1.857.
     lost = [1.0, 3.0] * 4 + [-10.0] * 5
-    assert first_excluding_zero(lost) == (7, 1)
+    assert running_sequence(lost)[0][6] > 0
     low, high = confidence_sequence(lost)
     assert low < 0 < high
-    assert first_excluding_zero([-v for v in lost]) == (7, -1)
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
@@ -121,7 +118,7 @@ def test_a_day_that_is_not_finite_is_refused(bad):
         with pytest.raises(ValueError, match="not finite"):
             confidence_sequence(days)
         with pytest.raises(ValueError, match="not finite"):
-            first_excluding_zero(days)
+            running_sequence(days)
     with pytest.raises(ValueError, match="finite"):
         days_to_claim(bad, sd=1.0)
     with pytest.raises(ValueError, match="finite"):
@@ -205,7 +202,6 @@ def test_a_lift_of_one_hundredth_is_claimed_within_fifteen_days(tau):
     low, _ = running_sequence(values)
     first = np.where((low > 0).any(axis=1), (low > 0).argmax(axis=1) + 1, 999)
     assert np.median(first) <= 15
-    assert first[0] == first_excluding_zero(values[0])[0]
 
 
 def test_the_medoid_is_the_row_nearest_the_others():

@@ -36,6 +36,7 @@ from varro.domain import (
     Stage,
     StageRun,
     UpdateInfo,
+    settled_groups,
     stable_seed,
 )
 from varro.errors import ConfigError, FeedError, StageError, VarroError
@@ -67,7 +68,6 @@ from varro.reward.settle import (
 )
 from varro.reward.summary import (
     component_array,
-    settled_groups,
     spread_by_bucket,
     summarize_day,
 )

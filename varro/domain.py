@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -121,6 +122,21 @@ class SettledGroup:
     group: Group
     settlements: tuple[Settlement, ...]
     """one for each forecast, in their order"""
+
+
+def settled_groups(
+    groups: Sequence[Group], settlements: Sequence[Settlement], role: Role
+) -> list[SettledGroup]:
+    """The groups of one role whose forecasts all have a reward."""
+    by_group: dict[str, list[Settlement]] = {}
+    for settlement in settlements:
+        if settlement.reward is not None:
+            by_group.setdefault(settlement.group_id, []).append(settlement)
+    return [
+        SettledGroup(group, tuple(by_group[group.id]))
+        for group in groups
+        if group.role is role and len(by_group.get(group.id, ())) == len(group.forecasts)
+    ]
 
 
 @dataclass(frozen=True, slots=True)

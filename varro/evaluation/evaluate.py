@@ -124,6 +124,17 @@ def pooled(
     }
 
 
+def pooled_accuracy(evaluations: Sequence[EvaluationInfo]) -> dict[str, dict[str, Any]]:
+    """Share of all forecasts with a known direction that agreed: {served, base: {n, frac}}."""
+    found = {}
+    for side in ("served", "base"):
+        days = [e.detail["accuracy"][side] for e in evaluations]
+        n = sum(day["n"] for day in days)
+        right = sum(day["n"] * day["frac"] for day in days if day["n"])
+        found[side] = {"n": n, "frac": right / n if n else None}
+    return found
+
+
 def claim(evaluations: Sequence[EvaluationInfo], *, seed: int, n_bootstrap: int) -> dict[str, Any]:
     """What the days so far allow to say: {word, text, lift: …, and each control by its name}.
 

@@ -65,21 +65,6 @@ def confidence_sequence(
     return (float(low[-1]), float(high[-1])) if len(values) >= min_n else None
 
 
-def first_excluding_zero(
-    values: Sequence[float], *, alpha: float = 0.05, tuned_for: int = 30, min_n: int = 7
-) -> tuple[int, int] | None:
-    """(t, +1 or −1): the first number of days whose interval lies wholly above or below 0.
-
-    For display ("first claimed on day 9") and never for the verdict, which is the last day's
-    interval: what was claimed on day 9 may be gone on day 30.
-    Raises: ValueError on a value that is not finite, or `min_n` under 2.
-    """
-    low, high = running_sequence(values, alpha=alpha, tuned_for=tuned_for, min_n=min_n)
-    sign = (low > 0).astype(int) - (high < 0).astype(int)
-    days = np.flatnonzero(sign)
-    return (int(days[0]) + 1, int(sign[days[0]])) if len(days) else None
-
-
 def days_to_claim(
     lift: float,
     *,

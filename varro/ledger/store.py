@@ -32,6 +32,7 @@ from varro.domain import (
     Stage,
     StageRun,
     UpdateInfo,
+    settled_groups,
 )
 from varro.errors import LedgerError
 from varro.ledger.tables import (
@@ -254,17 +255,9 @@ class Ledger:
 
     def settled_groups(self, run: str, *, day: str, role: Role) -> list[SettledGroup]:
         """Groups of one role that a day settled, without the void ones: the update's food."""
-        found: dict[str, list[Settlement]] = {}
-        groups: dict[str, Group] = {}
-        for settlement, group in self.settlements(run, day=day):
-            if group.role is role and settlement.reward is not None:
-                groups[group.id] = group
-                found.setdefault(group.id, []).append(settlement)
-        return [
-            SettledGroup(groups[group_id], tuple(settlements))
-            for group_id, settlements in found.items()
-            if len(settlements) == len(groups[group_id].forecasts)
-        ]
+        settled = self.settlements(run, day=day)
+        groups = {group.id: group for _, group in settled}
+        return settled_groups(list(groups.values()), [s for s, _ in settled], role)
 
     def advantages(self, run: str, *, day: str) -> dict[str, AdvantageInfo]:
         """What a day's update made of rewards, by forecast."""

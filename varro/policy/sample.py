@@ -32,8 +32,6 @@ class SamplingSettings:
     max_tokens: int
     stop_at_paragraph: bool
     max_rows: int
-    top_p: float = 1.0
-    top_k: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +39,7 @@ class Sample:
     token_ids: tuple[int, ...]
     """the stop token included"""
     logprobs: NDArray[np.float32]
-    """(T,) at the sampling temperature, over the whole vocabulary even under top-p or top-k"""
+    """(T,) at the sampling temperature"""
     finish_reason: str
 
 
@@ -195,22 +193,9 @@ def _sample_token(
     """A token per row and its log-prob. Shapes: (B, V), (B,) → (B,), (B,)."""
     scaled = logits / settings.temperature
     log_total = mx.logsumexp(scaled, axis=-1)  # (B,)
-    kept = _truncate(scaled, settings)
-    token = _inverse_cdf(mx.exp(kept - log_total[:, None]), uniforms)
+    token = _inverse_cdf(mx.exp(scaled - log_total[:, None]), uniforms)
     chosen = mx.take_along_axis(scaled, token[:, None], axis=-1)[:, 0]
     return token, chosen - log_total
-
-
-def _truncate(scaled: mx.array, settings: SamplingSettings) -> mx.array:
-    """Logits outside the top k, then outside the nucleus of mass p, set to −inf."""
-    if settings.top_k == 0 and settings.top_p == 1.0:
-        return scaled
-    size = settings.top_k or scaled.shape[-1]
-    top = mx.sort(mx.topk(scaled, min(size, scaled.shape[-1]), axis=-1), axis=-1)[:, ::-1]
-    probs = mx.softmax(top, axis=-1)
-    inside = (mx.cumsum(probs, axis=-1) - probs) < settings.top_p  # the first is always inside
-    threshold = mx.min(mx.where(inside, top, mx.inf), axis=-1, keepdims=True)
-    return mx.where(scaled >= threshold, scaled, -mx.inf)
 
 
 def _inverse_cdf(probs: mx.array, uniforms: mx.array) -> mx.array:

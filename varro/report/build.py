@@ -23,7 +23,7 @@ from varro.domain import (
     StageRun,
     UpdateInfo,
 )
-from varro.evaluation.evaluate import claim
+from varro.evaluation.evaluate import claim, pooled_accuracy
 from varro.report.alarms import WEEK, alarms
 from varro.report.examples import described, settled_examples
 from varro.report.metrics import REPEATING
@@ -170,14 +170,7 @@ def _learned(facts: ReportFacts) -> dict[str, Any]:
         seed=facts.config.run.seed,
         n_bootstrap=facts.config.evaluate.n_bootstrap,
     )
-    return {**claimed, "accuracy": {s: _accuracy(facts.evaluations, s) for s in ("served", "base")}}
-
-
-def _accuracy(evaluations: Sequence[EvaluationInfo], side: str) -> dict[str, Any]:
-    days = [e.detail["accuracy"][side] for e in evaluations]
-    n = sum(day["n"] for day in days)
-    right = sum(day["n"] * day["frac"] for day in days if day["n"])
-    return {"n": n, "frac": right / n if n else None}
+    return {**claimed, "accuracy": pooled_accuracy(facts.evaluations)}
 
 
 def _week(evaluations: Sequence[EvaluationInfo]) -> list[dict[str, Any]]:

@@ -130,6 +130,27 @@ def placebo_similarities(
     return np.array(found)
 
 
+def contrast_with(
+    vectors: Matrix,
+    of_headline: NDArray[np.int64],
+    headlines: Matrix,
+    outcomes: Matrix,
+    placebo_days: Sequence[Matrix],
+    *,
+    seed: int,
+) -> Floats:
+    """c(f) of each vector against these outcomes; NaN where the headline is unresolved, or if there
+    is nothing to make a placebo of. Shapes: as `match_outcomes` and `placebo_similarities` → (B,).
+    """
+    placebo = placebo_similarities(
+        vectors, of_headline, headlines, placebo_days, n_outcomes=len(outcomes), seed=seed
+    )
+    if placebo is None:
+        return np.full(len(vectors), np.nan)
+    met = match_outcomes(vectors, of_headline, headlines, outcomes).similarity
+    return np.asarray(met - mean_over_days(placebo))
+
+
 def direction_votes(agreements: Sequence[int], cosines: Sequence[float]) -> float:
     """Mean agreement (−1, 0, 1) of the linked outcomes that tell the forecast's story.
 

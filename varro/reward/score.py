@@ -17,7 +17,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
-from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +26,7 @@ from varro.forecast.beats import BEATS_VERSION, Beats, parse_beats
 from varro.forecast.direction import DIRECTION_VERSION, agreement, direction, flip
 from varro.reward.contrast import (
     CONTRAST_VERSION,
+    contrast_with,
     copy_gate,
     cosines,
     direction_votes,
@@ -125,10 +125,10 @@ def score_texts(
         assumed_placebo=assumed_placebo,
     )
     scored = []
-    nearest = _nearest(texts, news, embedder) if config.kind == "similarity" else []
-    for place, (text, about, found, parsed, (parts, outcome)) in enumerate(
-        zip(texts, of_headline, hygiene, beats, meaning, strict=True)
+    for text, about, found, parsed, (parts, matched, nearest) in zip(
+        texts, of_headline, hygiene, beats, meaning, strict=True
     ):
+        outcome = matched
         invalid = found.invalid_reason()
         if config.kind == "similarity":
             plain = parse_beats(
@@ -137,7 +137,7 @@ def score_texts(
             format_ = plain.format_score()
             if news.outcomes:
                 parts["semantic"] = min(1.0, max(0.0, parts["raw"])) if text.strip() else 0.0
-                outcome = nearest[place] if text.strip() else None
+                outcome = nearest if text.strip() else None
         else:
             format_ = 0.0 if invalid else _format(parsed, found, parts)
             if invalid and "semantic" in parts:
@@ -179,19 +179,14 @@ def rival_contrasts(news: News, *, embedder: Embedder, seed: int) -> dict[str, l
     headlines = embedder.encode(news.headlines)
     outcomes = embedder.encode(news.outcomes)
     pools = [embedder.encode(titles) for titles in news.placebo_days if titles]
+    rivals = {
+        "echo": headlines,
+        "template": np.repeat(embedder.encode([TEMPLATE]), len(headlines), axis=0),
+    }
     each = np.arange(len(headlines))
     found: dict[str, list[float | None]] = {}
-    for name, vectors in (
-        ("echo", headlines),
-        ("template", np.repeat(embedder.encode([TEMPLATE]), len(headlines), axis=0)),
-    ):
-        matches = match_outcomes(vectors, each, headlines, outcomes)
-        placebo = placebo_similarities(
-            vectors, each, headlines, pools, n_outcomes=len(news.outcomes), seed=seed
-        )
-        contrast = np.full(len(headlines), np.nan)
-        if placebo is not None:
-            contrast = matches.similarity - mean_over_days(placebo)
+    for name, vectors in rivals.items():
+        contrast = contrast_with(vectors, each, headlines, outcomes, pools, seed=seed)
         found[name] = [None if np.isnan(value) else float(value) for value in contrast]
     return found
 
@@ -206,8 +201,9 @@ def _meaning(
     embedder: Embedder,
     seed: int,
     assumed_placebo: float | None,
-) -> list[tuple[dict[str, float], int | None]]:
-    """The semantic components of each text's own words, and the outcome it matched."""
+) -> list[tuple[dict[str, float], int | None, int | None]]:
+    """The semantic components of each text's own words, the outcome it matched, and the one that is
+    nearest to the whole text, linked or not."""
     forecasts = embedder.encode(own)
     headlines = embedder.encode(news.headlines)
     outcomes = embedder.encode(news.outcomes)
@@ -225,27 +221,32 @@ def _meaning(
         if matches.outcome[b] >= 0 and text:
             linked = list(matches.linked[of_headline[b]])
             met = cosines(forecasts[b : b + 1], outcomes[linked])[0]
-            told = [_agreement(text, news.outcomes[i]) for i in linked]
+            told = [agreement(text, news.outcomes[i]) for i in linked]
             votes[b] = direction_votes(told, met.tolist())
     margins = _flip_margins(own, forecasts, matches.outcome, news.outcomes, embedder)
     null = None if placebo is None else mean_over_days(placebo)
     if null is None and assumed_placebo is not None:
         null = np.full(len(own), assumed_placebo)
     whole = embedder.encode(texts)
-    raw = cosines(whole, outcomes).max(axis=1) if len(news.outcomes) else np.zeros(len(own))
+    to_all = cosines(whole, outcomes) if len(news.outcomes) else np.zeros((len(own), 1))
+    raw, nearest = to_all.max(axis=1), to_all.argmax(axis=1)
     raw_placebo = None
     if pools:
         raw_placebo = mean_over_days(np.array([cosines(whole, p).max(axis=1) for p in pools]))
-    shuffled = _shuffled_contrast(forecasts, of_headline, headlines, pools, seed=seed)
-    found: list[tuple[dict[str, float], int | None]] = []
+    # The nearest placebo day in the place of the outcomes, the others as its placebo.
+    shuffled = np.full(len(own), np.nan)
+    if len(pools) > 1:
+        shuffled = contrast_with(forecasts, of_headline, headlines, pools[0], pools[1:], seed=seed)
+    found: list[tuple[dict[str, float], int | None, int | None]] = []
     for b, text in enumerate(own):
+        closest = int(nearest[b]) if len(news.outcomes) else None
         parts = {"raw": float(raw[b]), "gate": float(gates[b]), "topic": float(topics[b])}
         if raw_placebo is not None:
             parts["raw_placebo"] = float(raw_placebo[b])
         if not np.isnan(shuffled[b]) and text:
             parts["shuffled"] = float(shuffled[b])
         if matches.outcome[b] < 0:
-            found.append((parts, None))
+            found.append((parts, None, closest))
             continue
         parts |= {"similarity": float(matches.similarity[b]) if text else 0.0}
         parts |= {"vote": float(votes[b]), "margin": float(margins[b])}
@@ -260,41 +261,8 @@ def _meaning(
                 contrast, votes[b : b + 1], margins[b : b + 1], gates[b : b + 1]
             )
             parts["semantic"] = float(earned[0]) if text else 0.0
-        found.append((parts, int(matches.outcome[b]) if text else None))
+        found.append((parts, int(matches.outcome[b]) if text else None, closest))
     return found
-
-
-def _nearest(texts: Sequence[str], news: News, embedder: Embedder) -> list[int | None]:
-    """The outcome nearest to each text, linked or not."""
-    if not news.outcomes:
-        return [None] * len(texts)
-    met = cosines(embedder.encode(texts), embedder.encode(news.outcomes))
-    return [int(i) for i in met.argmax(axis=1)]
-
-
-def _shuffled_contrast(
-    forecasts: Vectors,
-    of_headline: NDArray[np.int64],
-    headlines: Vectors,
-    pools: Sequence[Vectors],
-    *,
-    seed: int,
-) -> NDArray[np.float64]:
-    """The contrast each forecast would have had if the nearest placebo day had been its outcomes.
-
-    The same way as the real one, link and threshold included, against the other placebo days; NaN
-    where the headline is unresolved on that day. Shapes: → (B,).
-    """
-    if len(pools) < 2:
-        return np.full(len(forecasts), np.nan)
-    day, others = pools[0], pools[1:]
-    matches = match_outcomes(forecasts, of_headline, headlines, day)
-    placebo = placebo_similarities(
-        forecasts, of_headline, headlines, others, n_outcomes=len(day), seed=seed
-    )
-    if placebo is None:
-        return np.full(len(forecasts), np.nan)
-    return matches.similarity - mean_over_days(placebo)
 
 
 def _flip_margins(
@@ -312,7 +280,7 @@ def _flip_margins(
     told = {
         b: titles[o]
         for b, (text, o) in enumerate(zip(own, matched, strict=True))
-        if o >= 0 and _direction(text) and _direction(titles[o]) and flip(titles[o]) != titles[o]
+        if o >= 0 and direction(text) and direction(titles[o]) and flip(titles[o]) != titles[o]
     }
     margins = np.zeros(len(own))
     if told:
@@ -352,7 +320,3 @@ def _hygiene_components(hygiene: Hygiene) -> dict[str, float]:
         "hedged": float(hygiene.hedged),
         "script_frac": hygiene.script_frac,
     }
-
-
-_agreement = lru_cache(maxsize=20_000)(agreement)
-_direction = lru_cache(maxsize=20_000)(direction)

@@ -12,7 +12,7 @@ from varro.config import Config
 from varro.day import DueDay, OpenRun, end_of_day, run_day
 from varro.domain import EvaluationInfo, Stage
 from varro.errors import FeedError
-from varro.evaluation.evaluate import claim
+from varro.evaluation.evaluate import claim, pooled_accuracy
 from varro.ledger.store import Ledger
 
 SETTLE_KEYS = ("format", "semantic", "placebo", "copy_frac", "repetition_frac", "words")
@@ -145,21 +145,10 @@ def _total(
         },
         "lift_bootstrap": [lift["low"], lift["high"]],
         "days_for_small_lift": claimed["days_for_small_lift"],
-        "accuracy": _accuracy(evaluations),
+        "accuracy": {side: a["frac"] for side, a in pooled_accuracy(evaluations).items()},
         "n_days": len(rows),
         "n_lift_days": lift["n_days"],
         "n_updates": sum(row["updated"] for row in rows),
         "n_headlines": sum(row["n_headlines"] for row in rows),
         "n_compared": lift["n_headlines"],
     }
-
-
-def _accuracy(evaluations: Sequence[EvaluationInfo]) -> dict[str, float | None]:
-    """Share of all forecasts with a known direction that agreed, of both policies."""
-    found = {}
-    for side in ("served", "base"):
-        days = [e.detail["accuracy"][side] for e in evaluations]
-        n = sum(d["n"] for d in days)
-        right = sum(d["n"] * d["frac"] for d in days if d["n"])
-        found[side] = right / n if n else None
-    return found
