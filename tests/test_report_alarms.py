@@ -42,6 +42,8 @@ def test_a_healthy_day_raises_nothing() -> None:
         ("length", "evaluation__served__words", 34.0, 33.9, "words 33.9, frozen base 40.0"),
         ("length", "settled__components__truncated", 0.1, 0.11, "truncated 11.0 %, above 10.0 %"),
         ("hedging", "settled__components__hedged", 0.15, 0.16, "hedged 16.0 %, above 15.0 %"),
+        ("nothing linked", "settled__unresolved_frac", 0.75, 0.8,
+         "unresolved, share 80.0 %, above 75.0 %"),
         ("hub", "settled__hub_frac", 0.25, 0.26, "hub 26.0 %, above 25.0 %"),
         ("format saturation", "settled__components__format", 0.95, 0.96,
          "format 0.960, above 0.950"),
@@ -93,7 +95,13 @@ def test_reward_that_rises_with_the_placebo_and_no_lift_is_style() -> None:
 def test_what_was_not_measured_raises_nothing() -> None:
     """Catches a first day, or a day without update, that ends in an error or an alarm."""
     assert fired(evaluation=None, update=None, entropy_first=None, week=[]) == {}
-    unsettled = {"components": {}, "repeating_frac": None, "openings_frac": None, "hub_frac": None}
+    unsettled = {
+        "components": {},
+        "repeating_frac": None,
+        "openings_frac": None,
+        "hub_frac": None,
+        "unresolved_frac": None,
+    }
     assert fired(settled=unsettled) == {}
     nothing = dict.fromkeys(("copy_frac", "repetition_frac", "words"))
     assert fired(evaluation={"served": nothing, "base": nothing}) == {}
@@ -121,5 +129,6 @@ HEALTHY: dict[str, Any] = {
         "repeating_frac": 0.0,
         "openings_frac": 0.9,
         "hub_frac": 0.1,
+        "unresolved_frac": 0.1,
     },
 }

@@ -665,6 +665,7 @@ def _report() -> dict[str, Any]:
             },
             "repeating_frac": 0.012,
             "hub_frac": 0.13,
+            "unresolved_frac": 0.094,
             "openings_frac": 0.66,
             "null_correlation": {"semantic": 0.14, "raw": 0.79},
             "influence": {

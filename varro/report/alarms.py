@@ -22,6 +22,7 @@ from varro.report.metrics import (
     MAX_REPEATING_FRAC,
     MAX_REPETITION_RISE,
     MAX_TRUNCATED_FRAC,
+    MAX_UNRESOLVED_FRAC,
     MAX_WORDS_DRIFT,
     MIN_ENTROPY_OF_FIRST,
     MIN_OPENINGS_FRAC,
@@ -58,6 +59,9 @@ def alarms(report: Part) -> list[dict[str, str]]:
             _above("truncated", components.get("truncated"), MAX_TRUNCATED_FRAC),
         ],
         "hedging": [_above("hedged", components.get("hedged"), MAX_HEDGED_FRAC)],
+        "nothing linked": [
+            _above("unresolved_frac", settled["unresolved_frac"], MAX_UNRESOLVED_FRAC)
+        ],
         "hub": [_above("hub_frac", settled["hub_frac"], MAX_HUB_FRAC)],
         "format saturation": [_above("format", components.get("format"), MAX_FORMAT)],
         "placebo positive": [_not_zero("shuffled", report["learned"]["shuffled"])],

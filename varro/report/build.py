@@ -208,6 +208,9 @@ def _settled(facts: ReportFacts, detail: Mapping[str, Any]) -> dict[str, Any]:
                 ("semantic", reward.semantic_weight),
             )
         },
+        "unresolved_frac": detail["n_unresolved_groups"] / detail["n_groups"]
+        if detail["n_groups"]
+        else None,
         "repeating_frac": float(np.mean([r > REPEATING for r in repetition]))
         if repetition
         else None,

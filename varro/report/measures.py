@@ -156,8 +156,8 @@ def _against_base(evaluation: Part) -> Table:
 
 
 def _of_forecasts(settled: Part, n: str) -> Table:
-    names = ("repeating_frac", "truncated", "hedged", "leak", "script_frac", "hub_frac",
-             "openings_frac")  # fmt: skip
+    names = ("repeating_frac", "truncated", "hedged", "leak", "script_frac",
+             "unresolved_frac", "hub_frac", "openings_frac")  # fmt: skip
     values = {**settled["components"], **settled}
     rows = tuple(
         metric_row(name, format_value(name, values.get(name)), find_metric(name).healthy or DASH)

@@ -31,6 +31,7 @@ MAX_REPEATING_FRAC = 0.20
 MAX_TRUNCATED_FRAC = 0.10
 MAX_HEDGED_FRAC = 0.15
 MAX_HUB_FRAC = 0.25
+MAX_UNRESOLVED_FRAC = 0.75
 MIN_OPENINGS_FRAC = 0.5
 MIN_ENTROPY_OF_FIRST = 0.5
 MAX_FORMAT = 0.95
@@ -336,6 +337,14 @@ METRICS: tuple[Metric, ...] = (
         "count",
         None,
         0,
+    ),
+    Metric(
+        "unresolved_frac",
+        "Unresolved, share",
+        "groups about whose headline nothing was published, by groups",
+        "%",
+        f"at most {100 * MAX_UNRESOLVED_FRAC:.0f} %",
+        1,
     ),
     Metric("n_pending_groups", "Pending", "groups that wait for more outcomes", "count", None, 0),
     Metric(
