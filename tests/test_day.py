@@ -12,20 +12,13 @@ import numpy as np
 import pytest
 from conftest import lend_embedder, small_config
 
-from varro.day import (
-    DueDay,
-    due_days,
-    end_of_day,
-    ledger_path,
-    open_run,
-    report_folder,
-    run_day,
-)
+from varro.day import DueDay, due_days, end_of_day, report_folder, run_day
 from varro.domain import Role, Stage, stable_seed
 from varro.errors import ConfigError, FeedError, StageError
 from varro.policy.checkpoint import load_checkpoint
 from varro.policy.load import load_policy
 from varro.reward.embed import RememberingEmbedder
+from varro.run import ledger_path, open_run
 from varro.service.replay import next_days, replay_days, summarize
 from varro.training.advantage import component_advantages, running_moments, within_group_moments
 from varro.training.update import update_policy

@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 from conftest import lend_embedder
 
-from varro.day import DueDay, due_days, open_run, report_folder, run_day
+from varro.day import DueDay, due_days, report_folder, run_day
 from varro.domain import Role, Stage
 from varro.errors import FeedError
+from varro.run import open_run
 
 
 class FeedWorld:

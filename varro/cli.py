@@ -17,7 +17,7 @@ from varro.errors import ConfigError, StageError, VarroError
 
 if TYPE_CHECKING:
     from varro.config import Config
-    from varro.day import OpenRun
+    from varro.run import OpenRun
 
 app = typer.Typer(
     name="varro",
@@ -285,9 +285,9 @@ def status(
 
     Example: varro status --json
     """
-    from varro.day import ledger_path
     from varro.domain import Stage
     from varro.ledger.store import open_ledger
+    from varro.run import ledger_path
     from varro.service.replay import summarize
 
     resolved = _config(config, overrides, home=home)
@@ -347,8 +347,9 @@ def show(
 
     Example: varro show 2026-01-06
     """
-    from varro.day import ledger_path, report_folder
+    from varro.day import report_folder
     from varro.ledger.store import open_ledger
+    from varro.run import ledger_path
 
     resolved = _config(config, overrides, home=home, run=run)
     path = ledger_path(resolved.home)
@@ -473,7 +474,7 @@ def _config(
 def _opened(config: Config) -> Iterator[OpenRun]:
     from rich.console import Console
 
-    from varro.day import open_run
+    from varro.run import open_run
     from varro.service.progress import StageProgress
 
     with open_run(config) as work:

@@ -14,15 +14,15 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from varro import __version__
-from varro.config import Config, render_toml
+from varro.config import render_toml
 from varro.domain import (
     AdvantageInfo,
     CheckpointInfo,
@@ -30,7 +30,6 @@ from varro.domain import (
     Group,
     Headline,
     Role,
-    RunInfo,
     SettledGroup,
     Settlement,
     Stage,
@@ -39,21 +38,16 @@ from varro.domain import (
     settled_groups,
     stable_seed,
 )
-from varro.errors import ConfigError, FeedError, StageError, VarroError
+from varro.errors import FeedError, StageError, VarroError
 from varro.evaluation.evaluate import compare_with_base
 from varro.evaluation.stats import medoid
-from varro.files import lock_file
-from varro.ledger.store import Ledger, open_ledger
-from varro.news.archive import Archive, load_archive
 from varro.news.fetch import HttpFetcher
 from varro.news.ingest import ingest_archive, ingest_feeds, select_headlines
-from varro.news.opml import Feed, load_opml
-from varro.policy.folder import check_policy
 from varro.report.build import ReportFacts, build_report
 from varro.report.machine import describe_machine
 from varro.report.pages import write_report
 from varro.reward.canaries import CANARIES_VERSION, score_canaries
-from varro.reward.embed import RememberingEmbedder, check_embedder, load_embedder
+from varro.reward.embed import check_embedder
 from varro.reward.guard import GUARD_VERSION, GuardLimits, refuse_day
 from varro.reward.injection import INJECTION_VERSION
 from varro.reward.score import reward_version, rival_contrasts
@@ -71,6 +65,7 @@ from varro.reward.summary import (
     spread_by_bucket,
     summarize_day,
 )
+from varro.run import OpenRun, embedder_of, live_policy
 from varro.training.advantage import (
     Advantages,
     Moments,
@@ -92,110 +87,12 @@ SETTLED_ROLES = (Role.TRAIN, Role.HELDOUT, Role.BASE)
 ONE_DAY = timedelta(days=1)
 
 
-class Progress(Protocol):
-    """Who watches a day go by."""
-
-    def started(self, day: str, stage: Stage, *, total: int | None, unit: str) -> None: ...
-    def advanced(self, n: int) -> None: ...
-    def finished(self, day: str, stage: Stage, *, seconds: float, summary: str) -> None: ...
-
-
-class Silent:
-    """Watches nothing."""
-
-    def started(self, day: str, stage: Stage, *, total: int | None, unit: str) -> None: ...
-    def advanced(self, n: int) -> None: ...
-    def finished(self, day: str, stage: Stage, *, seconds: float, summary: str) -> None: ...
-
-
 @dataclass(frozen=True)
 class DueDay:
     day: str
     """ISO date"""
     as_of: datetime
     """the day's clock: nothing first seen later is read"""
-
-
-@dataclass
-class OpenRun:
-    """A run with its ledger, its news and, once needed, its machines."""
-
-    config: Config
-    ledger: Ledger
-    info: RunInfo
-    archive: Archive | None
-    feeds: tuple[Feed, ...]
-    embedder: RememberingEmbedder | None = None
-    policy: Any = None
-    trainer: Any = None
-    """TrainerState of the live policy"""
-    progress: Progress = field(default_factory=Silent)
-    lock: Any = None
-    """open file that holds the run's lock"""
-
-    @property
-    def name(self) -> str:
-        return self.info.name
-
-    @property
-    def home(self) -> Path:
-        return self.config.home
-
-    def __enter__(self) -> OpenRun:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.ledger.close()
-        self.lock.close()
-
-
-def ledger_path(home: Path) -> Path:
-    return home / "ledger.sqlite"
-
-
-def open_run(config: Config) -> OpenRun:
-    """The run a config names, begun if it is new.
-
-    What can be refused is refused before anything is written.
-    Raises: FeedError for a bad archive or feed list; PolicyError; LedgerError; StageError if
-    another process holds the run; ConfigError if the run was begun with another configuration.
-    """
-    archive: Archive | None = None
-    feeds: tuple[Feed, ...] = ()
-    corpus = "live"
-    if config.news.source == "archive":
-        assert config.news.archive is not None
-        archive = load_archive(
-            config.news.archive, max_malformed_frac=config.news.max_malformed_frac
-        )
-        corpus = archive.corpus
-    else:
-        assert config.news.feeds is not None
-        feeds = load_opml(config.news.feeds)
-    wanted = RunInfo(
-        name=config.run.name,
-        seed=config.run.seed,
-        corpus=corpus,
-        config_hash=config.identity_hash(),
-        config=config.identity() | {"reward.version": reward_version(config.reward)},
-        varro_version=__version__,
-    )
-    if not ledger_path(config.home).exists():
-        check_embedder(config.embedder)
-        check_policy(config.policy)
-    lock = lock_file(config.home / f".{wanted.name}.lock")
-    ledger = None
-    try:
-        ledger = open_ledger(ledger_path(config.home))
-        known = ledger.run(wanted.name)
-        if known is not None:
-            _refuse_changed_config(known, wanted)
-        return OpenRun(config, ledger, known or wanted, archive, feeds, lock=lock)
-    except BaseException:
-        if ledger is not None:
-            ledger.close()
-        lock.close()
-        raise
 
 
 def due_days(work: OpenRun, now: datetime) -> list[DueDay]:
@@ -297,7 +194,7 @@ def _half_day(work: OpenRun) -> DueDay | None:
 
 def load_machines(work: OpenRun) -> None:
     """Embedder and live policy, checked before a day writes anything."""
-    _live_policy(work)
+    live_policy(work)
     check_embedder(work.config.embedder)
 
 
@@ -401,7 +298,7 @@ def _settle(work: OpenRun, due: DueDay) -> None:
             settlements += settle_groups(
                 waiting,
                 outcomes,
-                embedder=_embedder(work),
+                embedder=embedder_of(work),
                 config=config.reward,
                 day=due.day,
                 seed_parts=(config.run.seed, day),
@@ -444,9 +341,9 @@ def _checks(
         for group in work.ledger.groups(work.name, day=other, roles=[Role.TRAIN])
     ]
     canaries = score_canaries(
-        news, strangers=strangers, embedder=_embedder(work), config=work.config.reward, seed=seed
+        news, strangers=strangers, embedder=embedder_of(work), config=work.config.reward, seed=seed
     )
-    rivals = rival_contrasts(news, embedder=_embedder(work), seed=seed)
+    rivals = rival_contrasts(news, embedder=embedder_of(work), seed=seed)
     return asdict(canaries) if canaries else None, {
         name: {h.id: v for h, v in zip(headlines, values, strict=True) if v is not None}
         for name, values in rivals.items()
@@ -458,7 +355,7 @@ def _update_and_publish(work: OpenRun, due: DueDay) -> None:
     from varro.training.update import n_update_ticks, update_policy
 
     config = work.config
-    policy = _live_policy(work)
+    policy = live_policy(work)
     settled = work.ledger.settled_groups(work.name, day=due.day, role=Role.TRAIN)
     fresh = [s for s in settled if s.group.policy_version == policy.version]
     settle = work.ledger.stage_run(work.name, due.day, Stage.SETTLE)
@@ -614,7 +511,7 @@ def _publish(
 
 
 def _forecast(work: OpenRun, due: DueDay) -> None:
-    policy = _live_policy(work)
+    policy = live_policy(work)
     config = work.config
     train, heldout = _selected(work, due)
     n_rows = (len(train) + len(heldout)) * config.sampling.n_forecasts
@@ -635,7 +532,7 @@ def _forecast(work: OpenRun, due: DueDay) -> None:
 
 
 def _evaluate(work: OpenRun, due: DueDay) -> None:
-    policy = _live_policy(work)
+    policy = live_policy(work)
     config = work.config
     headlines = _headlines_of(
         work.ledger.groups(work.name, day=due.day, roles=[Role.TRAIN, Role.HELDOUT])
@@ -713,41 +610,6 @@ def _timed(
     work.progress.finished(due.day, stage, seconds=timing.seconds(), summary=timing.summary)
 
 
-def _embedder(work: OpenRun) -> RememberingEmbedder:
-    if work.embedder is None:
-        config = work.config.embedder
-        work.embedder = RememberingEmbedder(
-            lambda: load_embedder(config),
-            config.sha256,
-            known=work.ledger.embeddings,
-            keep=work.ledger.keep_embeddings,
-        )
-    return work.embedder
-
-
-def _live_policy(work: OpenRun) -> Any:
-    """The policy with its newest checkpoint in it; a new run's is version 0, the frozen base."""
-    if work.policy is None:
-        from varro.policy.checkpoint import TrainerState, load_checkpoint
-        from varro.policy.load import load_policy
-
-        config = work.config
-        policy = load_policy(config.policy, lora_seed=stable_seed(config.run.seed, "lora"))
-        checkpoint = work.ledger.checkpoint(work.name)
-        if checkpoint is None:
-            work.trainer = TrainerState(kl_coef=config.leash.kl_coef)
-        else:
-            work.trainer = load_checkpoint(
-                config.home, policy, path=checkpoint.path, sha256=checkpoint.sha256
-            )
-            # Days refused since then have no checkpoint, but they have tightened the leash.
-            for stage in work.ledger.stage_runs(work.name):
-                if stage.day > checkpoint.day and "kl_coef_next" in stage.detail:
-                    work.trainer = replace(work.trainer, kl_coef=stage.detail["kl_coef_next"])
-        work.policy = policy
-    return work.policy
-
-
 def _since(work: OpenRun, due: DueDay) -> datetime:
     """When the day's own headlines begin: after the day before it, and never over a day ago."""
     return max([due.as_of - ONE_DAY, *_earlier_clocks(work, due)])
@@ -806,8 +668,8 @@ def _buckets(work: OpenRun, headlines: Sequence[Headline]) -> list[str]:
     """Source and topic of each headline."""
     if not headlines:
         return []
-    anchors = _embedder(work).encode(list(TOPICS.values()))
-    vectors = _embedder(work).encode([h.title for h in headlines])
+    anchors = embedder_of(work).encode(list(TOPICS.values()))
+    vectors = embedder_of(work).encode([h.title for h in headlines])
     names = list(TOPICS)
     return [
         bucket_of(h.source, names[topic])
@@ -844,7 +706,7 @@ def _sampled(
         max_rows=config.sampling.max_rows,
     )
     return forecast_headlines(
-        _live_policy(work),
+        live_policy(work),
         requests,
         run=work.name,
         seed=config.run.seed,
@@ -919,7 +781,7 @@ def _displayed(work: OpenRun, day: str) -> list[tuple[Group, Forecast]]:
     groups = work.ledger.groups(work.name, day=day, roles=[Role.TRAIN])
     shown = []
     for group in groups[: work.config.display.n_headlines]:
-        vectors = _embedder(work).encode([f.text for f in group.forecasts])
+        vectors = embedder_of(work).encode([f.text for f in group.forecasts])
         shown.append((group, group.forecasts[medoid(vectors)]))
     return shown
 
@@ -927,23 +789,3 @@ def _displayed(work: OpenRun, day: str) -> list[tuple[Group, Forecast]]:
 def _is_finite(value: Any) -> bool:
     """JSON has no NaN; a metric that is not finite is left out, the reason names it."""
     return not isinstance(value, float) or math.isfinite(value)
-
-
-def _refuse_changed_config(known: RunInfo, wanted: RunInfo) -> None:
-    changed = [
-        f"{key} = {known.config.get(key)!r}, now {wanted.config.get(key)!r}"
-        for key in sorted(known.config.keys() | wanted.config.keys())
-        if known.config.get(key) != wanted.config.get(key)
-    ]
-    if known.corpus != wanted.corpus:
-        changed.append(f"archive {known.corpus!r}, now {wanted.corpus!r}")
-    if known.config.keys() != wanted.config.keys():
-        raise ConfigError(
-            f"run {known.name!r} was begun by Varro {known.varro_version}, whose settings were "
-            "not the same as this one's: begin another run with --run NAME"
-        )
-    if changed:
-        raise ConfigError(
-            f"run {known.name!r} was begun with {'; '.join(changed)}: put it back, or begin "
-            "another run with --run NAME"
-        )

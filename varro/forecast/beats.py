@@ -10,7 +10,7 @@ stands in a heap of keywords counts by how far the heap is a sentence.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from itertools import groupby, pairwise
@@ -91,9 +91,15 @@ class Beats:
         }
 
     def format_score(self) -> float:
-        """Mean of the five beats; direction and magnitude are one beat."""
-        move = (self.direction + self.magnitude) / 2
-        return (self.object + move + self.timeframe + self.drivers + self.verification) / 5
+        """Mean of the five beats."""
+        return mean_of_beats(self.scores())
+
+
+def mean_of_beats(scores: Mapping[str, float]) -> float:
+    """Mean of the five beats from the six scores: direction and magnitude are one beat."""
+    move = (scores["direction"] + scores["magnitude"]) / 2
+    rest = ("object", "timeframe", "drivers", "verification")
+    return (move + sum(scores[name] for name in rest)) / 5
 
 
 _Spans = Sequence[tuple[int, int]]

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from varro.domain import Forecast, Group, Role, SettledGroup, Settlement, settled_groups
 from varro.evaluation.calibration import calibration
+from varro.forecast.beats import mean_of_beats
 from varro.reward.essay import essay_figures
 from varro.training.advantage import within_group_correlation, within_group_moments
 
@@ -98,13 +99,7 @@ def _essay(forecasts: Sequence[Forecast], scored: Sequence[Settlement]) -> dict[
     figures = essay_figures([f.text for f in forecasts])
     if figures is None:
         return None
-    move = [(s.components["direction"] + s.components["magnitude"]) / 2 for s in scored]
-    rest = ("object", "timeframe", "drivers", "verification")
-    beats = [
-        (m + sum(s.components[name] for name in rest)) / 5
-        for m, s in zip(move, scored, strict=True)
-    ]
-    return asdict(figures) | {"quality": _mean(beats)}
+    return asdict(figures) | {"quality": _mean([mean_of_beats(s.components) for s in scored])}
 
 
 def _correlation(train: Sequence[SettledGroup], first: str, second: str) -> float | None:

@@ -66,8 +66,8 @@ def _news(config: Config) -> tuple[str, str]:
 
 
 def _ledger(config: Config) -> tuple[str, str]:
-    from varro.day import ledger_path
     from varro.ledger.store import open_ledger
+    from varro.run import ledger_path
 
     path = ledger_path(config.home)
     if not path.exists():

@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 
 from varro.config import Config
-from varro.day import DueDay, OpenRun, end_of_day, run_day
+from varro.day import DueDay, end_of_day, run_day
 from varro.domain import EvaluationInfo, Stage
 from varro.errors import FeedError
 from varro.evaluation.evaluate import claim, pooled_accuracy
 from varro.ledger.store import Ledger
+from varro.run import OpenRun
 
 SETTLE_KEYS = ("format", "semantic", "placebo", "copy_frac", "repetition_frac", "words")
 UPDATE_KEYS = ("kl_ref", "clip_frac", "entropy", "share_format", "share_semantic")

@@ -1,0 +1,173 @@
+"""An open run: its config, ledger and news, and the machines it loads when they are needed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+from varro import __version__
+from varro.config import Config
+from varro.domain import RunInfo, Stage, stable_seed
+from varro.errors import ConfigError
+from varro.files import lock_file
+from varro.ledger.store import Ledger, open_ledger
+from varro.news.archive import Archive, load_archive
+from varro.news.opml import Feed, load_opml
+from varro.policy.folder import check_policy
+from varro.reward.embed import RememberingEmbedder, check_embedder, load_embedder
+from varro.reward.score import reward_version
+
+
+class Progress(Protocol):
+    """Who watches a day go by."""
+
+    def started(self, day: str, stage: Stage, *, total: int | None, unit: str) -> None: ...
+    def advanced(self, n: int) -> None: ...
+    def finished(self, day: str, stage: Stage, *, seconds: float, summary: str) -> None: ...
+
+
+class Silent:
+    """Watches nothing."""
+
+    def started(self, day: str, stage: Stage, *, total: int | None, unit: str) -> None: ...
+    def advanced(self, n: int) -> None: ...
+    def finished(self, day: str, stage: Stage, *, seconds: float, summary: str) -> None: ...
+
+
+@dataclass
+class OpenRun:
+    """A run with its ledger, its news and, once needed, its machines."""
+
+    config: Config
+    ledger: Ledger
+    info: RunInfo
+    archive: Archive | None
+    feeds: tuple[Feed, ...]
+    embedder: RememberingEmbedder | None = None
+    policy: Any = None
+    trainer: Any = None
+    """TrainerState of the live policy"""
+    progress: Progress = field(default_factory=Silent)
+    lock: Any = None
+    """open file that holds the run's lock"""
+
+    @property
+    def name(self) -> str:
+        return self.info.name
+
+    @property
+    def home(self) -> Path:
+        return self.config.home
+
+    def __enter__(self) -> OpenRun:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.ledger.close()
+        self.lock.close()
+
+
+def ledger_path(home: Path) -> Path:
+    return home / "ledger.sqlite"
+
+
+def open_run(config: Config) -> OpenRun:
+    """The run a config names, begun if it is new.
+
+    What can be refused is refused before anything is written.
+    Raises: FeedError for a bad archive or feed list; PolicyError; LedgerError; StageError if
+    another process holds the run; ConfigError if the run was begun with another configuration.
+    """
+    archive: Archive | None = None
+    feeds: tuple[Feed, ...] = ()
+    corpus = "live"
+    if config.news.source == "archive":
+        assert config.news.archive is not None
+        archive = load_archive(
+            config.news.archive, max_malformed_frac=config.news.max_malformed_frac
+        )
+        corpus = archive.corpus
+    else:
+        assert config.news.feeds is not None
+        feeds = load_opml(config.news.feeds)
+    wanted = RunInfo(
+        name=config.run.name,
+        seed=config.run.seed,
+        corpus=corpus,
+        config_hash=config.identity_hash(),
+        config=config.identity() | {"reward.version": reward_version(config.reward)},
+        varro_version=__version__,
+    )
+    if not ledger_path(config.home).exists():
+        check_embedder(config.embedder)
+        check_policy(config.policy)
+    lock = lock_file(config.home / f".{wanted.name}.lock")
+    ledger = None
+    try:
+        ledger = open_ledger(ledger_path(config.home))
+        known = ledger.run(wanted.name)
+        if known is not None:
+            _refuse_changed_config(known, wanted)
+        return OpenRun(config, ledger, known or wanted, archive, feeds, lock=lock)
+    except BaseException:
+        if ledger is not None:
+            ledger.close()
+        lock.close()
+        raise
+
+
+def embedder_of(work: OpenRun) -> RememberingEmbedder:
+    """The embedder, its vectors kept in the ledger; loaded when a text must be encoded."""
+    if work.embedder is None:
+        config = work.config.embedder
+        work.embedder = RememberingEmbedder(
+            lambda: load_embedder(config),
+            config.sha256,
+            known=work.ledger.embeddings,
+            keep=work.ledger.keep_embeddings,
+        )
+    return work.embedder
+
+
+def live_policy(work: OpenRun) -> Any:
+    """The policy with its newest checkpoint in it; a new run's is version 0, the frozen base."""
+    if work.policy is None:
+        from varro.policy.checkpoint import TrainerState, load_checkpoint
+        from varro.policy.load import load_policy
+
+        config = work.config
+        policy = load_policy(config.policy, lora_seed=stable_seed(config.run.seed, "lora"))
+        checkpoint = work.ledger.checkpoint(work.name)
+        if checkpoint is None:
+            work.trainer = TrainerState(kl_coef=config.leash.kl_coef)
+        else:
+            work.trainer = load_checkpoint(
+                config.home, policy, path=checkpoint.path, sha256=checkpoint.sha256
+            )
+            # Days refused since then have no checkpoint, but they have tightened the leash.
+            for stage in work.ledger.stage_runs(work.name):
+                if stage.day > checkpoint.day and "kl_coef_next" in stage.detail:
+                    work.trainer = replace(work.trainer, kl_coef=stage.detail["kl_coef_next"])
+        work.policy = policy
+    return work.policy
+
+
+def _refuse_changed_config(known: RunInfo, wanted: RunInfo) -> None:
+    changed = [
+        f"{key} = {known.config.get(key)!r}, now {wanted.config.get(key)!r}"
+        for key in sorted(known.config.keys() | wanted.config.keys())
+        if known.config.get(key) != wanted.config.get(key)
+    ]
+    if known.corpus != wanted.corpus:
+        changed.append(f"archive {known.corpus!r}, now {wanted.corpus!r}")
+    if known.config.keys() != wanted.config.keys():
+        raise ConfigError(
+            f"run {known.name!r} was begun by Varro {known.varro_version}, whose settings were "
+            "not the same as this one's: begin another run with --run NAME"
+        )
+    if changed:
+        raise ConfigError(
+            f"run {known.name!r} was begun with {'; '.join(changed)}: put it back, or begin "
+            "another run with --run NAME"
+        )
