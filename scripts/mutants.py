@@ -215,6 +215,27 @@ MUTANTS = (
         REWARD_TESTS,
     ),
     Mutant(
+        "what ends a loss is a loss",
+        "forecast/direction.py",
+        "return 0.5 * min(entry.level, 0.0), -of",
+        "return 0.5 * min(entry.level, 0.0), of",
+        ("tests/test_direction.py",),
+    ),
+    Mutant(
+        "the passive names the winner",
+        "forecast/direction.py",
+        "if negated != passive",
+        "if negated",
+        ("tests/test_direction.py",),
+    ),
+    Mutant(
+        "every list item after a cause is forecast",
+        "forecast/direction.py",
+        "inside = inside and last_modal[i] < i",
+        "inside = False",
+        ("tests/test_direction.py",),
+    ),
+    Mutant(
         "sign of the direction vote",
         "reward/contrast.py",
         "np.where(vote < 0, 0.85 + 0.25 * vote, 0.85 + 0.15 * vote)",
