@@ -19,7 +19,7 @@ from varro.reward.score import News
 ROOT = Path(__file__).resolve().parent.parent
 CONFIG = RewardConfig()
 KINDS = {
-    "exact", "opposite", "disorder", "nonsense", "empty", "copy", "stuffing", "stranger",
+    "exact", "opposite", "shuffled", "nonsense", "empty", "copy", "stuffing", "stranger",
 }  # fmt: skip
 STRANGERS = (
     "The Federal Reserve will lower its benchmark interest rate by 25 basis points tomorrow, "

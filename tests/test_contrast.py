@@ -288,8 +288,23 @@ def test_the_reward_rises_with_each_of_its_terms():
     found = semantic_reward(*columns).reshape([len(g) for g in grids])
     assert found.min() == 0.0
     assert found.max() == 1.0
-    for axis in range(4):
+    for axis in (1, 2, 3):
         assert np.diff(found, axis=axis).min() >= -1e-12
+    # What says the opposite earns less the surer it is of the same story.
+    assert np.diff(found[:, 2:, 4:], axis=0).min() >= -1e-12
+
+
+def test_direction_counts_by_how_much_the_day_told():
+    """Catches a bonus for agreeing with an outcome that other days would have matched better, and a
+    cliff where the contrast passes 0."""
+    contrast = np.array([-0.2, 0.0, 0.025, 0.05, 0.4])
+    ones = np.ones(5)
+    agree, oppose = (semantic_reward(contrast, v * ones, v * 0.1 * ones, ones) for v in (1, -1))
+    apart = agree - oppose
+    assert apart[:2].tolist() == [0.0, 0.0]
+    # Halfway the vote and the margin of 0.1 count half.
+    assert apart[2] == pytest.approx(0.15625 * 0.925 + 0.075 - 0.15625 * 0.725 + 0.075)
+    assert apart[3] == pytest.approx(0.1875 + 0.15 - max(0.0, 0.1875 * 0.6 - 0.15))
 
 
 def test_direction_still_pays_on_a_true_match():

@@ -214,7 +214,10 @@ def test_a_claim_that_no_longer_holds_is_withdrawn():
     """Catches a verdict that is kept for good once it was reached."""
     days = constant(0.1, 8) + constant(-0.1, 8)
     assert claimed(contrast=days[:8])["word"] == "learned"
-    assert claimed(contrast=days)["word"] == "not yet distinguishable"
+    found = claimed(contrast=days)
+    assert found["word"] == "not yet distinguishable"
+    # That it once could be told is still known.
+    assert (found["lift"]["since"], found["lift"]["first"]) == (None, "2026-01-11")
 
 
 def test_a_run_without_evaluations_claims_nothing():
@@ -236,6 +239,17 @@ def test_a_control_that_is_not_zero_blocks_the_claim(control):
     for sound in (constant(0.05, 6) + [[]] * 2, constant(0.0), [[0.1], [-0.1]] * 4):
         found = claimed(contrast=lift, **{control: sound})
         assert (found["word"], found["blocked_by"]) == ("learned", [])
+
+
+def test_a_policy_that_copies_more_has_not_learned():
+    """Catches an echo that lifts; and a "worse" that copying would hide, or a block on day one."""
+    copying = {"copy_frac": constant(0.06)}
+    found = claimed(contrast=constant(0.1), **copying)
+    assert (found["word"], found["blocked_by"]) == ("blocked", ["copy_frac"])
+    assert claimed(contrast=constant(-0.1), **copying)["word"] == "worse"
+    few = claimed(contrast=constant(0.1, 3), copy_frac=constant(0.06, 3))
+    assert (few["word"], few["blocked_by"]) == ("not enough days", [])
+    assert claimed(contrast=constant(0.1), copy_frac=constant(0.04))["word"] == "learned"
 
 
 def test_a_part_that_need_not_be_zero_blocks_nothing():

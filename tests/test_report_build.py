@@ -120,10 +120,10 @@ def test_unsettled_and_base_forecasts_are_no_examples() -> None:
             "The forecasts of 2026-01-04 were refused: 7 outcomes, 10 are needed.",
         ),
         (
-            {"canaries": {"n_headlines": 8, "means": {}, "broken": "disorder"}},
-            "the canaries are out of order: exact is not above disorder",
+            {"canaries": {"n_headlines": 8, "means": {}, "broken": "shuffled"}},
+            "the canaries are out of order: exact is not above shuffled",
             "canaries out of order",
-            "Nothing was trained: the exact outcome does not score above disorder.",
+            "Nothing was trained: the exact outcome does not score above shuffled.",
         ),
         (
             {"refused": {"2026-01-05": "too old"}},
@@ -229,7 +229,7 @@ def _facts(texts: list[str] | None = None, settle: dict[str, Any] | None = None)
         "canaries": None,
         "rivals": {},
         **dict.fromkeys(("n_pending_groups", "n_placebo_days", "n_outcomes", "n_repeats",
-                         "n_instructions"), 0),
+                         "n_doubles", "n_instructions"), 0),
         **(settle or {}),
     }  # fmt: skip
     ingest = {

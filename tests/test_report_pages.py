@@ -367,12 +367,13 @@ def test_the_verdict_is_read_first_and_not_by_colour_alone() -> None:
 def test_the_claim_is_said_with_its_day_and_its_price() -> None:
     """A claim without the day it began, or "not yet" without what a yes would cost."""
     report = _report()
-    assert "First claimed on 2026-01-05." in render_markdown(report)
+    assert "To be told since 2026-01-05, first on 2026-01-04." in render_markdown(report)
     assert "A lift of 0.0100 would need about 12 more days at this spread (standard deviation of " \
         "days 0.0210)." in render_markdown(report)  # fmt: skip
+    report["learned"]["lift"].update(since=None)
     report["learned"].update(word="not yet distinguishable", days_for_small_lift=0)
     markdown = render_markdown(report)
-    assert "First claimed on 2026-01-05, and it no longer holds." in markdown
+    assert "To be told first on 2026-01-04, and no longer." in markdown
     assert "A lift of 0.0100 would be told from 0 by now" in markdown
     report["learned"].update(days_for_small_lift=None)
     assert "A lift of 0.0100 would need more than ten years" in render_markdown(report)
@@ -390,6 +391,8 @@ def test_a_control_that_is_not_zero_is_named_and_blocks() -> None:
     assert _cells(render_html(report))["shuffled"][-1] == "0, and is not"
     assert _cells(render_html(report))["base_against_base"][-1] == "0"
     assert "A placebo run: rewards are dealt out at random, and it must learn nothing." in text
+    report["learned"].update(blocked_by=["copy_frac"])
+    assert "copies more than the base, by over 0.0500" in _parse(render_html(report)).text
 
 
 def test_canaries_are_ranked_and_the_broken_ones_named() -> None:
@@ -594,7 +597,7 @@ def _report() -> dict[str, Any]:
         "learned": {
             "word": "learned",
             "blocked_by": [],
-            "lift": _pooled(1) | {"since": "2026-01-05"},
+            "lift": _pooled(1) | {"since": "2026-01-05", "first": "2026-01-04"},
             "sd_of_days": 0.021,
             "days_for_small_lift": 12,
             "small_lift": 0.01,
@@ -609,6 +612,7 @@ def _report() -> dict[str, Any]:
                         "placebo",
                         "vote",
                         "copy_frac",
+                        "valid",
                         "repetition_frac",
                         "words",
                         "shuffled",
@@ -674,6 +678,7 @@ def _report() -> dict[str, Any]:
             },
             "n_outcomes": 48,
             "n_repeats": 4,
+            "n_doubles": 1,
             "n_instructions": 1,
             "n_placebo_days": 6,
             "n_pending_groups": 9,

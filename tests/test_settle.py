@@ -144,8 +144,19 @@ def test_placebo_days_are_cleaned_like_the_outcomes():
 
 def test_without_prompts_all_news_may_settle():
     """Catches a comparison with nothing."""
-    arrived = [news("Oil climbs 2%"), news("Oil climbs 2%")]
+    arrived = [news("Oil climbs 2%"), news("Gold is quiet")]
     assert len(gather_outcomes(arrived, [], []).headlines) == 2
+
+
+def test_a_title_counts_once():
+    """Catches three copies of one title in the three places for what is linked, which leave none
+    for the rest of the story."""
+    arrived = [news("Oil climbs 2%"), news("Oil climbs 2%"), news("Oil climbs 2 %!"), news("OPEC")]
+    past = [[news("Gold is quiet"), news("Gold is quiet")]]
+    found = gather_outcomes(arrived, past, PROMPTS)
+    assert titles(found.headlines) == ["Oil climbs 2%", "OPEC"]
+    assert (found.n_doubles, found.n_repeats) == (2, 0)
+    assert [titles(day) for day in found.placebo_days] == [["Gold is quiet"]]
     assert gather_outcomes([], [[]], PROMPTS) == Outcomes((), ((),))
 
 

@@ -261,7 +261,7 @@ def _settle(work: OpenRun, due: DueDay) -> None:
         groups: list[Group] = []
         notes: dict[str, Any] = {"refused": {}, "canaries": None, "rivals": {}}
         counts = dict.fromkeys(("n_pending_groups", "n_placebo_days", "n_outcomes", "n_repeats",
-                                "n_instructions"), 0)  # fmt: skip
+                                "n_doubles", "n_instructions"), 0)  # fmt: skip
         for day in work.ledger.unsettled_days(
             work.name, before=due.day, roles=SETTLED_ROLES, reward_version=version
         ):
@@ -280,6 +280,7 @@ def _settle(work: OpenRun, due: DueDay) -> None:
             groups += waiting
             counts["n_outcomes"] += len(outcomes.headlines)
             counts["n_repeats"] += outcomes.n_repeats
+            counts["n_doubles"] += outcomes.n_doubles
             counts["n_instructions"] += outcomes.n_instructions
             n_placebo = sum(map(bool, outcomes.placebo_days))
             counts["n_placebo_days"] = max(counts["n_placebo_days"], n_placebo)
@@ -289,7 +290,7 @@ def _settle(work: OpenRun, due: DueDay) -> None:
                 limits=GuardLimits(min_outcomes=config.reward.min_outcomes),
                 n_repeats=outcomes.n_repeats,
             )
-            if reason and outcomes.headlines:
+            if reason and (outcomes.headlines or outcomes.n_repeats):
                 notes["refused"][day] = reason
                 settlements += void_groups(
                     waiting, f"refused: {reason}", config=config.reward, day=due.day
@@ -332,12 +333,12 @@ def _checks(
     """Canaries scored beside a day's settlements, and rivals that need no policy."""
     headlines = _headlines_of(waiting)
     news = news_of(headlines, outcomes)
-    seed = stable_seed("canaries", work.config.run.seed, day)
-    earlier = [s.day for s in work.ledger.stage_runs(work.name) if s.stage is Stage.FORECAST]
-    earlier = [d for d in earlier if d < day][-3:]
+    # Neither the run nor its seed: the same news must not be refused by one draw of words.
+    seed = stable_seed("canaries", day)
+    forecast_days = [s.day for s in work.ledger.stage_runs(work.name) if s.stage is Stage.FORECAST]
     strangers = [
         group.forecasts[0].text
-        for other in earlier[:1]
+        for other in [d for d in forecast_days if d < day][-3:][:1]
         for group in work.ledger.groups(work.name, day=other, roles=[Role.TRAIN])
     ]
     canaries = score_canaries(

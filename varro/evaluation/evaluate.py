@@ -22,13 +22,12 @@ from varro.evaluation.stats import (
     mean_interval,
     running_sequence,
 )
+from varro.report.metrics import MAX_COPY_RISE
 
 SERVED = (Role.TRAIN, Role.HELDOUT)
 PARTS = ("contrast", "reward", "format", "semantic", "shuffled", "vote", "copy_frac",
-         "repetition_frac", "words", "similarity", "placebo")  # fmt: skip
+         "repetition_frac", "words", "similarity", "placebo", "valid")  # fmt: skip
 """means that are compared headline by headline, where both sides have them"""
-MAX_COPY_RISE = 0.05
-"""served − base in copied bigrams above which a lift may be an echo, and is not claimed"""
 SMALL_LIFT = 0.01
 """the lift whose cost in days is reported"""
 MIN_DAYS = 7
@@ -95,7 +94,8 @@ def pooled(
 
     {n_days, n_headlines, mean, low, high: day-block bootstrap for display, claim_low, claim_high:
     the confidence sequence, valid however often it is read, since: the first day it stood on the
-    side it stands on now, n_days_above, n_days_below: on how many days it stood on either side}
+    side it stands on now, first: the first day it stood on either, n_days_above, n_days_below: on
+    how many days it did}
     """
     days = [(e.day, e.detail["differences"].get(part) or []) for e in evaluations]
     days = [(day, values) for day, values in days if values]
@@ -119,6 +119,7 @@ def pooled(
         "claim_low": claim[0] if claim else None,
         "claim_high": claim[1] if claim else None,
         "since": now[0] if now else None,
+        "first": min(above + below, default=None),
         "n_days_above": len(above),
         "n_days_below": len(below),
     }
@@ -136,10 +137,12 @@ def pooled_accuracy(evaluations: Sequence[EvaluationInfo]) -> dict[str, dict[str
 
 
 def claim(evaluations: Sequence[EvaluationInfo], *, seed: int, n_bootstrap: int) -> dict[str, Any]:
-    """What the days so far allow to say: {word, text, lift: …, and each control by its name}.
+    """What the days so far allow to say: {word, blocked_by, lift, sd_of_days, days_for_small_lift,
+    small_lift, and each part and control by its name}.
 
-    The word is `learned`, `worse`, `not yet distinguishable`, `not enough days`, or `blocked` when
-    a control that must be 0 is not, or the policy copies more than the base.
+    The word is `learned`, `worse`, `not yet distinguishable`, `not enough days`, or `blocked`: a
+    lift could be told, but a control that must be 0 is not, or, on the good side, the policy copies
+    more than the base.
     """
     parts = {
         name: pooled(evaluations, name, seed=seed, n_bootstrap=n_bootstrap)
@@ -150,12 +153,14 @@ def claim(evaluations: Sequence[EvaluationInfo], *, seed: int, n_bootstrap: int)
             if e.detail["differences"]["contrast"]]  # fmt: skip
     sd = float(np.std(days, ddof=1)) if len(days) > 1 else None
     needed = days_to_claim(SMALL_LIFT, sd=sd) if sd is not None else None
-    broken = [name for name in ("shuffled", "base_against_base") if _sign(parts[name]) != 0]
+    word, broken = _word(lift), []
+    if word in ("learned", "worse"):
+        broken = [name for name in ("shuffled", "base_against_base") if _sign(parts[name]) != 0]
     copied = parts["copy_frac"]["mean"]
-    if copied is not None and copied > MAX_COPY_RISE:
+    if word == "learned" and copied is not None and copied > MAX_COPY_RISE:
         broken.append("copy_frac")
     return {
-        "word": "blocked" if broken else _word(lift),
+        "word": "blocked" if broken else word,
         "blocked_by": broken,
         "lift": lift,
         "sd_of_days": sd,
@@ -198,7 +203,7 @@ def _headline_means(
                 value = settlement.reward
             if part == "vote" and not value:
                 continue  # unknown is not a draw
-            if part == "contrast" and not settlement.components.get("valid", 1.0):
+            if part in ("contrast", "shuffled") and not settlement.components.get("valid", 1.0):
                 continue  # what was thrown out has no skill to compare
             if value is not None:
                 parts.setdefault(part, []).append(value)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from varro.evaluation.evaluate import MIN_DAYS
-from varro.report.metrics import find_metric, format_value
+from varro.report.metrics import MAX_COPY_RISE, find_metric, format_value
 from varro.report.page import (
     DASH,
     Part,
@@ -26,7 +26,7 @@ _MARKS = {
     "blocked": ("✗", "bad"),
 }
 _COMPARED = ("reward", "format", "semantic", "similarity", "placebo", "vote", "copy_frac",
-             "repetition_frac", "words")  # fmt: skip
+             "repetition_frac", "words", "valid")  # fmt: skip
 _CONTROLS = ("shuffled", "base_against_base", "heldout", "echo", "template")
 
 
@@ -60,17 +60,24 @@ def learning_section(learned: Part, evaluation: Part | None, *, is_placebo: bool
 
 def _blocked(names: Sequence[str]) -> str | None:
     labels = [find_metric(name).label for name in _CONTROLS if name in names]
-    if not labels:
-        return None
-    return f"{' and '.join(labels)}: must be 0 and is not, so the measurement itself is in doubt."
+    reasons = []
+    if labels:
+        reasons.append(
+            f"{' and '.join(labels)}: must be 0 and is not, so the measurement itself is in doubt."
+        )
+    if "copy_frac" in names:
+        limit = format_value("lift_copy_frac", MAX_COPY_RISE)
+        reasons.append(f"The policy copies more than the base, by over {limit}: an echo can lift.")
+    return " ".join(reasons) or None
 
 
 def _since(learned: Part) -> str:
-    since = learned["lift"]["since"]
-    if since is None:
-        return "No day so far allowed a claim."
-    withdrawn = "" if learned["word"] in ("learned", "worse") else ", and it no longer holds"
-    return f"First claimed on {since}{withdrawn}."
+    since, first = learned["lift"]["since"], learned["lift"]["first"]
+    if since is not None:
+        return f"To be told since {since}" + ("." if since == first else f", first on {first}.")
+    if first is not None:
+        return f"To be told first on {first}, and no longer."
+    return "No day so far allowed a claim."
 
 
 def _power(learned: Part) -> str:

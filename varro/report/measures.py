@@ -23,7 +23,7 @@ from varro.reward.summary import BEATS
 _CANARIES = {
     "exact": "what was then published",
     "opposite": "its opposite",
-    "disorder": "its words in disorder",
+    "shuffled": "its words in disorder",
     "nonsense": "a sentence about nothing",
     "empty": "no text",
     "copy": "the headline itself",
@@ -108,7 +108,14 @@ def _reasons(name: str, reasons: Mapping[str, Any]) -> Table:
 
 
 def _outcomes(settled: Part) -> Table:
-    names = ("n_outcomes", "n_repeats", "n_instructions", "n_placebo_days", "n_pending_groups")
+    names = (
+        "n_outcomes",
+        "n_repeats",
+        "n_doubles",
+        "n_instructions",
+        "n_placebo_days",
+        "n_pending_groups",
+    )
     rows = tuple(metric_row(name, number(settled, name)) for name in names)
     return Table("What it was settled against", ("What", "n"), rows)
 

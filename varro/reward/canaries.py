@@ -20,15 +20,17 @@ from varro.reward.embed import Embedder
 from varro.reward.score import News, score_texts
 from varro.reward.words import words_in
 
-CANARIES_VERSION = "canaries-1"
+CANARIES_VERSION = "canaries-2"
 
 MAX_HEADLINES = 16
 MIN_HEADLINES = 3
 """with fewer usable headlines the order of means is chance, and is not judged"""
 MIN_LEAD = 0.03
 """semantic reward by which the exact outcome must lead each of the others, in the mean; its own
-words in disorder it must only lead, for sentence embeddings hardly hear the order of words"""
+words shuffled it must only lead, for sentence embeddings hardly hear the order of words"""
 
+_N_SHUFFLES = 4
+"""one order of words can be luck"""
 _SAYING = "The papers of tomorrow will say that {}."
 _NONSENSE = "The purple ladder of a quiet number will sing to seven of the umbrellas by noon."
 
@@ -66,9 +68,14 @@ def score_canaries(
     texts: list[str] = []
     about: list[int] = []
     for place, (n, outcome) in enumerate(usable):
-        made = _texts(news.headlines[n], outcome, strangers[place % len(strangers)], seed + place)
-        kinds += made.keys()
-        texts += made.values()
+        made = _texts(
+            news.headlines[n],
+            outcome,
+            strangers[place % len(strangers)],
+            seed + _N_SHUFFLES * place,
+        )
+        kinds += [kind for kind, _ in made]
+        texts += [text for _, text in made]
         about += [n] * len(made)
     scored = score_texts(
         texts,
@@ -82,14 +89,14 @@ def score_canaries(
     for kind, found in zip(kinds, scored, strict=True):
         semantic = found.components.get("semantic", 0.0)
         # The outcome itself may share words with its headline: it was not copied from there.
-        if kind in ("exact", "opposite", "disorder"):
+        if kind in ("exact", "opposite", "shuffled"):
             semantic /= max(found.components["gate"], 0.05)
         earned[kind].append(semantic)
     means = {kind: float(np.mean(values)) for kind, values in earned.items()}
     wrong = [
         kind
         for kind, mean in means.items()
-        if kind != "exact" and means["exact"] - mean <= (0.0 if kind == "disorder" else MIN_LEAD)
+        if kind != "exact" and means["exact"] - mean <= (0.0 if kind == "shuffled" else MIN_LEAD)
     ]
     if "placebo" not in scored[0].components:
         return None
@@ -100,18 +107,22 @@ def _turned(outcome: str) -> bool:
     return flip(outcome) != outcome
 
 
-def _texts(headline: str, outcome: str, stranger: str, seed: int) -> dict[str, str]:
+def _texts(headline: str, outcome: str, stranger: str, seed: int) -> list[tuple[str, str]]:
     told = outcome.rstrip(".!? ")
-    disorder = told.split()
-    Random(seed).shuffle(disorder)
     keywords = [w for w in words_in(f"{headline} {outcome}") if len(w) > 3]
-    return {
-        "exact": _SAYING.format(told),
-        "opposite": _SAYING.format(flip(told)),
-        "disorder": _SAYING.format(" ".join(disorder)),
-        "nonsense": _NONSENSE,
-        "empty": "",
-        "copy": f"{headline.rstrip('.!? ')}.",
-        "stuffing": " ".join(keywords * 2),
-        "stranger": stranger,
-    }
+    return [
+        ("exact", _SAYING.format(told)),
+        ("opposite", _SAYING.format(flip(told))),
+        *(("shuffled", _SAYING.format(_shuffled(told, seed + n))) for n in range(_N_SHUFFLES)),
+        ("nonsense", _NONSENSE),
+        ("empty", ""),
+        ("copy", f"{headline.rstrip('.!? ')}."),
+        ("stuffing", " ".join(keywords * 2)),
+        ("stranger", stranger),
+    ]
+
+
+def _shuffled(text: str, seed: int) -> str:
+    words = text.split()
+    Random(seed).shuffle(words)
+    return " ".join(words)

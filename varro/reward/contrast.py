@@ -5,10 +5,12 @@
     n(f)  = mean over placebo pools of the same maximum, linked alike, pools of the day's size
     c(f)  = s(f) − n(f)                                        contrast
     μ(f)  = clip(cos(f, o*) − cos(f, flip(o*)), ± 0.10)        if both directions are known
-    r     = clip(clip((c + 0.10) / 0.80, 0, 1) · p + 1.5 μ, 0, 1) · g
+    w     = clip(c / 0.05, 0, 1)                               weight of direction
+    r     = clip(clip((c + 0.10) / 0.80, 0, 1) · p + 1.5 w μ, 0, 1) · g
 
 p is 0.6, 0.85 or 1 by whether the directions of f and its outcomes disagree, can not be told, or
-agree; g falls with what is copied from the headline. Without linking, a forecast about another
+agree, drawn towards 0.85 by w: what other days would have matched better is no outcome to be right
+about. g falls with what is copied from the headline. Without linking, a forecast about another
 topic scores full marks on the headline that happens to be about it; without the placebo, sounding
 like news in general pays; without direction, the opposite of what happened pays as well.
 """
@@ -22,7 +24,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-CONTRAST_VERSION = "contrast-1"
+CONTRAST_VERSION = "contrast-2"
 
 N_LINKED = 3
 MIN_LINK = 0.30
@@ -34,6 +36,8 @@ MIN_POOL = 30
 SAME_STORY = 0.15
 """linked outcomes whose cosine to the forecast is this close to the best one vote on direction"""
 MAX_MARGIN = 0.10
+TELLING_CONTRAST = 0.05
+"""from which direction counts in full"""
 
 Matrix = NDArray[np.float32]
 Floats = NDArray[np.float64]
@@ -84,6 +88,11 @@ def match_outcomes(
     return Matches(similarity, best, linked)
 
 
+def is_measured(n_outcomes: int, n_placebo: int) -> bool:
+    """Whether so many placebo headlines are enough to compare so many outcomes with."""
+    return bool(n_outcomes) and n_placebo >= min(n_outcomes, MIN_POOL)
+
+
 def placebo_similarities(
     forecasts: Matrix,
     of_headline: NDArray[np.int64],
@@ -106,7 +115,7 @@ def placebo_similarities(
     """
     pools = [pool for pool in placebo_days if len(pool)]
     total = sum(map(len, pools))
-    if not n_outcomes or total < min(n_outcomes, MIN_POOL):
+    if not is_measured(n_outcomes, total):
         return None
     usual = int(np.median([len(pool) for pool in pools]))
     size = min(max(min(n_outcomes, usual), MIN_POOL), total)
@@ -166,9 +175,11 @@ def semantic_reward(contrast: Floats, vote: Floats, margin: Floats, gate: Floats
     """r of this module's formula, in [0, 1].
 
     Shapes: all (B,). `vote` in [−1, 1] sets p between 0.6, 0.85 and 1; `margin` is μ, 0 where a
-    direction is unknown; `gate` is g in [0, 1].
+    direction is unknown; both count by how far the contrast is above 0. `gate` is g in [0, 1].
     Note: the ramp must not saturate on a true match, or the direction term is lost there.
     """
+    telling = np.clip(contrast / TELLING_CONTRAST, 0.0, 1.0)
+    vote, margin = telling * vote, telling * margin
     factor = np.where(vote < 0, 0.85 + 0.25 * vote, 0.85 + 0.15 * vote)
     ramp = np.clip((contrast + 0.10) / 0.80, 0.0, 1.0)
     bounded = np.clip(margin, -MAX_MARGIN, MAX_MARGIN)

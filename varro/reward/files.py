@@ -17,7 +17,8 @@ from varro.config import RewardConfig
 from varro.domain import stable_seed
 from varro.errors import FeedError
 from varro.news.clean import clean_title
-from varro.reward.contrast import link_outcomes
+from varro.news.duplicates import first_of_each
+from varro.reward.contrast import is_measured, link_outcomes
 from varro.reward.embed import Embedder
 from varro.reward.score import ASSUMED_PLACEBO, News, reward_version, score_texts
 from varro.reward.settle import settling_titles
@@ -85,16 +86,17 @@ def score_forecasts(
     """What each forecast on the headline earns: {version, placebo, linked, forecasts: [row]}.
 
     Outcomes and placebo days lose instructions and repeats of the headline, as when a day is
-    settled. Placebo days that together hold fewer titles than the outcomes would be too easy to
-    beat: ASSUMED_PLACEBO stands in, and `placebo` says which.
+    settled. Placebo days with too few titles would be too easy to beat: ASSUMED_PLACEBO stands in,
+    and `placebo` says which.
     """
 
     def settling(titles: Sequence[str]) -> tuple[str, ...]:
-        return tuple(titles[i] for i in settling_titles(titles, [headline]))
+        told = [titles[i] for i in settling_titles(titles, [headline])]
+        return tuple(told[i] for i in first_of_each(told))
 
     told = settling(outcomes)
     days = tuple(settling(day) for day in placebo_days)
-    measured = sum(map(len, days)) >= len(told) > 0
+    measured = is_measured(len(told), sum(map(len, days)))
     news = News((headline,), told, days if measured else ())
     scored = score_texts(
         list(forecasts.values()),

@@ -44,7 +44,7 @@ from varro.reward.hygiene import (
     without_copied_sentences,
 )
 
-SCORE_VERSION = f"{CONTRAST_VERSION}/{DIRECTION_VERSION}/{BEATS_VERSION}/{HYGIENE_VERSION}"
+SCORE_VERSION = f"score-2/{CONTRAST_VERSION}/{DIRECTION_VERSION}/{BEATS_VERSION}/{HYGIENE_VERSION}"
 
 _FULL_LENGTH = 20
 """words from which brevity costs nothing"""
@@ -125,10 +125,10 @@ def score_texts(
         assumed_placebo=assumed_placebo,
     )
     scored = []
-    for text, about, found, parsed, (parts, matched, nearest) in zip(
+    for text, about, found, parsed, said in zip(
         texts, of_headline, hygiene, beats, meaning, strict=True
     ):
-        outcome = matched
+        parts, outcome = said.parts, said.matched
         invalid = found.invalid_reason()
         if config.kind == "similarity":
             plain = parse_beats(
@@ -137,7 +137,7 @@ def score_texts(
             format_ = plain.format_score()
             if news.outcomes:
                 parts["semantic"] = min(1.0, max(0.0, parts["raw"])) if text.strip() else 0.0
-                outcome = nearest if text.strip() else None
+                outcome = said.nearest if text.strip() else None
         else:
             format_ = 0.0 if invalid else _format(parsed, found, parts)
             if invalid and "semantic" in parts:
@@ -191,6 +191,16 @@ def rival_contrasts(news: News, *, embedder: Embedder, seed: int) -> dict[str, l
     return found
 
 
+@dataclass(frozen=True, slots=True)
+class _Meaning:
+    parts: dict[str, float]
+    """semantic components"""
+    matched: int | None
+    """index of the linked outcome that the text's own words met"""
+    nearest: int | None
+    """index of the outcome nearest to the whole text, linked or not"""
+
+
 def _meaning(
     texts: Sequence[str],
     own: Sequence[str],
@@ -201,9 +211,8 @@ def _meaning(
     embedder: Embedder,
     seed: int,
     assumed_placebo: float | None,
-) -> list[tuple[dict[str, float], int | None, int | None]]:
-    """The semantic components of each text's own words, the outcome it matched, and the one that is
-    nearest to the whole text, linked or not."""
+) -> list[_Meaning]:
+    """What each text's own words say about the outcomes."""
     forecasts = embedder.encode(own)
     headlines = embedder.encode(news.headlines)
     outcomes = embedder.encode(news.outcomes)
@@ -237,31 +246,25 @@ def _meaning(
     shuffled = np.full(len(own), np.nan)
     if len(pools) > 1:
         shuffled = contrast_with(forecasts, of_headline, headlines, pools[0], pools[1:], seed=seed)
-    found: list[tuple[dict[str, float], int | None, int | None]] = []
+    contrast = np.full(len(own), np.nan) if null is None else matches.similarity - null
+    earned = semantic_reward(contrast, votes, margins, gates)
+    found = []
     for b, text in enumerate(own):
-        closest = int(nearest[b]) if len(news.outcomes) else None
         parts = {"raw": float(raw[b]), "gate": float(gates[b]), "topic": float(topics[b])}
         if raw_placebo is not None:
             parts["raw_placebo"] = float(raw_placebo[b])
         if not np.isnan(shuffled[b]) and text:
             parts["shuffled"] = float(shuffled[b])
-        if matches.outcome[b] < 0:
-            found.append((parts, None, closest))
-            continue
-        parts |= {"similarity": float(matches.similarity[b]) if text else 0.0}
-        parts |= {"vote": float(votes[b]), "margin": float(margins[b])}
-        if null is not None:
-            parts["placebo"] = float(null[b]) if text else 0.0
-            contrast = np.array([parts["similarity"] - parts["placebo"]])
-            if contrast[0] <= 0:
-                # What other days would have matched better is no outcome to be right about.
-                votes[b] = margins[b] = 0.0
-            parts["contrast"] = float(contrast[0])
-            earned = semantic_reward(
-                contrast, votes[b : b + 1], margins[b : b + 1], gates[b : b + 1]
-            )
-            parts["semantic"] = float(earned[0]) if text else 0.0
-        found.append((parts, int(matches.outcome[b]) if text else None, closest))
+        matched = None
+        if matches.outcome[b] >= 0:
+            measured = {"similarity": matches.similarity[b]}
+            if null is not None:
+                measured |= {"placebo": null[b], "contrast": contrast[b], "semantic": earned[b]}
+            parts |= {name: float(value) if text else 0.0 for name, value in measured.items()}
+            parts |= {"vote": float(votes[b]), "margin": float(margins[b])}
+            matched = int(matches.outcome[b]) if text else None
+        closest = int(nearest[b]) if len(news.outcomes) else None
+        found.append(_Meaning(parts, matched, closest))
     return found
 
 

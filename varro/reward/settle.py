@@ -8,7 +8,7 @@ from datetime import date, datetime, timedelta
 
 from varro.config import RewardConfig
 from varro.domain import Group, Headline, Settlement, stable_seed
-from varro.news.duplicates import title_key, without_near_duplicates
+from varro.news.duplicates import first_of_each, title_key, without_near_duplicates
 from varro.reward.embed import Embedder
 from varro.reward.injection import instruction_like
 from varro.reward.score import News, reward_version, score_texts
@@ -26,6 +26,8 @@ class Outcomes:
     placebo_days: tuple[tuple[Headline, ...], ...]
     n_repeats: int = 0
     """arrivals that only repeated a headline that was forecast: news, but not the outcome"""
+    n_doubles: int = 0
+    """arrivals that only repeated another arrival"""
     n_instructions: int = 0
     """arrivals that talk to a language model and not to readers"""
 
@@ -56,16 +58,20 @@ def gather_outcomes(
     Placebo days are cleaned alike, for their pools are compared with the outcomes.
     """
 
-    def kept(headlines: Sequence[Headline]) -> tuple[Headline, ...]:
-        titles = [h.title for h in headlines]
-        return tuple(headlines[i] for i in settling_titles(titles, prompts))
+    def kept(headlines: Sequence[Headline]) -> list[Headline]:
+        return [headlines[i] for i in settling_titles([h.title for h in headlines], prompts)]
 
-    outcomes = kept(arrived)
+    def distinct(headlines: Sequence[Headline]) -> tuple[Headline, ...]:
+        return tuple(headlines[i] for i in first_of_each([h.title for h in headlines]))
+
+    told = kept(arrived)
+    outcomes = distinct(told)
     n_instructions = sum(instruction_like(h.title) for h in arrived)
     return Outcomes(
         headlines=outcomes,
-        placebo_days=tuple(kept(day) for day in placebo_days),
-        n_repeats=len(arrived) - n_instructions - len(outcomes),
+        placebo_days=tuple(distinct(kept(day)) for day in placebo_days),
+        n_repeats=len(arrived) - n_instructions - len(told),
+        n_doubles=len(told) - len(outcomes),
         n_instructions=n_instructions,
     )
 
@@ -73,7 +79,8 @@ def gather_outcomes(
 def settling_titles(titles: Sequence[str], prompts: Sequence[str]) -> list[int]:
     """Indices of the titles that are no instruction to a model and no repeat of a prompt.
 
-    A title that holds a whole prompt and adds to it repeats it too.
+    A title that holds a whole prompt repeats it too, whatever it adds: that may be news, but it is
+    also how a stranger hangs orders on a headline that is sure to be linked.
     """
     keys = [key for key in map(title_key, prompts) if len(key.split()) >= MIN_HELD_WORDS]
     news = [

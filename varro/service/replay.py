@@ -127,6 +127,7 @@ def _total(
         "lift_low": lift["claim_low"],
         "lift_high": lift["claim_high"],
         "claim": claimed["word"],
+        "blocked_by": claimed["blocked_by"],
         "since": lift["since"],
         "n_days_claimed": lift["n_days_above"],
         "controls": {
