@@ -14,7 +14,7 @@ from varro.forecast.direction import (
     flip,
     is_negated,
 )
-from varro.forecast.lexicon import build_lexicon
+from varro.forecast.lexicon import SINGLE, VERBS, build_lexicon
 
 
 @pytest.mark.parametrize(
@@ -93,6 +93,17 @@ def test_a_list_of_causes_ends_with_its_clause():
         ("The index will close slightly higher.", 1),
         ("The plant will remain closed.", -1),
         ("The launch tower stands by the sea.", None),
+        ("Union calls off strike", 1),
+        ("Union calls on members to strike", 1),
+        ("Curfew extended", 1),
+        ("Fighting resumes", -1),
+        ("Blackout continues", -1),
+        ("Fighting stops", 1),
+        ("Losing streak reaches seven", 1),
+        ("Bitcoin breaks above $100,000", 1),
+        ("Minister steps down", -1),
+        ("Shares are less likely to rise", -1),
+        ("Rates will neither rise nor fall", None),
     ],
 )
 def test_what_a_verb_does_depends_on_its_noun(text, sign):
@@ -145,6 +156,9 @@ def test_title_case_headlines_keep_their_directions():
         ("Berlin refuses the deliveries.", "Berlin again refuses to hand over the missiles", 1),
         ("Berlin authorises the deliveries.", "Berlin again refuses to hand over the missiles", -1),
         ("The toll will grow by fifteen.", "Quake death toll passes 60", 1),
+        ("Japan will beat Korea.", "Japan beaten by Korea", -1),
+        ("Inter will beat City.", "City knocked out by Inter", 1),
+        ("Korea will win by two goals.", "Korea beats Japan", 1),
     ],
 )
 def test_agreement_of_forecast_and_outcome(forecast, outcome, agrees):
@@ -152,11 +166,28 @@ def test_agreement_of_forecast_and_outcome(forecast, outcome, agrees):
     assert agreement(forecast, outcome) == agrees
 
 
+def test_more_of_what_is_bad_is_bad():
+    """Catches a curfew that is extended read as good news."""
+    extended = direction("Curfew extended")
+    assert extended is not None
+    assert (extended.level, extended.valence) == (1.0, -1.0)
+
+
+def test_each_verb_has_one_sense():
+    """Catches an entry that another one hides: the first sense stands, and the second is dead."""
+    paired = {
+        verb for table in VERBS.values() for pair in table.split() for verb in pair.split(":")
+    }
+    single = [verb for table in SINGLE.values() for verb in table.split()]
+    assert set(single) & paired == set()
+    assert len(single) == len(set(single))
+
+
 def test_spread_agrees_with_what_is_more_and_with_what_is_bad():
     """Catches one axis for all words: "spreads" is more of something bad."""
     spreads = direction("The fungus spreads")
     assert spreads is not None
-    assert (spreads.level, spreads.fortune) == (1.0, -1.0)
+    assert (spreads.level, spreads.valence) == (1.0, -1.0)
 
 
 def test_flipping_replaces_each_word_by_its_opposite_in_the_same_form():
@@ -177,7 +208,7 @@ def test_flipping_turns_the_agreement():
         for phrase, entry in lexicon.items():
             if entry.opposite is not None:
                 back = lexicon[tuple(entry.opposite.split())]
-                assert back.level * entry.level + back.fortune * entry.fortune < 0, phrase
+                assert back.level * entry.level + back.valence * entry.valence < 0, phrase
 
 
 def test_denial_is_seen_in_the_main_clause_only():

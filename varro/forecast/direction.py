@@ -22,6 +22,7 @@ from varro.forecast.vocabulary import (
     ENDING,
     GOOD,
     IGNORED,
+    LASTING,
     LIFT,
     MODAL_VERBS,
     MODALS,
@@ -48,7 +49,8 @@ _TOKEN = re.compile(r"[^\W\d_][\w'’-]*|\d[\d.,]*%?|[.!?;:,–—]")
 _SENTENCE_END = frozenset(".!?;")
 _NEGATING_PAIRS = frozenset(
     {("rule", "out"), ("rules", "out"), ("ruled", "out"), ("short", "of"), ("instead", "of"),
-     ("rather", "than"), ("far", "from"), ("prevented", "from"), ("no", "longer")}
+     ("rather", "than"), ("far", "from"), ("less", "likely"), ("prevented", "from"),
+     ("no", "longer")}
 )  # fmt: skip
 _NOT_A_CAUSE = {
     "as": frozenset("expected many much high low well soon a an the planned".split()),
@@ -71,7 +73,11 @@ _REPORTING = re.compile(
     re.IGNORECASE,
 )
 """in a later sentence: who will tell whether it came so"""
+_SINGULAR = {"are": "is", "were": "was"}
+_KNOCK = frozenset("knock knocks knocked".split())
+_CALL = frozenset("call calls called".split())
 _FIRST = {("ahead", "of"), ("faster", "than"), ("better", "than"), ("clear", "of")}
+_AMOUNTS = frozenset("a an one two three four five six at about around under over".split())
 _SECOND = {("slower", "than"), ("worse", "than"), ("second", "to"), ("runner-up", "to")}
 _REACH = 4
 """tokens that a negation reaches forward"""
@@ -85,7 +91,7 @@ class DirectionWord:
     end: int
     """character span"""
     level: float
-    fortune: float
+    valence: float
     """sense, with negation applied; both 0 for a word that says that nothing moves"""
     is_verb: bool
     in_driver: bool
@@ -98,11 +104,11 @@ class DirectionWord:
     @property
     def sign(self) -> int:
         """+1 up or success, -1 down or failure, 0 as it was."""
-        return int(math.copysign(1, self.level or self.fortune)) if self.moves else 0
+        return int(math.copysign(1, self.level or self.valence)) if self.moves else 0
 
     @property
     def moves(self) -> bool:
-        return bool(self.level or self.fortune)
+        return bool(self.level or self.valence)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +116,7 @@ class Direction:
     """The main clause's sense: a vector, or `steady`."""
 
     level: float
-    fortune: float
+    valence: float
     steady: bool
 
 
@@ -135,14 +141,16 @@ def direction_words(text: str) -> list[DirectionWord]:
             i += 1
             continue
         sign = -1.0 if _negated(tokens, i) else 1.0
-        if entry.level or entry.fortune or sign > 0:
-            level, fortune = _sense(tokens, i, n, entry)
+        if n == 1 and tokens[i].text in WINS and _is_passive([t.text for t in tokens], i):
+            sign = -sign
+        if entry.level or entry.valence or sign > 0:
+            level, valence = _sense(tokens, i, n, entry)
             found.append(
                 DirectionWord(
                     start=tokens[i].start,
                     end=tokens[i + n - 1].end,
                     level=sign * level,
-                    fortune=sign * fortune,
+                    valence=sign * valence,
                     is_verb=entry.is_verb,
                     in_driver=drivers[i],
                     in_check=checks[sentences[i]],
@@ -168,22 +176,22 @@ def direction(text: str) -> Direction | None:
     if not main:
         return None
     first = main[0].sentence
-    level = fortune = still = total = 0.0
+    level = valence = still = total = 0.0
     weight = 1.0
     for word in main:
         if word.sentence != first:
             break
         share = weight * (1.0 if word.is_verb else 0.35)
         level += share * word.level
-        fortune += share * word.fortune
+        valence += share * word.valence
         still += 0.0 if word.moves else share
         total += share
         weight *= 0.7
     if still and not level:
         return Direction(0.0, 0.0, steady=True)
-    if math.hypot(level, fortune) < 0.2 * total:
+    if math.hypot(level, valence) < 0.2 * total:
         return None
-    return Direction(level, fortune, steady=False)
+    return Direction(level, valence, steady=False)
 
 
 def direction_of(text: str) -> int | None:
@@ -193,7 +201,7 @@ def direction_of(text: str) -> int | None:
         return None
     if found.steady:
         return 0
-    strongest = found.level if abs(found.level) >= abs(found.fortune) else found.fortune
+    strongest = found.level if abs(found.level) >= abs(found.valence) else found.valence
     return 1 if strongest > 0 else -1
 
 
@@ -207,14 +215,14 @@ def agreement(forecast: str, outcome: str) -> int:
     if f is None or o is None:
         denied = is_negated(forecast), is_negated(outcome)
         if f and denied == (False, True):
-            return -int(math.copysign(1, f.fortune)) if f.fortune else 0
+            return -int(math.copysign(1, f.valence)) if f.valence else 0
         return -1 if denied[0] != denied[1] else 0
     if f.steady or o.steady:
         if f.steady and o.steady:
             return 1
         return -1 if (f.level or o.level) else 0
-    product = f.level * o.level + f.fortune * o.fortune
-    cosine = product / (math.hypot(f.level, f.fortune) * math.hypot(o.level, o.fortune))
+    product = f.level * o.level + f.valence * o.valence
+    cosine = product / (math.hypot(f.level, f.valence) * math.hypot(o.level, o.valence))
     if abs(cosine) < 0.3:
         return -1 if is_negated(forecast) != is_negated(outcome) else 0
     return 1 if cosine > 0 else -1
@@ -258,7 +266,7 @@ def _tokens(text: str) -> list[_Token]:
 def _longest_match(tokens: list[_Token], i: int) -> tuple[Entry | None, int]:
     """The entry of the longest phrase that begins at a token, and its length in tokens."""
     for n in range(min(_LONGEST, len(tokens) - i), 0, -1):
-        phrase = tuple(t.text for t in tokens[i : i + n])
+        phrase = tuple(_SINGULAR.get(t.text, t.text) for t in tokens[i : i + n])
         if n > 1 or _counts(tokens, i):
             if n == 1 and phrase[0] in LIFT and _near(tokens, i) & BURDENS:
                 return _ENDED, 1
@@ -270,30 +278,38 @@ def _longest_match(tokens: list[_Token], i: int) -> tuple[Entry | None, int]:
 
 
 def _sense(tokens: list[_Token], i: int, n: int, entry: Entry) -> tuple[float, float]:
-    """Level and fortune of a word beside the noun it speaks of: fewer outages are good, and to
+    """Level and valence of a word beside the noun it speaks of: fewer outages are good, and to
     trim losses is to do better."""
     if not entry.is_verb or entry is _ENDED:
-        return entry.level, entry.fortune
+        return entry.level, entry.valence
     of = _polarity(tokens[i + n : i + n + 4]) or _polarity(tokens[max(0, i - 5) : i][::-1])
-    if of and tokens[i].text in ENDING:
+    word = tokens[i].text
+    if of and word in ENDING and (word not in _CALL or tokens[i + 1].text == "off"):
         return 0.5 * min(entry.level, 0.0), -of
-    if tokens[i].text in REACHING and any(t.text[0].isdigit() for t in tokens[i + 1 : i + 3]):
+    if of and word in LASTING:
+        return entry.level, abs(entry.valence) * of
+    if word in REACHING and any(t.text[0].isdigit() for t in tokens[i + 1 : i + 3]):
         return 1.0, 0.7 * of
-    if entry.level and not entry.fortune:
+    if entry.level and not entry.valence:
         return entry.level, 0.7 * of * entry.level
-    return entry.level, entry.fortune
+    if of < 0 and entry.level * entry.valence > 0:
+        return entry.level, -entry.valence
+    return entry.level, entry.valence
 
 
 def _polarity(tokens: list[_Token]) -> float:
     """−1 or +1 of the first noun that is bad or good to have more of, 0 if there is none before
     the clause ends."""
     for token in tokens:
-        if not token.text[0].isalnum() or token.text in CAUSES:
+        if not token.text[0].isalnum() or token.text in CAUSES or token.text == "from":
             break
         if token.text in BAD:
             return -1.0
         if token.text in GOOD:
             return 1.0
+        plain = _PLAIN.get((token.text,))
+        if plain is not None and plain.valence and not plain.level:
+            return math.copysign(1.0, plain.valence)
     return 0.0
 
 
@@ -304,6 +320,8 @@ def _counts(tokens: list[_Token], i: int) -> bool:
     if word in IGNORED or _is_negating_verb(word, after):
         return False
     if word in COPULAR and STATES & {t.text for t in tokens[i + 1 : i + 3]}:
+        return False
+    if word == "losing" and after in ("streak", "run", "skid"):
         return False
     if after in COMPOUNDS or (word == "left" and i and tokens[i - 1].text == "the"):
         return False
@@ -350,6 +368,8 @@ def _negated(tokens: list[_Token], i: int) -> bool:
             or ((word, after) in _NEGATING_PAIRS and j + 2 <= i)
         )
         n += negating
+        if word in ("neither", "nor"):
+            break
         if word in ("but", "and", "or", "than") and not negating:
             break
     return n % 2 == 1
@@ -447,18 +467,32 @@ def _contestants(text: str) -> tuple[set[str], set[str]] | None:
     for i, word in enumerate(tokens):
         end = next((j for j in range(i, len(tokens)) if tokens[j] in _SENTENCE_END), len(tokens))
         start = next((j + 1 for j in range(i, -1, -1) if tokens[j] in _SENTENCE_END), 0)
+        after = tokens[i + 1] if i + 1 < len(tokens) else ""
         before, rest = _names(tokens[start:i]), _names(tokens[i + 1 : end])
         if word in DEFEATED and "to" in tokens[i + 1 : min(end, i + 8)]:
             return _names(tokens[tokens.index("to", i + 1) + 1 : end]), before
-        if word in WINS or (word in TAKES and PRIZES & set(tokens[i + 1 : i + 4])):
+        if (word in WINS and not (word in _KNOCK and after != "out")) or (
+            word in TAKES and PRIZES & set(tokens[i + 1 : i + 4])
+        ):
             negated = any(t in NEGATORS or t.endswith("n't") for t in tokens[max(0, i - 4) : i])
-            passive = bool(BE & set(tokens[max(0, i - 2) : i])) and "by" in tokens[i + 1 : i + 3]
-            return (rest, before) if negated != passive else (before, rest)
+            return (rest, before) if negated != _is_passive(tokens, i) else (before, rest)
         if tuple(tokens[i : i + 2]) in _FIRST:
             return before, rest
         if word in TRAIL or tuple(tokens[i : i + 2]) in _SECOND:
             return rest, before
     return None
+
+
+def _is_passive(words: list[str], i: int) -> bool:
+    """ "Beaten by Korea" and "was edged by Fury", but neither "beat them by" nor "won by 3"."""
+    for j in range(i + 1, min(i + 4, len(words) - 1)):
+        if words[j] == "by":
+            is_amount = words[j + 1][0].isdigit() or words[j + 1] in _AMOUNTS
+            is_participle = bool(BE & set(words[max(0, i - 2) : i])) or words[i].endswith(
+                ("ed", "en")
+            )
+            return is_participle and not is_amount
+    return False
 
 
 def _names(tokens: list[str]) -> set[str]:

@@ -1,7 +1,7 @@
 """Words that say which way things go, in pairs of opposites: data, and their inflections.
 
 Each pair has a sense, two numbers for its first word (the second word has the opposite ones):
-level (more +1, less -1) and fortune (goes well +1, goes badly -1). "Spread" is more of something
+level (more +1, less -1) and valence (goes well +1, goes badly -1). "Spread" is more of something
 bad, (+1, -1); "contain" its opposite. Two texts agree when their senses point the same way, so
 that "spreads" agrees with "worsens" and with "rises" without a table of synonyms.
 """
@@ -11,9 +11,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-LEXICON_VERSION = "lexicon-2"
+LEXICON_VERSION = "lexicon-3"
 
-LEVEL, FORTUNE = (1.0, 0.0), (0.0, 1.0)
+LEVEL, VALENCE = (1.0, 0.0), (0.0, 1.0)
 WEAK = (0.0, 0.3)
 """says that something goes on or begins: good or bad is for the words beside it to say"""
 GOOD_MORE, BAD_MORE = (1.0, 1.0), (1.0, -1.0)
@@ -27,7 +27,7 @@ VERBS: dict[tuple[float, float], str] = {
         exceed:undershoot double:halve multiply:diminish lengthen:shorten tighten:loosen
         edge_up:edge_down go_up:go_down come_up:come_down move_up:move_down tick_up:tick_down
         creep_up:creep_down inch_up:inch_down push_up:push_down drive_up:drive_down
-        scale_up:scale_down ramp_up:wind_down step_up:step_down speed_up:slow_down top:undercut
+        scale_up:scale_down ramp_up:wind_down step_up:scale_back speed_up:slow_down top:undercut
         outpace:lag appreciate:depreciate inflate:deflate warm:cool thicken:thin deepen:ease
         ratchet_up:ratchet_down shoot_up:drop_off pick_up:tail_off rocket:crash spike:dip
         leap:sink mount:wane spiral:subside build_up:run_down strengthen:weaken swell:ebb
@@ -63,7 +63,7 @@ VERBS: dict[tuple[float, float], str] = {
     WEAK: """
         keep:remove keep:ditch start:stop begin:end continue:cease join:leave stay:resign
         remain:leave complete:abandon finish:abandon enter:quit""",
-    FORTUNE: """
+    VALENCE: """
         win:be_beaten improve:worsen succeed:fail touch_down:crash_land 
         approve:reject pass:block
         accept:refuse adopt:scrap back:oppose support:oppose defend:resist endorse:denounce
@@ -143,7 +143,7 @@ PLAIN: dict[tuple[float, float], str] = {
         severe:mild deadly:harmless deadlier:milder dangerous:safe critical:minor turmoil:calm
         violence:calm unrest:calm  panic:calm tension:detente
         out_of_control:under_control""",
-    FORTUNE: """
+    VALENCE: """
         victory:defeat victories:defeats win:loss wins:losses success:failure
         successful:unsuccessful successfully:unsuccessfully approval:rejection
         acceptance:refusal agreement:deadlock deal:strike accord:impasse breakthrough:stalemate
@@ -167,30 +167,32 @@ PLAIN: dict[tuple[float, float], str] = {
 """Nouns, adjectives and adverbs, as they stand."""
 
 SINGLE: dict[tuple[float, float], str] = {
-    (1.0, 0.0): "surpass smash add_to skyrocket balloon surge_past pour_in gather_pace",
+    (1.0, 0.0): """
+        surpass smash add_to skyrocket balloon surge_past pour_in triple quadruple""",
     (-1.0, 0.0): """
-        slash shave erase pare taper melt vaporise
-        evaporate halve slip decline retract tumble plummet
-        nosedive shrivel dry_up thin_out cap curb slide_back lay_off axe claw_back recede""",
-    (1.0, 1.0): "boom blossom roar_back surge_ahead rebound outshine",
-    (-1.0, -1.0): """slump suffer wobble stagnate sour tank bleed crater implode buckle
-        disappoint falter""",
-    (1.0, -1.0): """snowball kill overwhelm devastate inundate swamp ravage""",
-    (0.5, 0.5): "reach achieve attain",
-    (-1.0, 1.0): "ease relieve soothe douse extinguish tame quell stem mitigate contain",
+        slash shave erase pare taper melt vaporise evaporate slip decline retract plummet
+        nosedive shrivel dry_up thin_out slide_back axe claw_back fade dive skid inch_lower""",
+    (1.0, 1.0): """
+        boom blossom roar_back outshine""",
+    (-1.0, -1.0): """
+        suffer wobble stagnate sour tank bleed crater implode buckle disappoint sell_off
+        drag""",
+    (1.0, -1.0): """
+        snowball kill overwhelm devastate inundate swamp ravage persist linger""",
+    (0.5, 0.5): """
+        reach achieve attain""",
+    (-1.0, 1.0): """
+        relieve soothe douse extinguish tame quell stem mitigate""",
     (0.0, 1.0): """
-        clinch edge thrash rout trounce stun cruise dominate hammer seal triumph_over see_off
-        knock_out hold_on make_it_through come_through okay pave_the_way discover pull_off
-        shake_hands hail wake_up""",
-    (
-        0.0,
-        -1.0,
-    ): """
-        burst breach rupture topple stand_down step_down step_aside call_it_off falter flop
-        unravel derail scupper torpedo thwart foil reject rebuff spurn bar bow_out
-        be_knocked_out go_out lose_out withdraw_from pull_out_of drag_on crash malfunction bust
-        rule_out drop_out fall_short postpone defer freeze shut_down miss_out hold_up strike_out
-        nix quash annul bin spurn walk_away limp_off give_up""",
+        clinch edge thrash rout trounce stun cruise dominate hammer seal triumph_over
+        knock_out make_it_through come_through okay pave_the_way discover pull_off
+        shake_hands hail wake_up eliminate dethrone""",
+    (0.0, -1.0): """
+        burst rupture stand_down step_down step_aside call_it_off flop unravel derail
+        scupper torpedo thwart foil rebuff bar bow_out be_knocked_out lose_out withdraw_from
+        pull_out_of drag_on malfunction bust rule_out drop_out defer freeze shut_down
+        miss_out hold_up strike_out nix annul bin walk_away limp_off give_up hurt injure
+        weigh_on""",
 }
 """Verbs without an opposite of their own here."""
 
@@ -242,7 +244,7 @@ class Entry:
     """A directional word or phrase in one of its forms."""
 
     level: float
-    fortune: float
+    valence: float
     opposite: str | None
     is_verb: bool
 
@@ -256,16 +258,16 @@ def build_lexicon() -> tuple[Lexicon, Lexicon]:
     verbs: Lexicon = {}
     plain: Lexicon = {}
     for lexicon, table, is_verb in ((verbs, VERBS, True), (plain, PLAIN, False)):
-        for (level, fortune), text in table.items():
+        for (level, valence), text in table.items():
             for pair in text.split():
                 first, _, second = pair.partition(":")
                 for a, b in zip(_forms(first, is_verb), _forms(second, is_verb), strict=True):
-                    lexicon.setdefault(tuple(a.split()), Entry(level, fortune, b, is_verb))
-                    lexicon.setdefault(tuple(b.split()), Entry(-level, -fortune, a, is_verb))
-    for (level, fortune), text in SINGLE.items():
+                    lexicon.setdefault(tuple(a.split()), Entry(level, valence, b, is_verb))
+                    lexicon.setdefault(tuple(b.split()), Entry(-level, -valence, a, is_verb))
+    for (level, valence), text in SINGLE.items():
         for verb in text.split():
             for form in _forms(verb, True):
-                verbs.setdefault(tuple(form.split()), Entry(level, fortune, None, True))
+                verbs.setdefault(tuple(form.split()), Entry(level, valence, None, True))
     for phrase in STEADY.split():
         verbs[tuple(phrase.split("_"))] = Entry(0.0, 0.0, None, True)
     return verbs, plain

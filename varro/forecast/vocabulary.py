@@ -17,9 +17,9 @@ NEEDS_MODAL = frozenset(
     """
     defeat launch strike rocket release back open close end start lead trail stop top land save
     hit fix clear free charge firm cool warm thin dry stall cap bar bin complete edge seal
-    hammer back support leave stay return trust light bust ban deposit progress progress control
-    move support remain approach order charge back thin split contract fire flood drain shelter
-    cure batter buckle tank sour suffer found jam dip spike leak
+    hammer support leave stay return trust light bust ban deposit progress control move remain
+    approach order split contract fire flood drain shelter cure batter buckle tank sour suffer
+    found jam dip spike leak
     """.split()
 )
 """verbs that are something else more often: their base form counts only after one of MODALS"""
@@ -66,10 +66,20 @@ ENDING = frozenset(
     shakes shook defy defies defied hinder hinders hindered hamper hampers hampered prevent
     prevents prevented cancel cancels cancelled canceled rescind rescinds rescinded revoke
     revokes revoked remove removes removed repeal repeals repealed abolish abolishes abolished
-    calm calms calmed allay allays allayed soothe soothes soothed
+    calm calms calmed allay allays allayed soothe soothes soothed suspend suspends suspended
+    postpone postpones postponed block blocks blocked quash quashes quashed delay delays delayed
+    defuse defuses call calls called
     """.split()
 )
 """turn the sense of what they end"""
+LASTING = frozenset(
+    """
+    start starts started begin begins began resume resumes resumed resuming renew renews renewed
+    continue continues continued remain remains remained stay stays stayed persist persists
+    persisted linger lingers lingered keep keeps kept
+    """.split()
+)
+"""are as good or bad as what begins or lasts"""
 REACHING = frozenset(
     """
     pass passes passed reach reaches reached top tops topped hit hits clear clears cleared
@@ -79,7 +89,8 @@ REACHING = frozenset(
 COPULAR = frozenset(
     """
     close closes closed end ends ended finish finishes finished open opens opened start starts
-    started begin begins began stay stays stayed remain remains remained keep keeps kept
+    started begin begins began stay stays stayed remain remains remained keep keeps kept break
+    breaks broke broken hold holds held
     """.split()
 )
 STATES = frozenset(
@@ -110,8 +121,10 @@ BAD = frozenset(
     strikes walkout walkouts ban bans curfew sanctions warning warnings alert alerts emergency
     restrictions outbreak outbreaks pollution smog damage loss losses slump slide rout decline
     crime injuries layoffs defaults bankruptcies arrears veto siege blockade lockdown backlog
-    delays shortage shortages smoke leak spill poverty claims streak turmoil panic selloff sell-off
-    siege stoppage shutdown embargo boycott heatwave skid administration bankruptcy
+    delays shortage shortages smoke leak spill poverty claims streak turmoil panic selloff
+    sell-off stoppage shutdown embargo boycott heatwave skid administration bankruptcy eruption
+    probe charges clashes attack attacks war hostilities protests riots lawsuit inquiry
+    recession crackdown
     """.split()
 )
 GOOD = frozenset(
@@ -124,14 +137,15 @@ GOOD = frozenset(
 """nouns whose more is bad, or good, for whom it concerns"""
 WINS = frozenset(
     """
-    beat beaten beats beating defeat defeats defeated overcome overcame overcomes edge edged edges
-    thrash thrashed thrashes rout routed trounce trounced stun stunned stuns outclass outclassed
-    downed oust ousts ousted unseat unseats unseated overtake overtakes overtook eliminate
-    eliminates eliminated win wins won triumph triumphs triumphed clinch clinches clinched top
-    tops topped outpoint outpoints outpointed upset upsets dethrone dethrones dethroned sweep
-    sweeps swept prevail prevails prevailed hammer hammered crush crushes crushed outlast
-    outlasts outscore outscores outscored overpower overpowers overpowered demolish demolishes
-    demolished overhaul overhauls overhauled outclass outclasses outrun outruns outran
+    beat beaten beats beating defeat defeats defeated overcome overcame overcomes edge edged
+    edges thrash thrashed thrashes rout routed trounce trounced stun stunned stuns outclass
+    outclassed downed oust ousts ousted unseat unseats unseated overtake overtakes overtook
+    eliminate eliminates eliminated win wins won triumph triumphs triumphed clinch clinches
+    clinched top tops topped outpoint outpoints outpointed upset upsets dethrone dethrones
+    dethroned sweep sweeps swept prevail prevails prevailed hammer hammered crush crushes
+    crushed outlast outlasts outscore outscores outscored overpower overpowers overpowered
+    demolish demolishes demolished overhaul overhauls overhauled outclasses outrun outruns
+    outran knock knocks knocked
     """.split()
 )
 TAKES = frozenset("take takes took claim claims claimed seal seals sealed secure secures".split())

@@ -61,8 +61,13 @@ def build_report(facts: ReportFacts) -> dict[str, Any]:
     ingest, settle = stage[Stage.INGEST].detail, stage[Stage.SETTLE].detail
     forecast = stage[Stage.FORECAST].detail if Stage.FORECAST in stage else {}
     today = next((e for e in facts.evaluations if e.day == facts.day), None)
+    window_h = facts.config.reward.window_h
     best, worst = settled_examples(
-        facts.settled, facts.outcomes, facts.advantages, n=facts.config.report.n_examples
+        facts.settled,
+        facts.outcomes,
+        facts.advantages,
+        n=facts.config.report.n_examples,
+        window_h=window_h,
     )
     probabilities = [pair for s in facts.settles for pair in s.detail.get("probabilities", [])]
     report = {
@@ -95,7 +100,9 @@ def build_report(facts: ReportFacts) -> dict[str, Any]:
         },
         "best": best,
         "worst": worst,
-        "display": [described(group, forecast_) for group, forecast_ in facts.display],
+        "display": [
+            described(group, forecast_, window_h=window_h) for group, forecast_ in facts.display
+        ],
         "n_in_group": facts.config.sampling.n_forecasts,
         "news": {
             "source": facts.config.news.source,

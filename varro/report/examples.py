@@ -22,6 +22,7 @@ def settled_examples(
     advantages: Mapping[str, AdvantageInfo],
     *,
     n: int,
+    window_h: float,
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """The served policy's best n settled forecasts, best first, and its worst, worst first.
 
@@ -41,7 +42,7 @@ def settled_examples(
         outcome = outcomes.get(settlement.outcome_id or "")
         advantage = advantages.get(forecast.id)
         return {
-            **described(group, forecast),
+            **described(group, forecast, window_h=window_h),
             "k": forecast.k,
             "role": str(group.role),
             "reward": settlement.reward,
@@ -55,7 +56,7 @@ def settled_examples(
     return [shown(*pair) for pair in best], [shown(*pair) for pair in worst]
 
 
-def described(group: Group, forecast: Forecast) -> dict[str, Any]:
+def described(group: Group, forecast: Forecast, *, window_h: float) -> dict[str, Any]:
     """A forecast with its headline and its beats, settled or not."""
     return {
         "forecast_id": forecast.id,
@@ -63,15 +64,15 @@ def described(group: Group, forecast: Forecast) -> dict[str, Any]:
         "headline_link": group.headline.link,
         "source": group.headline.source,
         "text": forecast.text,
-        "beats": _read(forecast.text, group),
+        "beats": _read(forecast.text, group, window_h),
     }
 
 
-def _read(text: str, group: Group) -> dict[str, Any]:
+def _read(text: str, group: Group, window_h: float) -> dict[str, Any]:
     """The beats as the scorer read them, in the text's own words; spans as [beat, start, end]."""
     headline = group.headline.title
     own, offsets, copied = _own_words(text, headline)
-    beats = parse_beats(own, headline, made_on=made_on(group.made_at))
+    beats = parse_beats(own, headline, made_on=made_on(group.made_at), window_days=window_h / 24)
     spans = [(span.beat, offsets[span.start], offsets[span.end - 1] + 1) for span in beats.spans]
     spans += [(COPIED, start, end) for start, end in copied]
     return {
