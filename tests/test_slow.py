@@ -40,8 +40,8 @@ def replay(archive, home, *arguments):
 
 def test_the_policy_learns_where_there_is_something_to_learn_and_only_there(tmp_path):
     """Catches learning that is not real, and a measure that calls style foresight: on the sample
-    world a fortnight's lift excludes 0; on the same world with shuffled days, and with rewards dealt
-    out at random, no single day allowed the claim."""
+    world a fortnight's lift excludes 0; on the same world with shuffled days, and with rewards
+    dealt out at random, no single day allowed the claim."""
     world = replay(SAMPLE / "world.jsonl.gz", tmp_path, "--to", "2026-01-18", "--run", "w")
     total = world["total"]
     assert total["lift_low"] > 0
