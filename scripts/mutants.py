@@ -224,7 +224,7 @@ MUTANTS = (
     Mutant(
         "the passive names the winner",
         "forecast/direction.py",
-        "if negated != passive",
+        "if negated != _is_passive(tokens, i)",
         "if negated",
         ("tests/test_direction.py",),
     ),

@@ -127,7 +127,8 @@ def test_canaries_break_when_all_texts_have_one_vector(n, world):
 def test_canaries_break_when_vectors_are_chance(n, world):
     """Catches weights that were never loaded."""
     found = canaries(news_of_day(world, n), Random(common=0.4), seed=n)
-    assert found.broken
+    # A stranger may also lose by its direction, which no vector tells: these two can not.
+    assert {"opposite", "shuffled"} <= set(found.broken.split(", "))
 
 
 @pytest.mark.parametrize("n", [8, 15])
