@@ -196,8 +196,8 @@ MUTANTS = (
     Mutant(
         "placebo added instead of subtracted",
         "reward/score.py",
-        'np.array([parts["similarity"] - parts["placebo"]])',
-        'np.array([parts["similarity"] + parts["placebo"]])',
+        "else matches.similarity - null",
+        "else matches.similarity + null",
         REWARD_TESTS,
     ),
     Mutant(
@@ -245,7 +245,7 @@ MUTANTS = (
     Mutant(
         "guard ignored",
         "day.py",
-        "if reason and outcomes.headlines:",
+        "if reason and (outcomes.headlines or outcomes.n_repeats):",
         "if False:",
         ("tests/test_day.py::test_a_refused_day_is_void_with_its_reason_and_later_days_go_on",),
     ),
