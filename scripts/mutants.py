@@ -275,6 +275,20 @@ MUTANTS = (
         ("tests/test_day.py::test_the_trainer_uses_exactly_what_the_ledger_holds",),
     ),
     Mutant(
+        "shuffled day is always the nearest",
+        "reward/score.py",
+        "drawn = seed % len(pools)",
+        "drawn = 0",
+        REWARD_TESTS,
+    ),
+    Mutant(
+        "the day before is the headlines' own",
+        "reward/settle.py",
+        "DAY_BEFORE = 2",
+        "DAY_BEFORE = 1",
+        ("tests/test_day.py::test_the_day_before_and_the_outcomes_are_equally_far",),
+    ),
+    Mutant(
         "base on other seeds",
         "forecast/stage.py",
         "[stable_seed(seed, day, headline.id, k) for k in range(n_forecasts)]\n"

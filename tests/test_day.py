@@ -12,12 +12,13 @@ import numpy as np
 import pytest
 from conftest import lend_embedder, small_config
 
-from varro.day import DueDay, due_days, end_of_day, report_folder, run_day
+from varro.day import ONE_DAY, DueDay, due_days, end_of_day, report_folder, run_day
 from varro.domain import Role, Stage, stable_seed
 from varro.errors import ConfigError, FeedError, StageError
 from varro.policy.checkpoint import load_checkpoint
 from varro.policy.load import load_policy
 from varro.reward.embed import RememberingEmbedder
+from varro.reward.settle import gather_outcomes
 from varro.run import ledger_path, open_run
 from varro.service.replay import next_days, replay_days, summarize
 from varro.training.advantage import component_advantages, running_moments, within_group_moments
@@ -289,6 +290,31 @@ def test_base_against_base_has_no_lift(configured, embedder):
     assert len(differences["heldout"]) == 3
     assert len(differences["base_against_base"]) == len(differences["echo"]) == 9
     assert max(map(abs, differences["base_against_base"])) > 0
+    assert differences["ahead"] == [0.0] * 9
+
+
+def test_the_day_before_and_the_outcomes_are_equally_far(configured, embedder, monkeypatch):
+    """Catches a measure of what merely goes on that looks at the headlines themselves, or further
+    back than the outcomes lie ahead: it would be low by distance alone."""
+    import varro.day
+
+    seen = []
+
+    def gathered(arrived, placebo_days, prompts, *, day_before):
+        found = gather_outcomes(arrived, placebo_days, prompts, day_before=day_before)
+        seen.append([{h.first_seen.date() for h in x} for x in (found.headlines, found.day_before)])
+        return found
+
+    monkeypatch.setattr(varro.day, "gather_outcomes", gathered)
+    with opened(configured(), embedder) as work:
+        run_day(work, day_of(1))
+        run_day(work, day_of(2))
+        settled = work.ledger.settlements("main", day=day_of(2).day)
+    headlines = date.fromisoformat(day_of(1).day)
+    assert seen == [[{headlines + ONE_DAY}, {headlines - ONE_DAY}]]
+    told = [s.components for s, _ in settled if "similarity" in s.components]
+    assert told
+    assert all(-1 < components["ahead"] < 1 for components in told)
 
 
 def test_an_empty_day_is_refused_and_leaves_nothing(configured, embedder):

@@ -46,7 +46,7 @@ def test_a_full_day_becomes_a_page_of_values_that_json_can_hold() -> None:
     facts = _facts()
     report = build_report(facts)
     assert json.loads(json.dumps(report, allow_nan=False)) == report
-    assert report["schema"] == 2
+    assert report["schema"] == 3
     for text in (render_html(report), render_markdown(report)):
         assert "Copper prices steady" in text
     assert report["display"][0]["forecast_id"] == "f-0"

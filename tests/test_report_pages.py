@@ -15,7 +15,7 @@ import pytest
 
 from varro.errors import VarroError
 from varro.report import pages
-from varro.report.metrics import METRICS, format_value
+from varro.report.metrics import CONTROLS, METRICS, format_value
 from varro.report.page import is_web_link
 from varro.report.pages import (
     render_days_markdown,
@@ -485,9 +485,7 @@ def test_the_days_table_has_one_line_a_day_and_the_claim_last() -> None:
         "lift_bootstrap": [0.001, 0.02],
         "n_compared": 300,
         "n_lift_days": 8,
-        "controls": dict.fromkeys(
-            ("shuffled", "base_against_base", "heldout", "echo", "template"), control
-        ),
+        "controls": dict.fromkeys(CONTROLS, control),
         "accuracy": {"served": 0.625, "base": 0.5},
         "null_correlation": 0.12,
         "raw_null_correlation": 0.81,
@@ -510,14 +508,14 @@ def test_the_days_table_has_one_line_a_day_and_the_claim_last() -> None:
         "bootstrap over days 0.0010 to 0.0200, n = 300 headlines on 8 days"
     )
     lines = controls.splitlines()
-    assert len(lines) == 2 + 5 + 2 + 2 + 2
+    assert len(lines) == 2 + 6 + 2 + 2 + 2
     assert lines[2].startswith("| Shuffled day | 0.0030 | -0.0100 to 0.0160 | 0 |")
-    assert lines[7].startswith("| Direction right, served | 62.5 % | — |")
-    assert lines[8].startswith("| Direction right, frozen base | 50.0 % | — |")
-    assert lines[9].startswith("| Correlation with placebo | 0.12 | — | at most 0.2 |")
-    assert lines[10].startswith("| Correlation with placebo, raw | 0.81 |")
-    assert lines[11].startswith("| Share of variance, format | 25.0 % |")
-    assert lines[12].startswith("| Share of variance, semantic | 75.0 % |")
+    assert lines[8].startswith("| Direction right, served | 62.5 % | — |")
+    assert lines[9].startswith("| Direction right, frozen base | 50.0 % | — |")
+    assert lines[10].startswith("| Correlation with placebo | 0.12 | — | at most 0.2 |")
+    assert lines[11].startswith("| Correlation with placebo, raw | 0.81 |")
+    assert lines[12].startswith("| Share of variance, format | 25.0 % |")
+    assert lines[13].startswith("| Share of variance, semantic | 75.0 % |")
 
 
 def _report() -> dict[str, Any]:
@@ -583,7 +581,7 @@ def _report() -> dict[str, Any]:
         "role": "train",
     }
     return {
-        "schema": 2,
+        "schema": 3,
         "varro_version": "0.1.0",
         "run": "main",
         "day": "2026-01-06",
@@ -618,6 +616,7 @@ def _report() -> dict[str, Any]:
                         "shuffled",
                         "base_against_base",
                         "heldout",
+                        "ahead",
                         "echo",
                         "template",
                     )

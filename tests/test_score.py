@@ -191,7 +191,7 @@ def test_components_are_the_documented_ones(score, items):
     """Catches a component that appears or is renamed unseen: the report reads them by name."""
     told = f"{items[0]['right']} The probability is 70%."
     plain, sure = score([items[0]["right"], told], [0, 0])
-    # `shuffled` is there if the headline is resolved on the nearest placebo day.
+    # `shuffled` is there if the headline is resolved on the placebo day that was drawn.
     everything = ALWAYS | RESOLVED | AGAINST_OTHER_DAYS | {"raw_placebo"}
     assert set(plain.components) - {"shuffled"} == everything
     assert set(sure.components) - {"shuffled"} == everything | {"probability"}
@@ -203,12 +203,31 @@ def test_components_are_the_documented_ones(score, items):
 
 
 def test_the_control_with_a_past_day_can_fail(items, news, score):
-    """Catches a control that is 0 by algebra: what was published stands on the nearest placebo day
-    here, and the forecast is found out to match it."""
-    first, *others = news.placebo_days
-    leaking = replace(news, placebo_days=((*first, *items[0]["outcomes"]), *others))
-    (found,) = score([items[0]["right"]], [0], news=leaking)
-    assert found.components["shuffled"] > 0.15
+    """Catches a control that is 0 by algebra, and one that never leaves the nearest day: what was
+    published stands on one placebo day here, and is found out if that day is drawn."""
+    days = [list(day) for day in news.placebo_days]
+    for n in range(len(days)):
+        leaking = [(*day, *items[0]["outcomes"]) if i == n else day for i, day in enumerate(days)]
+        told = replace(news, placebo_days=tuple(map(tuple, leaking)))
+        found = [
+            score([items[0]["right"]], [0], news=told, seed=seed)[0].components["shuffled"]
+            for seed in range(len(days))
+        ]
+        assert max(found) > 0.15
+        assert found.index(max(found)) == n
+
+
+def test_what_merely_goes_on_is_not_ahead(score, items, news):
+    """Catches persistence that passes for foresight: what is told tomorrow was told the day before
+    the headline as well."""
+    texts = [items[0]["right"]]
+    assert "ahead" not in score(texts, [0])[0].components
+    (goes_on,) = score(texts, [0], news=replace(news, day_before=news.outcomes))
+    assert goes_on.components["ahead"] == pytest.approx(0.0, abs=1e-9)
+    (new,) = score(texts, [0], news=replace(news, day_before=sum(news.placebo_days, ())))
+    assert new.components["ahead"] > 0.15
+    # It is shown beside the claim and pays nothing.
+    assert new.reward == goes_on.reward
 
 
 def test_contrast_is_similarity_less_placebo(score, items, news, embedder):
@@ -354,7 +373,7 @@ def test_equal_texts_earn_the_same(score, items):
 def test_only_the_draws_depend_on_the_seed(score, items):
     """Catches a seed that reaches more than the placebo's draws."""
     one, other = (score([items[0]["right"]], [0], seed=seed)[0] for seed in (1, 2))
-    differ = {k for k in one.components if one.components[k] != other.components[k]}
+    differ = {k for k in one.components if one.components[k] != other.components.get(k)}
     assert differ <= {"placebo", "contrast", "semantic", "shuffled"}
 
 

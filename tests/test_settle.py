@@ -22,7 +22,7 @@ from varro.reward.settle import (
     made_on,
     news_of,
     outcome_window,
-    placebo_windows,
+    past_windows,
     settle_groups,
     void_groups,
 )
@@ -78,10 +78,10 @@ def test_outcomes_come_after_the_forecast_and_are_known_by_the_days_clock():
     assert outcome_window(NOW, as_of=NOW + 3 * DAY, window_h=36) == (NOW, NOW + 1.5 * DAY)
 
 
-def test_placebo_windows_lie_wholly_before_the_forecast():
+def test_past_windows_lie_wholly_before_the_forecast():
     """Catches a null with the forecast's own outcomes in it, one a week off the lags that were
     asked for, and days that overlap."""
-    found = placebo_windows(NOW, (3, 5))
+    found = past_windows(NOW, (3, 5))
     days = [datetime(2026, 1, d, tzinfo=UTC) for d in (18, 17, 16, 15)]
     assert found == [(days[1], days[0]), (days[2], days[1]), (days[3], days[2])]
     assert all(until < NOW for _, until in found)
@@ -136,8 +136,9 @@ def test_an_instruction_is_no_outcome():
 def test_placebo_days_are_cleaned_like_the_outcomes():
     """Catches a null that holds the headline itself: every echo would look like no foresight."""
     past = [[news(REPEAT), news("Rain in Kent")], [news(ORDER)], [news("Gold is quiet")]]
-    found = gather_outcomes([news("Oil climbs 2%")], past, PROMPTS)
+    found = gather_outcomes([news("Oil climbs 2%")], past, PROMPTS, day_before=past[0])
     assert [titles(day) for day in found.placebo_days] == [["Rain in Kent"], [], ["Gold is quiet"]]
+    assert titles(found.day_before) == ["Rain in Kent"]
     # They are not counted as the day's.
     assert (found.n_repeats, found.n_instructions) == (0, 0)
 

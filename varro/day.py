@@ -52,11 +52,12 @@ from varro.reward.guard import GUARD_VERSION, GuardLimits, refuse_day
 from varro.reward.injection import INJECTION_VERSION
 from varro.reward.score import reward_version, rival_contrasts
 from varro.reward.settle import (
+    DAY_BEFORE,
     Outcomes,
     gather_outcomes,
     news_of,
     outcome_window,
-    placebo_windows,
+    past_windows,
     settle_groups,
     void_groups,
 )
@@ -726,11 +727,13 @@ def _outcomes(
     ask = work.ledger.headlines_between
     corpus = work.info.corpus
     after, until = outcome_window(made_at, as_of=as_of, window_h=work.config.reward.window_h)
-    windows = placebo_windows(made_at, work.config.evaluate.placebo_lags)
+    windows = past_windows(made_at, work.config.evaluate.placebo_lags)
+    (before,) = past_windows(made_at, (DAY_BEFORE, DAY_BEFORE))
     return gather_outcomes(
         ask(corpus, after=after, until=until),
         [ask(corpus, after=a, until=u) for a, u in windows],
         [h.title for h in _headlines_of(groups)],
+        day_before=ask(corpus, after=before[0], until=before[1]),
     )
 
 

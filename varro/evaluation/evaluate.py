@@ -3,8 +3,9 @@
 Both forecast the same headlines before outcomes exist, with the same seeds; the served policy has
 not seen the day either, so every headline is an honest test, and the held-out ones stay so after
 the update. The claim is `lift`: the mean paired difference in contrast. Beside it stand controls
-that must be 0 (a day that is not the forecast's, the base against itself) and rivals that need no
-policy at all (the headline echoed, one sentence that suits any headline).
+that must be 0 (a day that is not the forecast's, the base against itself), rivals that need no
+policy at all (the headline echoed, one sentence that suits any headline), and the day before: what
+merely goes on was as near to the headline then.
 """
 
 from __future__ import annotations
@@ -25,9 +26,11 @@ from varro.evaluation.stats import (
 from varro.report.metrics import MAX_COPY_RISE
 
 SERVED = (Role.TRAIN, Role.HELDOUT)
-PARTS = ("contrast", "reward", "format", "semantic", "shuffled", "vote", "copy_frac",
-         "repetition_frac", "words", "similarity", "placebo", "valid")  # fmt: skip
+PARTS = ("contrast", "reward", "format", "semantic", "shuffled", "ahead", "vote",
+         "copy_frac", "repetition_frac", "words", "similarity", "placebo", "valid")  # fmt: skip
 """means that are compared headline by headline, where both sides have them"""
+OF_SKILL = ("contrast", "shuffled", "ahead")
+"""parts that an invalid forecast does not have"""
 SMALL_LIFT = 0.01
 """the lift whose cost in days is reported"""
 MIN_DAYS = 7
@@ -203,7 +206,7 @@ def _headline_means(
                 value = settlement.reward
             if part == "vote" and not value:
                 continue  # unknown is not a draw
-            if part in ("contrast", "shuffled") and not settlement.components.get("valid", 1.0):
+            if part in OF_SKILL and not settlement.components.get("valid", 1.0):
                 continue  # what was thrown out has no skill to compare
             if value is not None:
                 parts.setdefault(part, []).append(value)

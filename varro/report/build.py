@@ -29,7 +29,7 @@ from varro.report.examples import described, settled_examples
 from varro.report.metrics import REPEATING
 from varro.reward.summary import calibrated
 
-SCHEMA = 2
+SCHEMA = 3
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from varro.evaluation.evaluate import MIN_DAYS
-from varro.report.metrics import MAX_COPY_RISE, find_metric, format_value
+from varro.report.metrics import CONTROLS, MAX_COPY_RISE, find_metric, format_value
 from varro.report.page import (
     DASH,
     Part,
@@ -27,7 +27,6 @@ _MARKS = {
 }
 _COMPARED = ("reward", "format", "semantic", "similarity", "placebo", "vote", "copy_frac",
              "repetition_frac", "words", "valid")  # fmt: skip
-_CONTROLS = ("shuffled", "base_against_base", "heldout", "echo", "template")
 
 
 def learning_section(learned: Part, evaluation: Part | None, *, is_placebo: bool) -> Section:
@@ -59,7 +58,7 @@ def learning_section(learned: Part, evaluation: Part | None, *, is_placebo: bool
 
 
 def _blocked(names: Sequence[str]) -> str | None:
-    labels = [find_metric(name).label for name in _CONTROLS if name in names]
+    labels = [find_metric(name).label for name in CONTROLS if name in names]
     reasons = []
     if labels:
         reasons.append(
@@ -117,7 +116,7 @@ def _differences(learned: Part) -> Table:
 
 def _controls(learned: Part) -> Table:
     rows = []
-    for name in _CONTROLS:
+    for name in CONTROLS:
         part = learned[name]
         wanted = find_metric(name).healthy or DASH
         if name in learned["blocked_by"]:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from urllib.parse import quote
 
-from varro.report.metrics import find_metric, format_value
+from varro.report.metrics import CONTROLS, find_metric, format_value
 from varro.report.page import (
     DASH,
     Badge,
@@ -21,7 +21,6 @@ from varro.report.page import (
 
 DAY_COLUMNS = ("n_headlines", "reward", "format", "semantic", "lift", "interval", "kl_ref",
                "clip_frac", "entropy", "words", "copy_frac", "repetition_frac")  # fmt: skip
-CONTROLS = ("shuffled", "base_against_base", "heldout", "echo", "template")
 
 
 def page_markdown(page: Page) -> str:

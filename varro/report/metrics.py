@@ -38,6 +38,9 @@ MAX_FORMAT = 0.95
 MAX_PLACEBO_RISE = 0.02
 """limits of the alarms; source: science.md, section 4.3"""
 
+CONTROLS = ("shuffled", "base_against_base", "heldout", "ahead", "echo", "template")
+"""measures in contrast that stand beside the claim, in this order"""
+
 METRICS: tuple[Metric, ...] = (
     # learning
     Metric(
@@ -135,8 +138,8 @@ METRICS: tuple[Metric, ...] = (
     Metric(
         "shuffled",
         "Shuffled day",
-        "lift measured on a placebo day instead of the forecasts' own, which they can not "
-        "foresee: against the other placebo days",
+        "lift measured on a placebo day drawn at random instead of the forecasts' own, which they "
+        "can not foresee: against the other placebo days",
         "cosine",
         "0",
         4,
@@ -155,6 +158,16 @@ METRICS: tuple[Metric, ...] = (
         "lift on the headlines that are never trained on",
         "cosine",
         "like the lift",
+        4,
+    ),
+    Metric(
+        "ahead",
+        "Over the day before",
+        "mean over headlines of (served - frozen base) in similarity to the outcomes less "
+        "similarity to the day before the headlines', linked alike: the lift without what merely "
+        "goes on, which was as near to the headline then",
+        "cosine",
+        "above 0",
         4,
     ),
     Metric(

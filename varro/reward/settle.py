@@ -14,6 +14,8 @@ from varro.reward.injection import instruction_like
 from varro.reward.score import News, reward_version, score_texts
 
 NO_EVIDENCE = "no evidence"
+DAY_BEFORE = 2
+"""lag in days: the headlines' own day lies between it and the outcomes'"""
 MIN_HELD_WORDS = 4
 """words of a prompt from which a title that holds it all is a repeat"""
 
@@ -24,6 +26,8 @@ class Outcomes:
 
     headlines: tuple[Headline, ...]
     placebo_days: tuple[tuple[Headline, ...], ...]
+    day_before: tuple[Headline, ...] = ()
+    """the day as long before the forecasts' headlines as the outcomes come after them"""
     n_repeats: int = 0
     """arrivals that only repeated a headline that was forecast: news, but not the outcome"""
     n_doubles: int = 0
@@ -39,7 +43,7 @@ def outcome_window(
     return made_at, min(made_at + timedelta(hours=window_h), as_of)
 
 
-def placebo_windows(made_at: datetime, lags: tuple[int, int]) -> list[tuple[datetime, datetime]]:
+def past_windows(made_at: datetime, lags: tuple[int, int]) -> list[tuple[datetime, datetime]]:
     """The same one-day window, each lag in days before the outcome's day. All before `made_at`."""
     first, last = lags
     return [
@@ -52,10 +56,12 @@ def gather_outcomes(
     arrived: Sequence[Headline],
     placebo_days: Sequence[Sequence[Headline]],
     prompts: Sequence[str],
+    *,
+    day_before: Sequence[Headline] = (),
 ) -> Outcomes:
     """The arrivals that may settle forecasts on `prompts`.
 
-    Placebo days are cleaned alike, for their pools are compared with the outcomes.
+    Past days are cleaned alike, for they are compared with the outcomes.
     """
 
     def kept(headlines: Sequence[Headline]) -> list[Headline]:
@@ -70,6 +76,7 @@ def gather_outcomes(
     return Outcomes(
         headlines=outcomes,
         placebo_days=tuple(distinct(kept(day)) for day in placebo_days),
+        day_before=distinct(kept(day_before)),
         n_repeats=len(arrived) - n_instructions - len(told),
         n_doubles=len(told) - len(outcomes),
         n_instructions=n_instructions,
@@ -160,6 +167,7 @@ def news_of(headlines: Sequence[Headline], outcomes: Outcomes) -> News:
         headlines=tuple(h.title for h in headlines),
         outcomes=tuple(h.title for h in outcomes.headlines),
         placebo_days=tuple(tuple(h.title for h in day) for day in outcomes.placebo_days),
+        day_before=tuple(h.title for h in outcomes.day_before),
     )
 
 

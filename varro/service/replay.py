@@ -14,6 +14,7 @@ from varro.domain import EvaluationInfo, Stage
 from varro.errors import FeedError
 from varro.evaluation.evaluate import claim, pooled_accuracy
 from varro.ledger.store import Ledger
+from varro.report.metrics import CONTROLS
 from varro.run import OpenRun
 
 SETTLE_KEYS = ("format", "semantic", "placebo", "copy_frac", "repetition_frac", "words")
@@ -133,11 +134,7 @@ def _total(
         "controls": {
             key: claimed[key]
             for key in (
-                "shuffled",
-                "base_against_base",
-                "heldout",
-                "echo",
-                "template",
+                *CONTROLS,
                 "reward",
                 "format",
                 "vote",
