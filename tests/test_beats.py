@@ -306,9 +306,9 @@ def test_hostile_text_stays_in_bounds():
 def test_a_hundred_thousand_characters_take_less_than_a_second(unit):
     """Catches a pattern that backtracks without end."""
     text = (unit * 100_000)[:100_000]
-    started = time.perf_counter()
+    started = time.process_time()
     parse(text)
-    assert time.perf_counter() - started < 1.0
+    assert time.process_time() - started < 1.0
 
 
 def test_content_words_are_lower_case_without_stop_words():

@@ -219,6 +219,6 @@ def test_denial_is_seen_in_the_main_clause_only():
 
 def test_long_and_hostile_text_is_read_in_time():
     """Catches a pattern whose time explodes: 20,000 directional words within two seconds."""
-    started = time.perf_counter()
+    started = time.process_time()
     direction_words("up not down " * 7000)
-    assert time.perf_counter() - started < 2.0
+    assert time.process_time() - started < 2.0
