@@ -13,7 +13,7 @@ import pytest
 
 from varro.config import RewardConfig
 from varro.domain import stable_seed
-from varro.reward.canaries import MAX_HEADLINES, MIN_LEAD, score_canaries
+from varro.reward.canaries import FROZEN, MAX_HEADLINES, MIN_LEAD, score_canaries
 from varro.reward.score import News
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -144,26 +144,42 @@ def test_canaries_break_when_texts_are_cut(world, embedder):
     assert "nonsense" in found.broken
 
 
-def test_vectors_without_anything_in_common_link_nothing(world):
-    """Catches canaries judged where no headline has an outcome: there nothing is paid."""
-    assert canaries(news_of_day(world, 8), Random(common=0.0)) is None
+def test_vectors_without_anything_in_common_break_the_frozen_ones(world):
+    """Catches a day that trains unjudged because its embedder links nothing to anything."""
+    found = canaries(news_of_day(world, 8), Random(common=0.0))
+    assert found.frozen
+    assert {"opposite", "nonsense", "stranger"} <= set(found.broken.split(", "))
 
 
-# -- when they can not be judged
+# -- when the day's own news can not carry them
 
 
-def test_too_few_headlines_are_not_judged(world, embedder):
-    """Catches a day that does not train because of one unlucky headline."""
-    day = news_of_day(world, 8)
-    assert canaries(replace(day, headlines=day.headlines[:2]), embedder) is None
-    assert canaries(replace(day, headlines=("The parrot whistles a tune",) * 32), embedder) is None
-    assert canaries(replace(day, outcomes=()), embedder) is None
+@pytest.mark.parametrize("n", [6, 15, 24])
+def test_frozen_headlines_stand_in_for_too_few(world, embedder, n):
+    """Catches a day that trains unjudged, and one that does not train because of one unlucky
+    headline."""
+    day = news_of_day(world, n)
+    silent = ("The parrot whistles a tune",) * 32
+    for few in (replace(day, headlines=day.headlines[:2]), replace(day, headlines=silent)):
+        found = canaries(few, embedder)
+        assert found.frozen
+        assert found.n_headlines == len(FROZEN) == 8
+        assert found.broken is None
+    assert not canaries(day, embedder).frozen
+
+
+def test_frozen_headlines_find_a_broken_embedder(world, embedder):
+    """Catches canaries that hold whatever the embedder does."""
+    few = replace(news_of_day(world, 8), headlines=("The parrot whistles a tune",))
+    assert "stranger" in canaries(few, FirstWords(embedder)).broken
+    assert canaries(few, Alike()).broken is not None
 
 
 def test_what_is_missing_is_not_judged(world, embedder):
-    """Catches canaries without a stranger on the second day, or without placebo days."""
+    """Catches canaries that need another day's forecast on the second day, or that are judged
+    without placebo days."""
     day = news_of_day(world, 8)
-    assert canaries(day, embedder, strangers=()) is None
+    assert canaries(day, embedder, strangers=()).means["stranger"] > 0
     assert canaries(replace(day, placebo_days=()), embedder) is None
 
 

@@ -51,6 +51,8 @@ def test_an_unknown_key_is_refused_with_the_nearest_one():
         ("display.temperature=0.5", "unknown key 'display.temperature'"),
         ("update.lr", "section.key=value"),
         ("news.source=feeds", "news.feeds must name a file"),
+        ("evaluate.placebo_lags=[0, 2]", "the day that is foreseen"),
+        ("evaluate.placebo_lags=[5, 3]", "1 <= first <= last"),
     ],
 )
 def test_bad_values_are_refused_by_name(override, problem):

@@ -12,6 +12,8 @@ from varro.reward.contrast import (
     copy_gate,
     cosines,
     direction_votes,
+    even_contrast,
+    even_difference,
     link_outcomes,
     match_outcomes,
     mean_over_days,
@@ -248,6 +250,86 @@ def test_a_placebo_does_not_depend_on_the_other_forecasts():
         forecasts[some], of_headline[some], headlines, days, n_outcomes=40, seed=1
     )
     np.testing.assert_array_equal(alone, whole[:, some])
+
+
+# -- even terms
+
+
+def trials(measure, *, days=150, n=16, size=64):
+    """Mean of days and its standard error of what `measure` finds between a policy that stays near
+    its headlines and one that does not, where nothing can be foreseen: all days are one law's.
+
+    `measure(both, about, headlines, draw, seed)`; `draw(n)` makes a day of n titles.
+    """
+    rng = np.random.default_rng(0)
+
+    def unit_rows(x):
+        return (x / np.linalg.norm(x, axis=1, keepdims=True)).astype(np.float32)
+
+    lifts = []
+    for seed in range(days):
+        topics = unit_rows(rng.normal(size=(3 * n, size)))
+        headlines = topics[:n]
+
+        def draw(n_titles, topics=topics):
+            about = topics[rng.integers(len(topics), size=n_titles)]
+            return unit_rows(about + 0.25 * rng.normal(size=about.shape))
+
+        near, far = (unit_rows(headlines + s * rng.normal(size=(n, size))) for s in (0.03, 0.12))
+        found = measure(
+            np.concatenate([near, far]), np.tile(np.arange(n), 2), headlines, draw, seed
+        )
+        lifts.append(np.nanmean(found[:n] - found[n:]))
+    return np.mean(lifts), np.std(lifts) / np.sqrt(days)
+
+
+@pytest.mark.parametrize(
+    ("n_outcomes", "n_placebo"),
+    [(60, [60] * 9), (120, [60] * 9), (60, [120] * 9), (100, [100, 30, 30, 100, 100, 100])],
+    ids=["one size", "a large day", "large placebo days", "a Monday"],
+)
+def test_without_foresight_there_is_no_lift_on_even_terms(n_outcomes, n_placebo):
+    """Catches a threshold, or a size, on one side only: days that came near to the headline are
+    then chosen, and staying near to it passes for foresight."""
+
+    def even(both, about, headlines, draw, seed):
+        pools = [draw(size) for size in n_placebo]
+        return even_contrast(both, about, headlines, draw(n_outcomes), pools, seed=seed)
+
+    def as_the_reward_has_it(both, about, headlines, draw, seed):
+        pools, outcomes = [draw(size) for size in n_placebo], draw(n_outcomes)
+        null = placebo_similarities(both, about, headlines, pools, n_outcomes=n_outcomes, seed=seed)
+        met = match_outcomes(both, about, headlines, outcomes).similarity
+        return met - mean_over_days(null)
+
+    mean, error = trials(even)
+    assert abs(mean) < 3 * error
+    uneven, error = trials(as_the_reward_has_it)
+    assert uneven > 3 * error
+
+
+@pytest.mark.parametrize("sizes", [(60, 60), (200, 40), (12, 60)])
+def test_two_days_of_one_law_do_not_differ_on_even_terms(sizes):
+    """Catches a large day held against a small one."""
+
+    def difference(both, about, headlines, draw, seed):
+        day, other = (draw(size) for size in sizes)
+        return even_difference(both, about, headlines, day, other, seed=seed)
+
+    mean, error = trials(difference)
+    assert abs(mean) < 3 * error
+
+
+def test_what_the_day_alone_told_is_found_on_even_terms():
+    """Catches a measure that is 0 whatever is foreseen."""
+
+    def foreseen(both, about, headlines, draw, seed):
+        outcomes = np.concatenate([draw(20), both[: len(headlines)]])
+        pools = [draw(36) for _ in range(8)]
+        return even_contrast(both, about, headlines, outcomes, pools, seed=seed)
+
+    mean, _ = trials(foreseen, days=20)
+    assert mean > 0.1
 
 
 # -- the reward

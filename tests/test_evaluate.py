@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from varro.domain import EvaluationInfo, Forecast, Group, Headline, Role, Settlement
-from varro.evaluation.evaluate import claim, compare_with_base, pooled
+from varro.evaluation.evaluate import CLAIMED, OF_SKILL, claim, compare_with_base, pooled
 from varro.evaluation.stats import sequence_half_width
 
 NOON = datetime(2026, 1, 5, 12, tzinfo=UTC)
@@ -31,7 +31,7 @@ def settled(headline, role, *components, reward=0.5):
 
 
 def contrasts(headline, role, *values, reward=0.5):
-    return settled(headline, role, *({"contrast": v} for v in values), reward=reward)
+    return settled(headline, role, *({CLAIMED: v} for v in values), reward=reward)
 
 
 def compared(*rows, **rivals):
@@ -57,20 +57,20 @@ def test_the_lift_pairs_served_and_base_by_headline():
         contrasts("a", Role.BASE, 0.1, 0.1, 0.1, 0.1),
     )
     # a: 0.3 − 0.1 = 0.2; b: 0.1 − 0.4 = −0.3.
-    assert found.detail["differences"]["contrast"] == pytest.approx([0.2, -0.3])
+    assert found.detail["differences"][CLAIMED] == pytest.approx([0.2, -0.3])
     assert found.lift == pytest.approx(-0.05)
     assert found.lift_low < found.lift < found.lift_high
     assert found.n_headlines == found.detail["n_shared"] == 2
-    assert found.detail["served"]["contrast"] == pytest.approx(0.2)
-    assert found.detail["base"]["contrast"] == pytest.approx(0.25)
+    assert found.detail["served"][CLAIMED] == pytest.approx(0.2)
+    assert found.detail["base"][CLAIMED] == pytest.approx(0.25)
 
 
 def test_a_headline_without_contrast_is_no_headline_with_contrast_zero():
     """Catches first days, which have no placebo, and unresolved headlines counted in the lift; or
     a reward of their format alone compared as if it were whole."""
     found = compared(
-        settled("a", Role.TRAIN, {"contrast": 0.3, "semantic": 0.5}, reward=0.7),
-        settled("a", Role.BASE, {"contrast": 0.1, "semantic": 0.5}, reward=0.6),
+        settled("a", Role.TRAIN, {CLAIMED: 0.3, "semantic": 0.5}, reward=0.7),
+        settled("a", Role.BASE, {CLAIMED: 0.1, "semantic": 0.5}, reward=0.6),
         settled("b", Role.TRAIN, {"format": 0.4}, reward=0.1),
         settled("b", Role.BASE, {"format": 0.3}, reward=0.075),
     )
@@ -80,6 +80,19 @@ def test_a_headline_without_contrast_is_no_headline_with_contrast_zero():
     assert found.detail["differences"]["format"] == pytest.approx([0.1])
     # One headline has no interval.
     assert (found.lift_low, found.lift_high) == (None, None)
+
+
+@pytest.mark.parametrize("part", OF_SKILL)
+def test_what_an_invalid_forecast_met_is_not_compared(part):
+    """Catches a policy whose lift is that it is cut off less often, or whose babble counts."""
+    found = compared(
+        settled("a", Role.TRAIN, {part: 0.3, "valid": 1.0}, {part: 9.0, "valid": 0.0}),
+        settled("a", Role.BASE, {part: 0.1, "valid": 1.0}, {part: -9.0, "valid": 0.0}),
+        settled("b", Role.TRAIN, {part: 9.0, "valid": 0.0}),
+        settled("b", Role.BASE, {part: 0.1, "valid": 1.0}),
+    )
+    assert found.detail["differences"][part] == pytest.approx([0.2])
+    assert found.detail["differences"]["valid"] == pytest.approx([0.0, -1.0])
 
 
 def test_a_day_without_any_contrast_has_a_comparison_and_no_lift():
@@ -118,7 +131,7 @@ def test_held_out_headlines_are_compared_apart_and_with_the_rest():
         contrasts("b", Role.BASE, 0.1),
     )
     assert found.detail["differences"]["heldout"] == pytest.approx([0.1])
-    assert found.detail["differences"]["contrast"] == pytest.approx([0.3, 0.1])
+    assert found.detail["differences"][CLAIMED] == pytest.approx([0.3, 0.1])
 
 
 def test_rivals_are_beaten_on_their_own_headlines():
@@ -161,7 +174,7 @@ def evaluations(*, first=date(2026, 1, 5), **parts):
             None,
             None,
             None,
-            {"differences": {"contrast": []} | {p: days[n] for p, days in parts.items()}},
+            {"differences": {CLAIMED: []} | {p: days[n] for p, days in parts.items()}},
         )
         for n in range(n_days)
     ]
@@ -178,7 +191,7 @@ def claimed(**parts):
 def test_days_are_pooled_and_not_headlines():
     """Catches a day of ten headlines that outvotes a day of one."""
     found = pooled(
-        evaluations(contrast=[[0.0] * 10, [], [0.4]]), "contrast", seed=0, n_bootstrap=N_BOOTSTRAP
+        evaluations(even_contrast=[[0.0] * 10, [], [0.4]]), CLAIMED, seed=0, n_bootstrap=N_BOOTSTRAP
     )
     assert (found["n_days"], found["n_headlines"], found["mean"]) == (2, 11, pytest.approx(0.2))
     assert found["low"] <= 0.2 <= found["high"]
@@ -188,8 +201,8 @@ def test_days_are_pooled_and_not_headlines():
 def test_a_claim_is_dated_by_the_day_that_first_allowed_it():
     """Catches an index among days with a lift read as an index among all days."""
     # Without placebo on the 5th and 6th, the seventh day with a lift is the 13th.
-    days = evaluations(contrast=[[], [], *constant(0.1, 9)])
-    found = pooled(days, "contrast", seed=0, n_bootstrap=N_BOOTSTRAP)
+    days = evaluations(even_contrast=[[], [], *constant(0.1, 9)])
+    found = pooled(days, CLAIMED, seed=0, n_bootstrap=N_BOOTSTRAP)
     assert (found["n_days"], found["since"]) == (9, "2026-01-13")
 
 
@@ -207,17 +220,27 @@ def test_a_claim_is_dated_by_the_day_that_first_allowed_it():
 )
 def test_the_word_is_that_of_the_last_day(days, word):
     """Catches a claim from an interval that may not be read daily, and one of the wrong sign."""
-    assert claimed(contrast=days)["word"] == word
+    assert claimed(even_contrast=days)["word"] == word
 
 
 def test_a_claim_that_no_longer_holds_is_withdrawn():
     """Catches a verdict that is kept for good once it was reached."""
     days = constant(0.1, 8) + constant(-0.1, 8)
-    assert claimed(contrast=days[:8])["word"] == "learned"
-    found = claimed(contrast=days)
+    assert claimed(even_contrast=days[:8])["word"] == "learned"
+    found = claimed(even_contrast=days)
     assert found["word"] == "not yet distinguishable"
     # That it once could be told is still known.
     assert (found["lift"]["since"], found["lift"]["first"]) == (None, "2026-01-11")
+
+
+def test_a_claim_dates_from_when_it_was_last_regained():
+    """Catches "to be told since" a day after which it was lost for weeks."""
+    days = [[0.02], [0.021]] * 5 + [[-0.1]] * 2 + [[0.02], [0.021]] * 40
+    found = claimed(even_contrast=days)
+    assert found["word"] == "learned"
+    assert found["lift"]["first"] == "2026-01-11"
+    assert found["lift"]["since"] > "2026-02-01"
+    assert claimed(even_contrast=days[:12])["lift"]["since"] is None
 
 
 def test_a_run_without_evaluations_claims_nothing():
@@ -232,30 +255,30 @@ def test_a_control_that_is_not_zero_blocks_the_claim(control):
     """Catches a lift that is claimed though the same measurement finds one where none can be."""
     lift = constant(0.1)
     for broken in (constant(0.05), constant(-0.05)):
-        found = claimed(contrast=lift, **{control: broken})
+        found = claimed(even_contrast=lift, **{control: broken})
         assert (found["word"], found["blocked_by"]) == ("blocked", [control])
         assert found[control]["mean"] == pytest.approx(broken[0][0])
     # Six days are too few to doubt by, and noise about 0 is what a control should be.
     for sound in (constant(0.05, 6) + [[]] * 2, constant(0.0), [[0.1], [-0.1]] * 4):
-        found = claimed(contrast=lift, **{control: sound})
+        found = claimed(even_contrast=lift, **{control: sound})
         assert (found["word"], found["blocked_by"]) == ("learned", [])
 
 
 def test_a_policy_that_copies_more_has_not_learned():
     """Catches an echo that lifts; and a "worse" that copying would hide, or a block on day one."""
     copying = {"copy_frac": constant(0.06)}
-    found = claimed(contrast=constant(0.1), **copying)
+    found = claimed(even_contrast=constant(0.1), **copying)
     assert (found["word"], found["blocked_by"]) == ("blocked", ["copy_frac"])
-    assert claimed(contrast=constant(-0.1), **copying)["word"] == "worse"
-    few = claimed(contrast=constant(0.1, 3), copy_frac=constant(0.06, 3))
+    assert claimed(even_contrast=constant(-0.1), **copying)["word"] == "worse"
+    few = claimed(even_contrast=constant(0.1, 3), copy_frac=constant(0.06, 3))
     assert (few["word"], few["blocked_by"]) == ("not enough days", [])
-    assert claimed(contrast=constant(0.1), copy_frac=constant(0.04))["word"] == "learned"
+    assert claimed(even_contrast=constant(0.1), copy_frac=constant(0.04))["word"] == "learned"
 
 
 def test_a_part_that_need_not_be_zero_blocks_nothing():
     """Catches a run stopped because it beats the echo, or writes longer sentences."""
     more = {name: constant(0.2) for name in ("echo", "template", "words", "heldout", "reward")}
-    found = claimed(contrast=constant(0.1), **more)
+    found = claimed(even_contrast=constant(0.1), **more)
     assert found["word"] == "learned"
     assert all(found[name]["claim_low"] > 0 for name in more)
 
@@ -263,10 +286,10 @@ def test_a_part_that_need_not_be_zero_blocks_nothing():
 def test_the_power_is_told_in_days_that_are_still_to_come():
     """Catches a number of days that counts those already seen, or the spread of headlines."""
     # Seven days are the least; six have been seen.
-    assert claimed(contrast=constant(0.1, 6))["days_for_small_lift"] == 1
-    assert claimed(contrast=constant(0.1, 9))["days_for_small_lift"] == 0
+    assert claimed(even_contrast=constant(0.1, 6))["days_for_small_lift"] == 1
+    assert claimed(even_contrast=constant(0.1, 9))["days_for_small_lift"] == 0
     # Day means ±0.02 about 0, headlines far wider: sd = 0.02·sqrt(16/15).
-    found = claimed(contrast=[[1.02, -0.98], [0.98, -1.02]] * 8)
+    found = claimed(even_contrast=[[1.02, -0.98], [0.98, -1.02]] * 8)
     assert found["sd_of_days"] == pytest.approx(0.02 * np.sqrt(16 / 15))
     needed = found["days_for_small_lift"] + 16
     widths = sequence_half_width([needed - 1, needed], found["sd_of_days"])

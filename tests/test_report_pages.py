@@ -184,7 +184,7 @@ def test_missing_numbers_are_dashes() -> None:
     cells = _cells(html)
     for name in ("kl_ref", "clip_frac", "entropy", "grad_norm", "reward", "placebo", "n_new"):
         assert cells[name][0] == "—", name
-    assert cells["contrast"] == ["—", "—"]
+    assert cells["even_contrast"] == cells["contrast"] == ["—", "—"]
     assert cells["shuffled"][:5] == ["—"] * 5
     assert "interval —, n = — headlines with a contrast, of — that both forecast" in html
 
@@ -205,7 +205,7 @@ def test_a_first_day_renders() -> None:
             "No update was made",
             "Nothing was compared with the frozen base this night",
             "Nothing was settled that could raise one",
-            "Not judged: too few headlines can carry them",
+            "Not judged: there is no placebo day yet",
             "Not judged before 30 forecasts with a stated probability",
             "n = 0 over all days",
             "No checkpoint was published",
@@ -521,6 +521,7 @@ def test_the_days_table_has_one_line_a_day_and_the_claim_last() -> None:
 def _report() -> dict[str, Any]:
     """A full report with a different value in each number."""
     side = {
+        "even_contrast": 0.043,
         "contrast": 0.041,
         "reward": 0.61,
         "format": 0.81,
@@ -609,6 +610,7 @@ def _report() -> dict[str, Any]:
                         "similarity",
                         "placebo",
                         "vote",
+                        "contrast",
                         "copy_frac",
                         "valid",
                         "repetition_frac",
@@ -616,7 +618,7 @@ def _report() -> dict[str, Any]:
                         "shuffled",
                         "base_against_base",
                         "heldout",
-                        "ahead",
+                        "over_day_before",
                         "echo",
                         "template",
                     )
@@ -684,6 +686,7 @@ def _report() -> dict[str, Any]:
         },
         "canaries": {
             "n_headlines": 8,
+            "frozen": False,
             "means": {"empty": 0.002, "exact": 0.78, "opposite": 0.26},
             "broken": None,
         },

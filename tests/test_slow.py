@@ -152,7 +152,7 @@ def test_a_full_day_is_settled_within_fifteen_seconds(embedder, one_thread):
     started = time.perf_counter(), time.process_time()
     outcomes = gather_outcomes(days[0], days[1:], prompts)
     found = settle_groups(
-        groups, outcomes, embedder=embedder, config=RewardConfig(), day="d", seed_parts=(0,)
+        groups, outcomes, embedder=embedder, config=RewardConfig(), day="d", seed=0
     )
     wall_s, processor_s = _since(*started)
     assert len(found) == 256

@@ -176,7 +176,17 @@ class EvaluateConfig(_Section):
     of the day: the served policy has not seen them either when it forecasts"""
     n_bootstrap: int = Field(10_000, ge=100)
     placebo_lags: tuple[int, int] = (3, 11)
-    """outcomes of days this many days before the settled one are the null"""
+    """outcomes of days this many days before the settled one, first to last, are the null"""
+
+    @model_validator(mode="after")
+    def _placebo_days_are_past(self) -> EvaluateConfig:
+        first, last = self.placebo_lags
+        if not 1 <= first <= last:
+            raise ValueError(
+                f"evaluate.placebo_lags must be [first, last] with 1 <= first <= last, not "
+                f"[{first}, {last}]: a lag of 0 is the day that is foreseen"
+            )
+        return self
 
 
 class ReportConfig(_Section):

@@ -58,6 +58,7 @@ from varro.reward.settle import (
     news_of,
     outcome_window,
     past_windows,
+    placebo_seed,
     settle_groups,
     void_groups,
 )
@@ -303,7 +304,7 @@ def _settle(work: OpenRun, due: DueDay) -> None:
                 embedder=embedder_of(work),
                 config=config.reward,
                 day=due.day,
-                seed_parts=(config.run.seed, day),
+                seed=placebo_seed(config.run.seed, day),
             )
             if outcomes.headlines:
                 canaries, rivals = _checks(work, day, waiting, outcomes)
@@ -334,18 +335,28 @@ def _checks(
     """Canaries scored beside a day's settlements, and rivals that need no policy."""
     headlines = _headlines_of(waiting)
     news = news_of(headlines, outcomes)
-    # Neither the run nor its seed: the same news must not be refused by one draw of words.
-    seed = stable_seed("canaries", day)
-    forecast_days = [s.day for s in work.ledger.stage_runs(work.name) if s.stage is Stage.FORECAST]
+    earlier = [
+        s.day
+        for s in work.ledger.stage_runs(work.name)
+        if s.stage is Stage.FORECAST and s.day < day
+    ]
+    # Three days back, where there are as many: what goes on from day to day is less of a stranger.
     strangers = [
         group.forecasts[0].text
-        for other in [d for d in forecast_days if d < day][-3:][:1]
+        for other in earlier[-3:][:1]
         for group in work.ledger.groups(work.name, day=other, roles=[Role.TRAIN])
     ]
     canaries = score_canaries(
-        news, strangers=strangers, embedder=embedder_of(work), config=work.config.reward, seed=seed
+        news,
+        strangers=strangers,
+        embedder=embedder_of(work),
+        config=work.config.reward,
+        # Neither the run nor its seed: the same news must not be refused by one draw of words.
+        seed=stable_seed("canaries", day),
     )
-    rivals = rival_contrasts(news, embedder=embedder_of(work), seed=seed)
+    rivals = rival_contrasts(
+        news, embedder=embedder_of(work), seed=placebo_seed(work.config.run.seed, day)
+    )
     return asdict(canaries) if canaries else None, {
         name: {h.id: v for h, v in zip(headlines, values, strict=True) if v is not None}
         for name, values in rivals.items()

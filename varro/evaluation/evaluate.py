@@ -2,7 +2,8 @@
 
 Both forecast the same headlines before outcomes exist, with the same seeds; the served policy has
 not seen the day either, so every headline is an honest test, and the held-out ones stay so after
-the update. The claim is `lift`: the mean paired difference in contrast. Beside it stand controls
+the update. The claim is `lift`: the mean paired difference in contrast on even terms (see
+`reward.contrast.even_contrast`). Beside it stand controls
 that must be 0 (a day that is not the forecast's, the base against itself), rivals that need no
 policy at all (the headline echoed, one sentence that suits any headline), and the day before: what
 merely goes on was as near to the headline then.
@@ -11,6 +12,7 @@ merely goes on was as near to the headline then.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import takewhile
 from typing import Any
 
 import numpy as np
@@ -26,11 +28,13 @@ from varro.evaluation.stats import (
 from varro.report.metrics import MAX_COPY_RISE
 
 SERVED = (Role.TRAIN, Role.HELDOUT)
-PARTS = ("contrast", "reward", "format", "semantic", "shuffled", "ahead", "vote",
-         "copy_frac", "repetition_frac", "words", "similarity", "placebo", "valid")  # fmt: skip
-"""means that are compared headline by headline, where both sides have them"""
-OF_SKILL = ("contrast", "shuffled", "ahead")
+CLAIMED = "even_contrast"
+"""the part that the claim is about"""
+OF_SKILL = (CLAIMED, "contrast", "shuffled", "over_day_before")
 """parts that an invalid forecast does not have"""
+PARTS = (*OF_SKILL, "reward", "format", "semantic", "vote", "copy_frac", "repetition_frac",
+         "words", "similarity", "placebo", "valid")  # fmt: skip
+"""means that are compared headline by headline, where both sides have them"""
 SMALL_LIFT = 0.01
 """the lift whose cost in days is reported"""
 MIN_DAYS = 7
@@ -47,7 +51,7 @@ def compare_with_base(
 ) -> EvaluationInfo | None:
     """The day's paired comparison, or None if nothing that both forecast was settled.
 
-    `rivals`: name → headline id → contrast of a text that needs no policy.
+    `rivals`: name → headline id → contrast on even terms of a text that needs no policy.
     """
     served = _headline_means(settled, SERVED)
     base = _headline_means(settled, (Role.BASE,))
@@ -57,14 +61,14 @@ def compare_with_base(
     heldout = {g.headline.id for _, g in settled if g.role is Role.HELDOUT}
     differences = {part: _differences(served, base, shared, part) for part in PARTS}
     halves = [_headline_means(settled, (Role.BASE,), parity=p) for p in (0, 1)]
-    differences["base_against_base"] = _differences(halves[0], halves[1], shared, "contrast")
+    differences["base_against_base"] = _differences(halves[0], halves[1], shared, CLAIMED)
     differences["heldout"] = _differences(
-        served, base, [h for h in shared if h in heldout], "contrast"
+        served, base, [h for h in shared if h in heldout], CLAIMED
     )
     for name, contrasts in (rivals or {}).items():
-        rival = {h: {"contrast": value} for h, value in contrasts.items()}
-        differences[name] = _differences(served, rival, shared, "contrast")
-    lift = differences["contrast"]
+        rival = {h: {CLAIMED: value} for h, value in contrasts.items()}
+        differences[name] = _differences(served, rival, shared, CLAIMED)
+    lift = differences[CLAIMED]
     interval = mean_interval(lift, n_bootstrap=n_bootstrap, seed=stable_seed("lift", seed, day))
     return EvaluationInfo(
         run=run,
@@ -96,9 +100,9 @@ def pooled(
     """One paired difference over all days.
 
     {n_days, n_headlines, mean, low, high: day-block bootstrap for display, claim_low, claim_high:
-    the confidence sequence, valid however often it is read, since: the first day it stood on the
-    side it stands on now, first: the first day it stood on either, n_days_above, n_days_below: on
-    how many days it did}
+    the confidence sequence, valid however often it is read, since: the day from which it has stood
+    on the side it stands on now, first: the first day it stood on either, n_days_above,
+    n_days_below: on how many days it did}
     """
     days = [(e.day, e.detail["differences"].get(part) or []) for e in evaluations]
     days = [(day, values) for day, values in days if values]
@@ -110,9 +114,9 @@ def pooled(
     )
     claim = confidence_sequence(means, min_n=MIN_DAYS) if means else None
     lows, highs = running_sequence(means, min_n=MIN_DAYS) if means else (np.array([]),) * 2
-    above = [day for (day, _), low in zip(days, lows, strict=True) if low > 0]
-    below = [day for (day, _), high in zip(days, highs, strict=True) if high < 0]
-    now = above if claim and claim[0] > 0 else below if claim and claim[1] < 0 else []
+    sides = [int(low > 0) - int(high < 0) for low, high in zip(lows, highs, strict=True)]
+    told = [day for (day, _), side in zip(days, sides, strict=True) if side]
+    now = list(takewhile(lambda n: sides[n] and sides[n] == sides[-1], range(len(days))[::-1]))
     return {
         "n_days": len(days),
         "n_headlines": sum(len(values) for _, values in days),
@@ -121,10 +125,10 @@ def pooled(
         "high": interval[1] if interval else None,
         "claim_low": claim[0] if claim else None,
         "claim_high": claim[1] if claim else None,
-        "since": now[0] if now else None,
-        "first": min(above + below, default=None),
-        "n_days_above": len(above),
-        "n_days_below": len(below),
+        "since": days[now[-1]][0] if now else None,
+        "first": told[0] if told else None,
+        "n_days_above": sides.count(1),
+        "n_days_below": sides.count(-1),
     }
 
 
@@ -151,9 +155,9 @@ def claim(evaluations: Sequence[EvaluationInfo], *, seed: int, n_bootstrap: int)
         name: pooled(evaluations, name, seed=seed, n_bootstrap=n_bootstrap)
         for name in (*PARTS, "base_against_base", "heldout", "echo", "template")
     }
-    lift = parts.pop("contrast")
-    days = [np.mean(e.detail["differences"]["contrast"]) for e in evaluations
-            if e.detail["differences"]["contrast"]]  # fmt: skip
+    lift = parts.pop(CLAIMED)
+    found = [e.detail["differences"].get(CLAIMED) for e in evaluations]
+    days = [np.mean(values) for values in found if values]
     sd = float(np.std(days, ddof=1)) if len(days) > 1 else None
     needed = days_to_claim(SMALL_LIFT, sd=sd) if sd is not None else None
     word, broken = _word(lift), []

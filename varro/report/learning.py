@@ -25,8 +25,8 @@ _MARKS = {
     "not enough days": ("…", "calm"),
     "blocked": ("✗", "bad"),
 }
-_COMPARED = ("reward", "format", "semantic", "similarity", "placebo", "vote", "copy_frac",
-             "repetition_frac", "words", "valid")  # fmt: skip
+_COMPARED = ("reward", "format", "semantic", "contrast", "similarity", "placebo", "vote",
+             "copy_frac", "repetition_frac", "words", "valid")  # fmt: skip
 
 
 def learning_section(learned: Part, evaluation: Part | None, *, is_placebo: bool) -> Section:
@@ -123,7 +123,7 @@ def _controls(learned: Part) -> Table:
             wanted = f"{wanted}, and is not"
         rows.append(metric_row(name, *_pooled_cells(name, part), wanted))
     headers = ("Control", "Mean", "Bootstrap", "Confidence sequence", "n", "Days", "Should be")
-    return Table("Controls of the claim, in contrast, over all days", headers, tuple(rows))
+    return Table("Beside the claim, over all days", headers, tuple(rows))
 
 
 def _pooled_cells(name: str, part: Part) -> tuple[str, ...]:
@@ -158,10 +158,15 @@ def _directions(learned: Part, evaluation: Part | None) -> Table:
 
 def _means(evaluation: Part) -> Table:
     served, base, rivals = evaluation["served"], evaluation["base"], evaluation["rivals"]
-    names = ("contrast", "reward", "format", "semantic", "similarity", "placebo", "vote")
+    names = ("even_contrast", "reward", "format", "semantic", "contrast", "similarity", "placebo",
+             "vote")  # fmt: skip
     rows = [metric_row(name, number(served, name), number(base, name)) for name in names]
     rows += [
-        Row(f"Contrast of the {name}", (format_value("contrast", value), DASH), "contrast")
+        Row(
+            f"Contrast on even terms of the {name}",
+            (format_value("even_contrast", value), DASH),
+            "even_contrast",
+        )
         for name, value in sorted(rivals.items())
     ]
     n = number(evaluation, "n_shared", "n_headlines")

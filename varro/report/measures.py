@@ -189,13 +189,12 @@ def canary_section(canaries: Part | None) -> Section:
     """Texts whose order is known, best first."""
     title = "Canaries"
     if canaries is None:
-        note = (
-            "Not judged: too few headlines can carry them, or no forecast of another day is there "
-            "to compare with."
-        )
+        note = "Not judged: there is no placebo day yet, and nothing trains without one."
         return Section(title, notes=(note,))
     broken = canaries["broken"]
     n = f"n = {number(canaries, 'n_headlines')} headlines"
+    if canaries["frozen"]:
+        n += " that are kept for days with too few of their own"
     badge = Badge("in order", f"what was then published earns most, {n}", "✓", "good")
     if broken is not None:
         badge = Badge("out of order", f"what was published is not above {broken}, {n}", "✗", "bad")

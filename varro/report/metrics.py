@@ -38,16 +38,17 @@ MAX_FORMAT = 0.95
 MAX_PLACEBO_RISE = 0.02
 """limits of the alarms; source: science.md, section 4.3"""
 
-CONTROLS = ("shuffled", "base_against_base", "heldout", "ahead", "echo", "template")
-"""measures in contrast that stand beside the claim, in this order"""
+CONTROLS = ("shuffled", "base_against_base", "heldout", "over_day_before", "echo", "template")
+"""what stands beside the claim, in this order; all are cosines"""
 
 METRICS: tuple[Metric, ...] = (
     # learning
     Metric(
         "lift",
         "Lift over frozen base",
-        "mean over headlines of (served - frozen base) in contrast, each headline's forecasts "
-        "averaged first; over days, the mean of the days' means: the claim",
+        "mean over headlines of (served - frozen base) in contrast on even terms (no threshold for "
+        "a link, outcomes and placebo days drawn to one size), each headline's forecasts averaged "
+        "first; over days, the mean of the days' means: the claim",
         "cosine",
         "confidence sequence above 0",
         4,
@@ -74,6 +75,16 @@ METRICS: tuple[Metric, ...] = (
         "Semantic difference",
         "mean over headlines of (served - frozen base) in the semantic component",
         "component",
+        None,
+        4,
+    ),
+    Metric(
+        "lift_contrast",
+        "Contrast difference",
+        "mean over headlines of (served - frozen base) in contrast as the reward has it: linked "
+        "headlines only, the day at its own size. Not the claim: it rises with keeping near to "
+        "the headline alone",
+        "cosine",
         None,
         4,
     ),
@@ -161,7 +172,7 @@ METRICS: tuple[Metric, ...] = (
         4,
     ),
     Metric(
-        "ahead",
+        "over_day_before",
         "Over the day before",
         "mean over headlines of (served - frozen base) in similarity to the outcomes less "
         "similarity to the day before the headlines', linked alike: the lift without what merely "
@@ -233,6 +244,15 @@ METRICS: tuple[Metric, ...] = (
         "component",
         None,
         3,
+    ),
+    Metric(
+        "even_contrast",
+        "Contrast on even terms",
+        "mean over forecasts of similarity minus placebo, without a threshold for a link and with "
+        "outcomes and placebo days drawn to one size: 0 if the day were one more placebo day",
+        "cosine",
+        None,
+        4,
     ),
     Metric(
         "contrast",

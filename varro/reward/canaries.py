@@ -8,7 +8,7 @@ does not hold trains nothing. Canaries are never used for a claim.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 
 import numpy as np
@@ -20,15 +20,30 @@ from varro.reward.embed import Embedder
 from varro.reward.score import News, score_texts
 from varro.reward.words import words_in
 
-CANARIES_VERSION = "canaries-2"
+CANARIES_VERSION = "canaries-3"
 
 MAX_HEADLINES = 16
 MIN_HEADLINES = 3
-"""with fewer usable headlines the order of means is chance, and is not judged"""
+"""with fewer usable headlines the order of means is chance, and FROZEN ones take their place"""
 MIN_LEAD = 0.03
 """semantic reward by which the exact outcome must lead each of the others, in the mean; its own
 words shuffled it must only lead, for sentence embeddings hardly hear the order of words"""
 
+FROZEN = (
+    ("Oil traders await OPEC decision on output", "Oil prices rise 2% as OPEC cuts output"),
+    ("Storm Ida moves towards the Gulf coast", "Storm Ida weakens as it nears the Gulf coast"),
+    ("Senate to vote on farm aid bill", "Senate approves farm aid bill by two votes"),
+    ("Turin and Porto meet in cup semi-final", "Turin beat Porto to win cup semi-final"),
+    ("Central bank of Norway meets on rates", "Central bank of Norway raises rates to 4.5%"),
+    ("Airline Corvia to publish quarterly results", "Corvia shares fall after quarterly loss"),
+    ("Wheat growers watch the drought in Kansas", "Wheat prices climb as Kansas drought worsens"),
+    ("Measles cases reported in two states", "Measles cases drop for third week in two states"),
+)
+"""headlines and what was published about them, for days that have too few of their own"""
+_FROZEN_STRANGER = (
+    "The premiere of the new opera in Vienna will draw 2% more visitors by Saturday, driven by "
+    "warm reviews. Verify with the box office report."
+)
 _N_SHUFFLES = 4
 """one order of words can be luck"""
 _SAYING = "The papers of tomorrow will say that {}."
@@ -41,6 +56,8 @@ class Canaries:
 
     n_headlines: int
     means: dict[str, float]
+    frozen: bool
+    """the day had too few headlines for them"""
     broken: str | None
     """the kinds that are not below `exact`, or None"""
 
@@ -48,22 +65,22 @@ class Canaries:
 def score_canaries(
     news: News, *, strangers: Sequence[str], embedder: Embedder, config: RewardConfig, seed: int
 ) -> Canaries | None:
-    """Canaries on the day's own news, or None if too few headlines can carry them.
+    """Canaries on the day's own news, or on FROZEN news if too few headlines can carry them.
 
     A headline can if its best linked outcome says a direction that can be turned round.
-    `strangers` are forecasts from another day. Canaries are judged by the contrast reward, whatever
-    the policy is trained on.
+    `strangers` are forecasts from another day, if there is one. None without placebo days: there is
+    no semantic reward then, and nothing trains on the day. Canaries are judged by the contrast
+    reward, whatever the policy is trained on.
     """
-    linked = link_outcomes(embedder.encode(news.headlines), embedder.encode(news.outcomes))
-    usable = [
-        (n, news.outcomes[row[0]])
-        for n, row in enumerate(linked)
-        if row and direction(news.outcomes[row[0]]) and _turned(news.outcomes[row[0]])
-    ]
+    usable = _usable(news, embedder)
+    is_frozen = len(usable) < MIN_HEADLINES
+    if is_frozen:
+        headlines, outcomes = zip(*FROZEN, strict=True)
+        news = replace(news, headlines=headlines, outcomes=outcomes)
+        usable = list(enumerate(outcomes))
+    strangers = strangers or [_FROZEN_STRANGER]
     Random(seed).shuffle(usable)
     usable = usable[:MAX_HEADLINES]
-    if len(usable) < MIN_HEADLINES or not strangers:
-        return None
     kinds: list[str] = []
     texts: list[str] = []
     about: list[int] = []
@@ -85,6 +102,8 @@ def score_canaries(
         config=config.model_copy(update={"kind": "contrast"}),
         seed=seed,
     )
+    if "even_contrast" not in scored[0].components:
+        return None
     earned: dict[str, list[float]] = {kind: [] for kind in kinds}
     for kind, found in zip(kinds, scored, strict=True):
         semantic = found.components.get("semantic", 0.0)
@@ -98,9 +117,14 @@ def score_canaries(
         for kind, mean in means.items()
         if kind != "exact" and means["exact"] - mean <= (0.0 if kind == "shuffled" else MIN_LEAD)
     ]
-    if "placebo" not in scored[0].components:
-        return None
-    return Canaries(len(usable), means, ", ".join(wrong) or None)
+    return Canaries(len(usable), means, is_frozen, ", ".join(wrong) or None)
+
+
+def _usable(news: News, embedder: Embedder) -> list[tuple[int, str]]:
+    """Headlines that can carry canaries, by index, each with its best linked outcome."""
+    linked = link_outcomes(embedder.encode(news.headlines), embedder.encode(news.outcomes))
+    best = [(n, news.outcomes[row[0]]) for n, row in enumerate(linked) if row]
+    return [(n, title) for n, title in best if direction(title) and _turned(title)]
 
 
 def _turned(outcome: str) -> bool:

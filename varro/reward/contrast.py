@@ -119,28 +119,11 @@ def placebo_similarities(
         return None
     usual = int(np.median([len(pool) for pool in pools]))
     size = min(max(min(n_outcomes, usual), MIN_POOL), total)
-    found = []
-    for e in range(len(pools)):
-        joined, following = [pools[e]], [*pools[e + 1 :], *pools[:e]]
-        while sum(map(len, joined)) < size:
-            joined.append(following.pop(0))
-        pool = np.concatenate(joined)
-        to_headlines = cosines(headlines, pool)  # (N, M)
-        to_forecasts = cosines(forecasts, pool)  # (B, M)
-        generator = np.random.Generator(np.random.PCG64([seed, e]))
-        n_draws = 1 if len(pool) == size else N_DRAWS
-        drawn = []
-        for _ in range(n_draws):
-            chosen = generator.permutation(len(pool))[:size]
-            top = np.argsort(-to_headlines[:, chosen], axis=1, kind="stable")[:, :N_LINKED]
-            linked = chosen[top][of_headline]  # (B, N_LINKED)
-            drawn.append(np.take_along_axis(to_forecasts, linked, axis=1).max(axis=1))
-        found.append(np.mean(drawn, axis=0))
-    return np.array(found)
+    return _pool_similarities(forecasts, of_headline, headlines, pools, size=size, seed=seed)
 
 
-def contrast_with(
-    vectors: Matrix,
+def even_contrast(
+    forecasts: Matrix,
     of_headline: NDArray[np.int64],
     headlines: Matrix,
     outcomes: Matrix,
@@ -148,16 +131,88 @@ def contrast_with(
     *,
     seed: int,
 ) -> Floats:
-    """c(f) of each vector against these outcomes; NaN where the headline is unresolved, or if there
-    is nothing to make a placebo of. Shapes: as `match_outcomes` and `placebo_similarities` → (B,).
+    """What the claim is made of: similarity less placebo with both sides on even terms.
+
+    The reward's c(f) is not even: its outcomes must be linked at MIN_LINK, its placebo need not be,
+    and a large day keeps its size. Days are then chosen by how near they came to the headline, and
+    whoever stays nearer to the headline gains without foreseeing anything. Here no day is left out,
+    and outcomes and placebo are drawn to one size: if the day were one more placebo day, the mean
+    would be 0 for any forecast.
+    NaN if there is nothing to compare with. Shapes: as `placebo_similarities` → (B,).
     """
-    placebo = placebo_similarities(
-        vectors, of_headline, headlines, placebo_days, n_outcomes=len(outcomes), seed=seed
+    pools = [pool for pool in placebo_days if len(pool)]
+    if not is_measured(len(outcomes), sum(map(len, pools))):
+        return np.full(len(forecasts), np.nan)
+    size = min(len(outcomes), int(np.median([len(pool) for pool in pools])))
+    about = (forecasts, of_headline, headlines)
+    met = _nearest_similarity(*about, outcomes, size=size, seed=(seed, len(pools)))
+    return np.asarray(met - mean_over_days(_pool_similarities(*about, pools, size=size, seed=seed)))
+
+
+def even_difference(
+    forecasts: Matrix,
+    of_headline: NDArray[np.int64],
+    headlines: Matrix,
+    day: Matrix,
+    other: Matrix,
+    *,
+    seed: int,
+) -> Floats:
+    """Similarity to one day less similarity to another, both drawn to the size of the smaller one,
+    no threshold. Shapes: (B, E), (B,), (N, E), (M, E), (L, E), neither empty → (B,)."""
+    size = min(len(day), len(other))
+    about = (forecasts, of_headline, headlines)
+    met, other_met = (
+        _nearest_similarity(*about, titles, size=size, seed=(seed, n))
+        for n, titles in enumerate((day, other))
     )
-    if placebo is None:
-        return np.full(len(vectors), np.nan)
-    met = match_outcomes(vectors, of_headline, headlines, outcomes).similarity
-    return np.asarray(met - mean_over_days(placebo))
+    return met - other_met
+
+
+def _pool_similarities(
+    forecasts: Matrix,
+    of_headline: NDArray[np.int64],
+    headlines: Matrix,
+    pools: Sequence[Matrix],
+    *,
+    size: int,
+    seed: int,
+) -> Floats:
+    """`_nearest_similarity` in each pool; one smaller than `size` is joined with the next ones.
+    Shapes: → (P, B)."""
+    found = []
+    for e in range(len(pools)):
+        joined, following = [pools[e]], [*pools[e + 1 :], *pools[:e]]
+        while sum(map(len, joined)) < size:
+            joined.append(following.pop(0))
+        pool = np.concatenate(joined)
+        found.append(
+            _nearest_similarity(forecasts, of_headline, headlines, pool, size=size, seed=(seed, e))
+        )
+    return np.array(found)
+
+
+def _nearest_similarity(
+    forecasts: Matrix,
+    of_headline: NDArray[np.int64],
+    headlines: Matrix,
+    titles: Matrix,
+    *,
+    size: int,
+    seed: tuple[int, int],
+) -> Floats:
+    """Best cosine of each forecast among the N_LINKED titles nearest to its headline: of `size`
+    titles, in the mean of N_DRAWS draws if there are more. Shapes: titles (M, E) → (B,)."""
+    to_headlines = cosines(headlines, titles)  # (N, M)
+    to_forecasts = cosines(forecasts, titles)  # (B, M)
+    generator = np.random.Generator(np.random.PCG64(seed))
+    drawn = []
+    for _ in range(1 if len(titles) == size else N_DRAWS):
+        chosen = generator.permutation(len(titles))[:size]
+        top = np.argsort(-to_headlines[:, chosen], axis=1, kind="stable")[:, :N_LINKED]
+        linked = chosen[top][of_headline]  # (B, N_LINKED)
+        drawn.append(np.take_along_axis(to_forecasts, linked, axis=1).max(axis=1))
+    return np.asarray(np.mean(drawn, axis=0))
 
 
 def direction_votes(agreements: Sequence[int], cosines: Sequence[float]) -> float:

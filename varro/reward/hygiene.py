@@ -26,8 +26,8 @@ LEAK_PATTERNS: Mapping[str, tuple[str, ...]] = MappingProxyType({
         r"\[/?INST\]|<</?SYS>>|```",
     ),
     "chat role": (
-        r"^\s*[#*\[(]*\s*(?:system|user|assistant|human)[\])*]*\s*:",
-        r"#{2,}\s*(?:instructions?|response|input|output|task|prompt|answer)\b",
+        r"^[^\S\n]*+[#*\[(]*+[^\S\n]*+(?:system|user|assistant|human)[\])*]*[^\S\n]*:",
+        r"(?<!#)#{2,}+[^\S\n]*+(?:instructions?|response|input|output|task|prompt|answer)\b",
     ),
     "assistant talk": (
         r"\bas an? (?:ai |large )+language model\b|\bas a language model, i\b",
@@ -39,7 +39,7 @@ LEAK_PATTERNS: Mapping[str, tuple[str, ...]] = MappingProxyType({
         r"\blet me know if (?:you|there)\b|\bfeel free to (?:ask|let|adjust|modify)",
         r"\bhere(?: is|['’]s| are) (?:the|a|an|my|your|one)(?: [a-z-]+){0,3}?"
         r" (?:forecast|prediction|paragraph|answer|response|summary|draft)\b",
-        r"^\s*(?:sure|certainly|of course|absolutely)(?:!|[,.:]? (?:here|i |i['’]|let me))",
+        r"^[^\S\n]*+(?:sure|certainly|of course|absolutely)(?:!|[,.:]? (?:here|i |i['’]|let me))",
     ),
     "task talk": (
         r"\b(?:the|this|your) headline (?:says|states|reads|asks|provided|given|above)\b",
@@ -47,7 +47,7 @@ LEAK_PATTERNS: Mapping[str, tuple[str, ...]] = MappingProxyType({
         r"\bthe user (?:wants|asks|asked|is asking|requested|provided|would like)\b",
         r"\b(?:final answer|the output should|the (?:answer|response) should be)\b",
         r"\bi (?:need|have) to (?:write|name|forecast|predict|give|provide|include)\b",
-        r"^\s*(?:answer|headline|prompt|instructions?)\s*:",
+        r"^[^\S\n]*+(?:answer|headline|prompt|instructions?)[^\S\n]*:",
     ),
     "prompt echo": (
         r"\b(?:in|write|as) (?:one|a single) (?:plain |short |single )*paragraph\b",

@@ -26,10 +26,11 @@ from varro.forecast.beats import BEATS_VERSION, Beats, parse_beats
 from varro.forecast.direction import DIRECTION_VERSION, agreement, direction, flip
 from varro.reward.contrast import (
     CONTRAST_VERSION,
-    contrast_with,
     copy_gate,
     cosines,
     direction_votes,
+    even_contrast,
+    even_difference,
     match_outcomes,
     mean_over_days,
     placebo_similarities,
@@ -44,7 +45,7 @@ from varro.reward.hygiene import (
     without_copied_sentences,
 )
 
-SCORE_VERSION = f"score-2/{CONTRAST_VERSION}/{DIRECTION_VERSION}/{BEATS_VERSION}/{HYGIENE_VERSION}"
+SCORE_VERSION = f"score-3/{CONTRAST_VERSION}/{DIRECTION_VERSION}/{BEATS_VERSION}/{HYGIENE_VERSION}"
 
 _FULL_LENGTH = 20
 """words from which brevity costs nothing"""
@@ -174,9 +175,8 @@ TEMPLATE = (
 
 
 def rival_contrasts(news: News, *, embedder: Embedder, seed: int) -> dict[str, list[float | None]]:
-    """Contrast of texts that need no policy, for each headline: its own words, and TEMPLATE.
-
-    None where the headline is unresolved or there is no placebo day. Shapes: name → (N,).
+    """Contrast on even terms of texts that need no policy, for each headline: its own words, and
+    TEMPLATE. None if there is no placebo day. Shapes: name → (N,).
     """
     headlines = embedder.encode(news.headlines)
     outcomes = embedder.encode(news.outcomes)
@@ -188,7 +188,7 @@ def rival_contrasts(news: News, *, embedder: Embedder, seed: int) -> dict[str, l
     each = np.arange(len(headlines))
     found: dict[str, list[float | None]] = {}
     for name, vectors in rivals.items():
-        contrast = contrast_with(vectors, each, headlines, outcomes, pools, seed=seed)
+        contrast = even_contrast(vectors, each, headlines, outcomes, pools, seed=seed)
         found[name] = [None if np.isnan(value) else float(value) for value in contrast]
     return found
 
@@ -244,23 +244,10 @@ def _meaning(
     raw_placebo = None
     if pools:
         raw_placebo = mean_over_days(np.array([cosines(whole, p).max(axis=1) for p in pools]))
-    # A placebo day drawn at random in the place of the outcomes, the others as its placebo. Not the
-    # nearest: what it tells goes on more often, and is met more often, than what the others tell.
-    shuffled = np.full(len(own), np.nan)
-    if len(pools) > 1:
-        drawn = seed % len(pools)
-        others = pools[:drawn] + pools[drawn + 1 :]
-        shuffled = contrast_with(forecasts, of_headline, headlines, pools[drawn], others, seed=seed)
-    before = None
-    if news.day_before:
-        before = placebo_similarities(
-            forecasts,
-            of_headline,
-            headlines,
-            [embedder.encode(news.day_before)],
-            n_outcomes=len(news.outcomes),
-            seed=seed,
-        )
+    before = embedder.encode(news.day_before) if news.day_before else None
+    even = _on_even_terms(
+        forecasts, of_headline, headlines, outcomes, pools, before=before, seed=seed
+    )
     contrast = np.full(len(own), np.nan) if null is None else matches.similarity - null
     earned = semantic_reward(contrast, votes, margins, gates)
     found = []
@@ -268,20 +255,49 @@ def _meaning(
         parts = {"raw": float(raw[b]), "gate": float(gates[b]), "topic": float(topics[b])}
         if raw_placebo is not None:
             parts["raw_placebo"] = float(raw_placebo[b])
-        if not np.isnan(shuffled[b]) and text:
-            parts["shuffled"] = float(shuffled[b])
+        parts |= {name: float(values[b]) if text else 0.0 for name, values in even.items()}
         matched = None
         if matches.outcome[b] >= 0:
             measured = {"similarity": matches.similarity[b]}
             if null is not None:
                 measured |= {"placebo": null[b], "contrast": contrast[b], "semantic": earned[b]}
-            if before is not None:
-                measured["ahead"] = matches.similarity[b] - before[0][b]
             parts |= {name: float(value) if text else 0.0 for name, value in measured.items()}
             parts |= {"vote": float(votes[b]), "margin": float(margins[b])}
             matched = int(matches.outcome[b]) if text else None
         closest = int(nearest[b]) if len(news.outcomes) else None
         found.append(_Meaning(parts, matched, closest))
+    return found
+
+
+def _on_even_terms(
+    forecasts: Vectors,
+    of_headline: NDArray[np.int64],
+    headlines: Vectors,
+    outcomes: Vectors,
+    pools: Sequence[Vectors],
+    *,
+    before: Vectors | None,
+    seed: int,
+) -> dict[str, NDArray[np.float64]]:
+    """What the claim and the controls beside it are made of; it pays nothing. Shapes: name → (B,).
+
+    Empty without placebo days. `shuffled` puts a placebo day drawn at random in the place of the
+    outcomes, the others as its placebo. Not the nearest day: what it tells goes on more often, and
+    is met more often, than what the others tell.
+    """
+    about = (forecasts, of_headline, headlines)
+    claimed = even_contrast(*about, outcomes, pools, seed=seed)
+    if np.isnan(claimed).any():
+        return {}
+    found = {"even_contrast": claimed}
+    if before is not None:
+        found["over_day_before"] = even_difference(*about, outcomes, before, seed=seed)
+    if len(pools) > 1:
+        drawn = seed % len(pools)
+        others = [*pools[:drawn], *pools[drawn + 1 :]]
+        shuffled = even_contrast(*about, pools[drawn], others, seed=seed)
+        if not np.isnan(shuffled).any():
+            found["shuffled"] = shuffled
     return found
 
 

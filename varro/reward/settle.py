@@ -105,7 +105,7 @@ def settle_groups(
     embedder: Embedder,
     config: RewardConfig,
     day: str,
-    seed_parts: tuple[object, ...],
+    seed: int,
 ) -> list[Settlement]:
     """A settlement for each forecast of groups that share their outcomes."""
     if not groups:
@@ -119,7 +119,7 @@ def settle_groups(
         news_of([group.headline for group in groups], outcomes),
         embedder=embedder,
         config=config,
-        seed=stable_seed("placebo", *seed_parts),
+        seed=seed,
         finish_reasons=[forecast.finish_reason for _, _, forecast in pairs],
         made_on=made_on(groups[0].made_at),
     )
@@ -136,6 +136,11 @@ def settle_groups(
         )
         for (_, group, forecast), found in zip(pairs, scored, strict=True)
     ]
+
+
+def placebo_seed(run_seed: int, day: str) -> int:
+    """Of the draws from a day's placebo pools: all that is compared there meets the same ones."""
+    return stable_seed("placebo", run_seed, day)
 
 
 def made_on(made_at: datetime) -> date:

@@ -24,7 +24,7 @@ _ACRONYM = re.compile(r"\b(?:[^\W\d_]\.){2,}")
 _APOSTROPHE = re.compile(r"(?<=\w)['’](?=\w)")
 _WORD = re.compile(r"\d+(?:[.,]\d+)+|[^\W_]+")
 
-_BREAK = re.compile(r"([.!?…]+)[\"'”’»)\]]*\s+|\n\s*")
+_BREAK = re.compile(r"(?<![.!?…])([.!?…]++)[\"'”’»)\]]*\s+|\n\s*")
 _OPENING = "\"'“‘([«"
 _NEVER_ENDS = frozenset(
     "mr mrs ms dr prof gov sen rep gen lt col capt sgt rev hon vs e.g i.e cf approx".split()
