@@ -12,13 +12,12 @@ import numpy as np
 import pytest
 from conftest import lend_embedder, small_config
 
-from varro.day import ONE_DAY, DueDay, due_days, end_of_day, report_folder, run_day
+from varro.day import DueDay, due_days, end_of_day, report_folder, run_day
 from varro.domain import Role, Stage, stable_seed
 from varro.errors import ConfigError, FeedError, StageError
 from varro.policy.checkpoint import load_checkpoint
 from varro.policy.load import load_policy
 from varro.reward.embed import RememberingEmbedder
-from varro.reward.settle import gather_outcomes
 from varro.run import ledger_path, open_run
 from varro.service.replay import next_days, replay_days, summarize
 from varro.training.advantage import component_advantages, running_moments, within_group_moments
@@ -31,6 +30,10 @@ NOW = datetime(2026, 11, 20, tzinfo=UTC)
 def day_of(n):
     day = FIRST + timedelta(days=n)
     return DueDay(day.isoformat(), end_of_day(day))
+
+
+def told_on(row):
+    return row["first_seen"][:10]
 
 
 def opened(config, embedder=None):
@@ -293,26 +296,27 @@ def test_base_against_base_has_no_lift(configured, embedder):
     assert differences["over_day_before"] == [0.0] * 9
 
 
-def test_the_day_before_and_the_outcomes_are_equally_far(configured, embedder, monkeypatch):
+def test_the_day_before_and_the_outcomes_are_equally_far(tmp_path, configured, embedder):
     """Catches a measure of what merely goes on that looks at the headlines themselves, or further
-    back than the outcomes lie ahead: it would be low by distance alone."""
-    import varro.day
-
-    seen = []
-
-    def gathered(arrived, placebo_days, prompts, *, day_before):
-        found = gather_outcomes(arrived, placebo_days, prompts, day_before=day_before)
-        seen.append([{h.first_seen.date() for h in x} for x in (found.headlines, found.day_before)])
-        return found
-
-    monkeypatch.setattr(varro.day, "gather_outcomes", gathered)
-    with opened(configured(), embedder) as work:
+    back than the outcomes lie ahead: what is published on the second day was told on the day before
+    the first here, so nothing is left."""
+    lines = gzip.decompress(configured().news.archive.read_bytes()).decode().splitlines()
+    days = {n: [x for x in map(json.loads, lines) if told_on(x) == day_of(n).day] for n in (1, 2)}
+    again = [
+        row | {"guid": f"again-{row['guid']}", "first_seen": f"{day_of(0).day}T08:00:00Z"}
+        for row in days[2]
+    ]
+    for row in again:
+        del row["published"]
+    archive = tmp_path / "again.jsonl"
+    archive.write_text("\n".join(json.dumps(row) for row in [*again, *days[1], *days[2]]))
+    with opened(configured(f"news.archive={archive}"), embedder) as work:
         run_day(work, day_of(1))
         run_day(work, day_of(2))
-        settled = work.ledger.settlements("main", day=day_of(2).day)
-    headlines = date.fromisoformat(day_of(1).day)
-    assert seen == [[{headlines + ONE_DAY}, {headlines - ONE_DAY}]]
-    assert all("over_day_before" in s.components for s, _ in settled)
+        found = [s.components for s, _ in work.ledger.settlements("main", day=day_of(2).day)]
+    assert found
+    assert [parts["over_day_before"] for parts in found] == [0.0] * len(found)
+    assert any(parts["even_contrast"] for parts in found)
 
 
 def test_an_empty_day_is_refused_and_leaves_nothing(configured, embedder):
