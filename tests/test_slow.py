@@ -81,7 +81,9 @@ def test_ten_days_in_ten_processes_equal_ten_days_in_one(tmp_path):
         }
 
     assert hashes(one) == hashes(ten)
-    assert len(hashes(one)) == 10
+    # The base, and an update on each day from the first that has a placebo day.
+    assert [row["updated"] for row in unbroken["days"]] == [False] * 3 + [True] * 7
+    assert len(hashes(one)) == 1 + 7
 
 
 def test_qwen3_0_6b_shape_goes_through_forecast_and_update(tmp_path):
@@ -99,8 +101,10 @@ def test_qwen3_0_6b_shape_goes_through_forecast_and_update(tmp_path):
     ]
     flags = [part for key in overrides for part in ("--set", key)]
     home = tmp_path / "home"
-    replay(SAMPLE / "world.jsonl.gz", home, "--to", "2026-01-06", "--run", "big", *flags)
-    path = home / "reports" / "big" / "2026-01-06" / "report.json"
+    # What is forecast on the seventh is settled on the eighth, with the fifth as its placebo day.
+    days = ["--from", "2026-01-07", "--to", "2026-01-08"]
+    replay(SAMPLE / "world.jsonl.gz", home, *days, "--run", "big", *flags)
+    path = home / "reports" / "big" / "2026-01-08" / "report.json"
     report = json.loads(path.read_text())
     machine, update = report["machine"], report["update"]
     assert 590e6 < machine["n_parameters"] < 600e6
