@@ -3,10 +3,10 @@
 Both forecast the same headlines before outcomes exist, with the same seeds; the served policy has
 not seen the day either, so every headline is an honest test, and the held-out ones stay so after
 the update. The claim is `lift`: the mean paired difference in contrast on even terms (see
-`reward.contrast.even_contrast`). Beside it stand controls
-that must be 0 (a day that is not the forecast's, the base against itself), rivals that need no
-policy at all (the headline echoed, one sentence that suits any headline), and the day before: what
-merely goes on was as near to the headline then.
+`reward.contrast.even_contrast`). Beside it stand controls that must be 0 (a day that is not the
+forecast's, the base against itself), rivals that need no policy at all (the headline echoed, one
+sentence that suits any headline), and the day before: what merely goes on was as near to the
+headline then.
 """
 
 from __future__ import annotations
