@@ -17,7 +17,7 @@ from types import MappingProxyType
 from varro.reward.hedging import is_hedged
 from varro.reward.words import FUNCTION_WORDS, sentences_in, words_in
 
-HYGIENE_VERSION = "hygiene-1"
+HYGIENE_VERSION = "hygiene-2"
 """part of the reward's version: a changed list or limit is a changed reward"""
 
 LEAK_PATTERNS: Mapping[str, tuple[str, ...]] = MappingProxyType({
