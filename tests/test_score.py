@@ -204,8 +204,9 @@ def test_components_are_the_documented_ones(score, items):
 
 
 def test_the_control_with_a_past_day_can_fail(items, news, score):
-    """Catches a control that is 0 by algebra, and one that never leaves the nearest day: what was
-    published stands on one placebo day here, and is found out if that day is drawn."""
+    """Catches a control that looks at no day, and one that never leaves the nearest: what was
+    published stands on one placebo day here, and is found out if that day is drawn. Over all draws
+    it cancels; what the control holds to account is the measure, not one day."""
     days = [list(day) for day in news.placebo_days]
     for n in range(len(days)):
         leaking = [(*day, *items[0]["outcomes"]) if i == n else day for i, day in enumerate(days)]
