@@ -11,11 +11,12 @@ import pytest
 
 from varro.config import PolicyConfig
 from varro.errors import PolicyError
+from varro.policy import fastmath, head
 from varro.policy.load import LORA_KEYS, load_policy
-from varro.policy.logprobs import pad_responses, response_logprobs
+from varro.policy.logprobs import behaviour_logprobs, pad_responses, response_logprobs
 from varro.policy.mlx import mx
 from varro.policy.prompt import make_prompt_encoder
-from varro.policy.sample import SamplingSettings, _inverse_cdf, sample_groups
+from varro.policy.sample import SamplingSettings, draw_token, sample_groups
 
 PLAIN = SamplingSettings(temperature=0.8, max_tokens=64, stop_at_paragraph=True, max_rows=64)
 HEADLINES = [
@@ -101,6 +102,93 @@ def test_logprobs_equal_a_naive_loop_token_by_token(policy):
         assert fast[t] == pytest.approx(naive, abs=1e-4)
 
 
+def test_the_shared_attention_computes_what_the_stock_model_does(policy):
+    """Catches an attention, SwiGLU or rotation of ours that is not the one the weights were trained
+    with: the model as mlx_lm loads it is the judge."""
+    from mlx_lm import load
+
+    stock, _ = load(str(policy.model_path))
+    prompts, groups = sampled(policy, HEADLINES[:1], n=4)
+    longest = max(groups[0], key=lambda s: len(s.token_ids)).token_ids
+    logits = stock(mx.array([[*prompts[0], *longest]]))[0, len(prompts[0]) - 1 : -1] / 0.8
+    expected = mx.take_along_axis(
+        logits - mx.logsumexp(logits, axis=-1, keepdims=True), mx.array(longest)[:, None], axis=-1
+    )
+    tokens, _ = pad_responses([longest])
+    found = response_logprobs(policy, prompts[0], tokens, temperature=0.8)
+    np.testing.assert_allclose(np.array(found)[0], np.array(expected)[:, 0], atol=5e-5)
+
+
+def test_rows_that_finish_leave_without_a_trace(policy):
+    """Catches a grid of rows that mixes up prompts once some of their forecasts have finished: each
+    forecast alone is the same as among others that stop earlier and later."""
+    settings = replace(PLAIN, max_tokens=112)
+    prompts, groups = sampled(policy, HEADLINES, n=5, settings=settings)
+    lengths = {len(s.token_ids) for group in groups for s in group}
+    assert len(lengths) > 3
+    for i, group in enumerate(groups):
+        for k, sample in enumerate(group):
+            (alone,) = sample_groups(policy, [prompts[i]], seeds=[[100 * i + k]], settings=settings)
+            assert alone[0].token_ids == sample.token_ids
+            np.testing.assert_allclose(alone[0].logprobs, sample.logprobs, atol=1e-5)
+
+
+def test_exact_kl_and_entropy_are_those_of_the_whole_vocabulary(policy):
+    """Catches an estimate passed for the exact figure, KL the wrong way round, and the reference
+    taken with the adapter on."""
+    perturb(policy)
+    prompts, groups = sampled(policy, HEADLINES[:1], n=2)
+    tokens, mask = pad_responses([s.token_ids for s in groups[0]])
+    found = behaviour_logprobs(policy, prompts[0], tokens, temperature=0.8)
+
+    def log_softmax(row):
+        ids = [*prompts[0], *row]
+        logits = policy.model(mx.array([ids]))[0, len(prompts[0]) - 1 : -1] / 0.8
+        return np.array(logits - mx.logsumexp(logits, axis=-1, keepdims=True), dtype=np.float64)
+
+    for row, sample in enumerate(groups[0]):
+        n = len(sample.token_ids)
+        mine = log_softmax(sample.token_ids)
+        with policy.adapter_off():
+            base = log_softmax(sample.token_ids)
+        expected = (np.exp(mine) * (mine - base)).sum(axis=-1)
+        np.testing.assert_allclose(np.array(found.kl)[row, :n], expected, atol=5e-5)
+        entropy = -(np.exp(mine) * mine).sum(axis=-1)
+        np.testing.assert_allclose(np.array(found.entropy)[row, :n], entropy, atol=5e-5)
+        chosen = base[np.arange(n), sample.token_ids]
+        np.testing.assert_allclose(np.array(found.ref)[row, :n], chosen, atol=5e-5)
+        assert (np.array(found.kl)[row, :n] > -1e-5).all() and found.kl.max().item() > 0.01
+    assert np.array(mask).sum() == sum(len(s.token_ids) for s in groups[0])
+
+
+@pytest.mark.parametrize("fine_tune", ["lora", "full"])
+def test_the_chunked_head_has_the_gradient_of_the_whole_one(policy, fine_tune, monkeypatch):
+    """Catches a fused log-prob whose gradient is not its own: pieces of the vocabulary table, the
+    soft-max thrown away, against MLX's own differentiation of the plain formula."""
+    rng = np.random.default_rng(1)
+    hidden = mx.array(rng.normal(0, 1, (37, 24)).astype(np.float32))
+    weight = mx.array(rng.normal(0, 0.5, (301, 24)).astype(np.float32))
+    tokens = mx.array(rng.integers(0, 301, 37))
+    factors = mx.array(rng.normal(0, 1, 37).astype(np.float32))
+    monkeypatch.setattr(head, "MAX_LOGITS_BYTES", 16 * 4 * 301)  # three pieces
+
+    def plain(hidden, weight):
+        logits = hidden @ weight.T / 0.8
+        chosen = mx.take_along_axis(logits, tokens[:, None], axis=-1)[:, 0]
+        return ((chosen - mx.logsumexp(logits, axis=-1)) * factors).sum()
+
+    def fused(hidden, weight):
+        whole = head.Head(weight, trains=fine_tune == "full")
+        return (head.token_logprobs(whole, hidden, tokens, temperature=0.8) * factors).sum()
+
+    wanted = (0, 1) if fine_tune == "full" else (0,)
+    expected = mx.value_and_grad(plain, wanted)(hidden, weight)
+    found = mx.value_and_grad(fused, wanted)(hidden, weight)
+    assert found[0].item() == pytest.approx(expected[0].item(), rel=1e-5)
+    for mine, its in zip(found[1], expected[1], strict=True):
+        np.testing.assert_allclose(np.array(mine), np.array(its), atol=2e-5)
+
+
 def test_logprobs_depend_on_the_prompt(policy):
     """Catches log-probs of the answer alone: the nearest peer's bug."""
     prompts, groups = sampled(policy, HEADLINES[:2], n=1)
@@ -160,10 +248,12 @@ def test_inverse_cdf_draws_the_distribution(size):
     rng = np.random.default_rng(size)
     probs = rng.dirichlet(np.full(size, 0.5)).astype(np.float32)
     uniforms = (np.arange(20_000, dtype=np.float32) + 0.5) / 20_000
-    rows = mx.broadcast_to(mx.array(probs), (20_000, size))
-    drawn = np.array(_inverse_cdf(rows, mx.array(uniforms)))
+    logits = mx.log(mx.array(probs)) + 7.0  # any constant: only differences count
+    tokens, logprobs = draw_token(mx.broadcast_to(logits, (20_000, size)), mx.array(uniforms))
+    drawn = np.array(tokens)
     shares = np.bincount(drawn, minlength=size) / 20_000
     np.testing.assert_allclose(shares, probs, atol=1.1e-4)
+    np.testing.assert_allclose(np.array(logprobs), np.log(probs)[drawn], atol=1e-5)
 
 
 def test_inverse_cdf_never_draws_the_impossible():
@@ -171,7 +261,7 @@ def test_inverse_cdf_never_draws_the_impossible():
     probs = np.zeros((3, 1024), dtype=np.float32)
     probs[:, 700] = 0.3
     probs[:, 900] = 0.7
-    drawn = _inverse_cdf(mx.array(probs), mx.array([1e-30, 1.0, 0.3000001]))
+    drawn, _ = draw_token(mx.log(mx.array(probs)), mx.array([1e-30, 1.0, 0.30001]))
     assert drawn.tolist() == [700, 900, 900]
 
 
@@ -229,3 +319,55 @@ def test_a_missing_folder_is_refused(tmp_path):
     """Catches a path that is taken for a hub id and looked up on the network."""
     with pytest.raises(PolicyError, match="no model folder"):
         load_policy(PolicyConfig(model=str(tmp_path / "nowhere")), lora_seed=0)
+
+
+def test_the_exp_made_for_x86_is_exp():
+    """Catches a polynomial that is off, a denormal that slows every product after it, and a value
+    past float32's range that wraps round to another."""
+    x = np.concatenate([np.linspace(-69, 87, 200_001), [0.0]]).astype(np.float32)
+    for found in (fastmath._exp(mx.array(x)), fastmath._fused_exp(mx.array(x))):
+        np.testing.assert_allclose(
+            np.array(found), np.exp(x.astype(np.float64)), rtol=8e-6, atol=1e-30
+        )
+    far = np.array(fastmath._exp(mx.array([-70.0, -1e30, -np.inf, 1e30, 0.0])))
+    assert far[:3].tolist() == [0.0, 0.0, 0.0]
+    assert far[3] > 1e37 and np.isfinite(far[3]) and far[4] == 1.0
+
+
+def test_softmax_and_swiglu_have_their_own_gradients():
+    """Catches a hand-written gradient that is wrong: MLX's own functions are the judge."""
+    rng = np.random.default_rng(0)
+    a, b, c = (mx.array(rng.normal(0, 3, (40, 50)).astype(np.float32)) for _ in range(3))
+    pairs = [
+        (
+            lambda a, b: (fastmath._softmax(a) * c).sum(),
+            lambda a, b: (mx.softmax(a, axis=-1) * c).sum(),
+        ),
+        (
+            lambda a, b: (fastmath._swiglu(a, b) * c).sum(),
+            lambda a, b: (a * mx.sigmoid(a) * b * c).sum(),
+        ),
+    ]
+    for ours, stock in pairs:
+        mine, its = (mx.value_and_grad(f, (0, 1))(a, b) for f in (ours, stock))
+        assert mine[0].item() == pytest.approx(its[0].item(), rel=1e-5)
+        for x, y in zip(mine[1], its[1], strict=True):
+            np.testing.assert_allclose(np.array(x), np.array(y), atol=3e-5)
+
+
+def test_full_fine_tuning_trains_every_weight_and_keeps_the_base(policy):
+    """Catches a base that moves with the policy, and a trained head without a gradient."""
+    full = load_policy(PolicyConfig(model=str(policy.model_path), fine_tune="full"), lora_seed=0)
+    assert full.n_parameters()[0] == full.n_parameters()[1] == policy.n_parameters()[0]
+    tokens = mx.array([[5, 6, 7, 8]])
+
+    def logprobs():
+        return np.array(response_logprobs(full, (9, 10, 11), tokens, temperature=0.8))
+
+    before = logprobs()
+    full.set_adapter({name: a * 1.01 for name, a in full.adapter().items()})
+    after = logprobs()
+    assert np.abs(after - before).max() > 1e-3
+    with full.adapter_off():
+        np.testing.assert_array_equal(logprobs(), before)
+    np.testing.assert_array_equal(logprobs(), after)

@@ -69,6 +69,8 @@ class PolicyConfig(_Section):
     """folder in Hugging Face layout, or a hub id such as Qwen/Qwen3-0.6B"""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """of the base weights; auto is float32 on CPU, as stored on Metal and CUDA"""
+    fine_tune: Literal["lora", "full"] = "lora"
+    """`lora` trains an adapter beside frozen weights; `full` trains every weight, in float32"""
     lora_rank: int = Field(16, ge=1)
     lora_scale: float = Field(2.0, gt=0)
     """MLX's scale is alpha / rank: rank 16 with alpha 32 is 2.0"""

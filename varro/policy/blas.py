@@ -5,6 +5,9 @@ optimised BLAS into the global symbol scope *before* `mlx.core` is first importe
 dynamic linker resolve `sgemm` to it: about 200 GFLOP/s or more. On macOS (Accelerate and
 Metal) nothing is needed. This module must be the first to touch MLX; every other module gets
 `mlx` through code that called `load_fast_blas()` at its start.
+
+MKL picks code by buffer alignment unless told not to (MKL_CBWR); a day must give the same bits
+twice. Source: Intel MKL, "Getting Started with Conditional Numerical Reproducibility".
 """
 
 from __future__ import annotations
@@ -15,6 +18,8 @@ import os
 import sys
 from importlib.util import find_spec
 from pathlib import Path
+
+from varro.threads import share_blas_threads
 
 REFERENCE = "reference BLAS (slow)"
 
@@ -41,7 +46,11 @@ def _load() -> str:
     wanted = os.environ.get("VARRO_BLAS")
     if wanted == "off":
         return f"{REFERENCE}: VARRO_BLAS=off"
-    os.environ.setdefault("MKL_CBWR", _reproducible_mkl())
+    share_blas_threads()
+    os.environ.setdefault("MKL_CBWR", "AVX512,STRICT" if _has_avx512() else "AVX2,STRICT")
+    if _has_avx512():
+        # OpenBLAS takes some newer processors for older ones without it.
+        os.environ.setdefault("OPENBLAS_CORETYPE", "SkylakeX")
     for name, path in [(wanted, wanted)] if wanted else _candidates():
         try:
             library = ctypes.CDLL(path, mode=ctypes.RTLD_GLOBAL)
@@ -52,16 +61,11 @@ def _load() -> str:
     return REFERENCE
 
 
-def _reproducible_mkl() -> str:
-    """MKL picks code by buffer alignment unless told not to; a day must give the same bits twice.
-
-    Source: Intel MKL, "Getting Started with Conditional Numerical Reproducibility".
-    """
+def _has_avx512() -> bool:
     try:
-        wide = " avx512f " in Path("/proc/cpuinfo").read_text()
+        return " avx512f " in Path("/proc/cpuinfo").read_text()
     except OSError:
-        wide = False
-    return "AVX512,STRICT" if wide else "AVX2,STRICT"
+        return False
 
 
 def _candidates() -> list[tuple[str, str]]:

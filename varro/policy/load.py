@@ -8,14 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from varro.config import PolicyConfig
 from varro.errors import PolicyError
+from varro.policy.attention import share_prompts
 from varro.policy.folder import check_model_config, hash_weights, resolve_model
-from varro.policy.mlx import device_name, mx, nn
+from varro.policy.head import Head
+from varro.policy.mlx import device_name, make_streams, mx, nn
 from varro.policy.prompt import PromptEncoder, make_prompt_encoder
 
 LORA_KEYS = (
@@ -45,6 +47,14 @@ class Policy:
     lora_scale: float
     n_layers: int
     context_length: int
+    streams: tuple[mx.Stream, ...]
+    """work that can run side by side is dealt out to these"""
+    fine_tune: str = "lora"
+    """`lora`, or `full`: every weight trains"""
+    base: dict[str, mx.array] = field(default_factory=dict)
+    """the frozen base's arrays, where they are what trains (`full`)"""
+    reference: dict[str, mx.array] | None = None
+    """trainable arrays of the policy that the leash is tied to; None is the frozen base"""
     version: int = 0
 
     def hidden(self, input_ids: mx.array, cache: list[Any] | None = None) -> mx.array:
@@ -52,13 +62,11 @@ class Policy:
         hidden: mx.array = self.model.model(input_ids, cache)
         return hidden
 
-    def logits(self, hidden: mx.array) -> mx.array:
-        """Float32 logits of hidden states. Shapes: (..., H) → (..., V)."""
-        if self.model.args.tie_word_embeddings:
-            out: mx.array = self.model.model.embed_tokens.as_linear(hidden)
-        else:
-            out = self.model.lm_head(hidden)
-        return out.astype(mx.float32)
+    def head(self) -> Head:
+        """The language-model head as it is now."""
+        tied = self.model.args.tie_word_embeddings
+        layer = self.model.model.embed_tokens if tied else self.model.lm_head
+        return Head(layer.weight, trains=self.fine_tune == "full")
 
     def adapter(self) -> dict[str, mx.array]:
         """Trainable arrays by name."""
@@ -87,8 +95,32 @@ class Policy:
         mx.eval(self.model.parameters())
 
     @contextmanager
+    def as_reference(self) -> Iterator[None]:
+        """Inside, the policy is what its leash is tied to."""
+        if self.reference is None:
+            with self.adapter_off():
+                yield
+        else:
+            with self._swapped(self.reference):
+                yield
+
+    @contextmanager
+    def _swapped(self, arrays: dict[str, mx.array]) -> Iterator[None]:
+        mine = self.adapter()
+        self.model.load_weights(list(arrays.items()), strict=False)
+        try:
+            yield
+        finally:
+            self.model.load_weights(list(mine.items()), strict=False)
+
+    @contextmanager
     def adapter_off(self) -> Iterator[None]:
-        """Inside, the policy is the frozen base: LoRA's scale is 0 in every layer."""
+        """Inside, the policy is the frozen base: LoRA's scale is 0 in every layer, or, where all
+        weights train, the first weights are back."""
+        if self.fine_tune == "full":
+            with self._swapped(self.base):
+                yield
+            return
         layers = [m for m in self.model.modules() if "lora_a" in m]
         for layer in layers:
             layer.scale = 0.0
@@ -99,12 +131,12 @@ class Policy:
                 layer.scale = self.lora_scale
 
     def n_parameters(self) -> tuple[int, int]:
-        """(all without the adapter, trainable)."""
+        """(all without an adapter, trainable)."""
         from mlx.utils import tree_flatten
 
         total = sum(a.size for _, a in tree_flatten(self.model.parameters()))
         trainable = sum(a.size for a in self.adapter().values())
-        return total - trainable, trainable
+        return (total if self.fine_tune == "full" else total - trainable), trainable
 
     def decode(self, token_ids: tuple[int, ...]) -> str:
         """Text of sampled tokens without added tokens."""
@@ -120,26 +152,18 @@ def load_policy(config: PolicyConfig, *, lora_seed: int) -> Policy:
     path = resolve_model(config.model)
     model_config = check_model_config(path)
     from mlx_lm import load
-    from mlx_lm.tuner.utils import linear_to_lora_layers
 
     try:
         model, wrapper = load(str(path))
     except Exception as error:
         raise PolicyError(f"cannot load the policy in {path}: {error}") from error
     tokenizer = wrapper._tokenizer
-    _set_dtype(model, config.dtype)
-    model.freeze()
-    mx.random.seed(lora_seed & 0xFFFFFFFF)
-    linear_to_lora_layers(
-        model,
-        len(model.layers),
-        {
-            "rank": config.lora_rank,
-            "scale": config.lora_scale,
-            "dropout": 0.0,
-            "keys": list(LORA_KEYS),
-        },
-    )
+    if config.fine_tune == "full":
+        model.set_dtype(mx.float32)  # these are the optimiser's masters
+    else:
+        _set_dtype(model, config.dtype)
+        _add_adapter(model, config, lora_seed)
+    share_prompts(model)
     mx.eval(model.parameters())
     policy = Policy(
         model=model,
@@ -153,13 +177,35 @@ def load_policy(config: PolicyConfig, *, lora_seed: int) -> Policy:
         lora_scale=config.lora_scale,
         n_layers=len(model.layers),
         context_length=int(model_config.get("max_position_embeddings", 32768)),
+        streams=make_streams(),
+        fine_tune=config.fine_tune,
     )
-    if len(policy.adapter()) != 2 * len(LORA_KEYS) * policy.n_layers:
+    if config.fine_tune == "full":
+        policy.base = policy.adapter()
+    elif len(policy.adapter()) != 2 * len(LORA_KEYS) * policy.n_layers:
         raise PolicyError(
             f"{path}: LoRA matched {len(policy.adapter()) // 2} linear layers, expected "
             f"{len(LORA_KEYS)} in each of {policy.n_layers} blocks"
         )
     return policy
+
+
+def _add_adapter(model: nn.Module, config: PolicyConfig, seed: int) -> None:
+    """LoRA over every linear layer, the base frozen."""
+    from mlx_lm.tuner.utils import linear_to_lora_layers
+
+    model.freeze()
+    mx.random.seed(seed & 0xFFFFFFFF)
+    linear_to_lora_layers(
+        model,
+        len(model.layers),
+        {
+            "rank": config.lora_rank,
+            "scale": config.lora_scale,
+            "dropout": 0.0,
+            "keys": list(LORA_KEYS),
+        },
+    )
 
 
 def _set_dtype(model: nn.Module, dtype: str) -> None:

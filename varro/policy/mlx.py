@@ -4,14 +4,19 @@ Every other module imports `mx` and `nn` from here: once MLX has bound the refer
 no way back (see `varro.policy.blas`).
 """
 
+import os
+
 from varro.policy.blas import load_fast_blas
+from varro.threads import cpu_streams
 
 load_fast_blas()
+# Work on two CPU streams runs side by side only if MLX walks the graph breadth first.
+os.environ.setdefault("MLX_BFS_MAX_WIDTH", "1000")
 
 import mlx.core as mx  # noqa: E402
 import mlx.nn as nn  # noqa: E402
 
-__all__ = ["device_name", "mx", "nn"]
+__all__ = ["device_name", "make_streams", "mx", "nn"]
 
 
 def device_name() -> str:
@@ -19,3 +24,11 @@ def device_name() -> str:
     if mx.default_device() == mx.Device(mx.cpu):
         return "cpu"
     return "metal" if mx.metal.is_available() else "cuda"
+
+
+def make_streams() -> tuple[mx.Stream, ...]:
+    """The streams that work is dealt out to: the default one and, on a CPU, more beside it."""
+    default = mx.default_stream(mx.default_device())
+    if device_name() != "cpu":
+        return (default,)
+    return (default, *(mx.new_stream(mx.cpu) for _ in range(cpu_streams() - 1)))

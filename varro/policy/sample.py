@@ -8,13 +8,24 @@ the same seeds make the same choices wherever they agree.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from varro.errors import PolicyError
+from varro.policy.attention import (
+    DecodeMemory,
+    PromptMemory,
+    Prompts,
+    arrange_rows,
+    gather_prompts,
+    keep_prompts,
+)
+from varro.policy.fastmath import exp
+from varro.policy.head import Head, rows_at_once, scaled_logits
 from varro.policy.load import Policy
 from varro.policy.mlx import mx
 
@@ -22,7 +33,6 @@ _CHECK_EVERY = 16
 """decode steps between looks at which rows have finished"""
 _BLOCK = 512
 """vocabulary block of the two-level CDF"""
-_MAX_PREFILL_ROWS = 64
 _TINY = float(np.finfo(np.float32).tiny)
 
 
@@ -110,6 +120,27 @@ def _uniforms(seed: int, n: int) -> NDArray[np.float32]:
     return (1.0 - draws).astype(np.float32)
 
 
+@dataclass
+class _Part:
+    """Rows that are decoded in step on one stream, behind prompts that are theirs alone."""
+
+    stream: mx.Stream
+    live: list[_Row]
+    """rows not finished, those of a prompt together, prompts in order"""
+    prompts: list[int]
+    """prompts of `live`, in order"""
+    memory: list[DecodeMemory]
+    """one for each layer"""
+    shared: list[Prompts]
+    """what each layer keeps of `prompts`"""
+    hidden: mx.array
+    """(B, H) last hidden state of each live row"""
+    uniforms: mx.array
+    """(B, max_tokens)"""
+    chosen: list[mx.array] = field(default_factory=list)
+    logprobs: list[mx.array] = field(default_factory=list)
+
+
 def _decode(
     policy: Policy,
     prompts: Sequence[tuple[int, ...]],
@@ -117,100 +148,126 @@ def _decode(
     settings: SamplingSettings,
     on_tokens: Callable[[int], None] | None,
 ) -> None:
-    cache, logits = _prefill(policy, prompts, rows)
-    stop = np.zeros(logits.shape[-1], dtype=bool)
+    head = policy.head()
+    stop = np.zeros(head.weight.shape[0], dtype=bool)
     stop[[i for i in policy.eos_ids if i < len(stop)]] = True
     if settings.stop_at_paragraph:
         stop[[i for i in policy.paragraph_ids if i < len(stop)]] = True
-    live = rows
-    uniforms = mx.array(np.stack([row.uniforms for row in live]))  # (B, max_tokens)
+    parts = [_begin(policy, prompts, rows, stream) for rows, stream in _shares(policy, rows)]
     step = 0
-    while live:
+    while parts:
         n_steps = min(_CHECK_EVERY, settings.max_tokens - step)
-        chosen, logprobs = [], []
         for _ in range(n_steps):
-            token, logprob = _sample_token(logits, uniforms[:, step], settings)
-            chosen.append(token)
-            logprobs.append(logprob)
+            for part in parts:
+                with mx.stream(part.stream):
+                    _step(policy, head, part, step, settings)
+            mx.async_eval(*(x for part in parts for x in (part.hidden, part.chosen[-1])))  # type: ignore[no-untyped-call]
             step += 1
-            if step < settings.max_tokens:
-                logits = policy.logits(policy.hidden(token[:, None], cache)[:, -1])
-            mx.async_eval(token, logprob, logits)  # type: ignore[no-untyped-call]
-        _record(
-            live,
-            np.array(mx.stack(chosen, axis=1)),
-            np.array(mx.stack(logprobs, axis=1)),
-            stop,
-            policy.eos_ids,
-        )
-        keep = [i for i, row in enumerate(live) if row.finish_reason is None]
+        n_live = sum(len(part.live) for part in parts)
+        for part in parts:
+            with mx.stream(part.stream):
+                _finish_rows(part, stop, policy.eos_ids)
+        parts = [part for part in parts if part.live] if step < settings.max_tokens else []
         if on_tokens:
-            on_tokens(n_steps * len(live))
-        if step >= settings.max_tokens:
-            break
-        if len(keep) < len(live):
-            live = [live[i] for i in keep]
-            if live:
-                index = mx.array(keep)
-                for layer in cache:
-                    layer.filter(index)
-                logits, uniforms = logits[index], uniforms[index]
+            on_tokens(n_steps * n_live)
 
 
-def _prefill(
-    policy: Policy, prompts: Sequence[tuple[int, ...]], rows: list[_Row]
-) -> tuple[list[Any], mx.array]:
-    """K/V caches with one row per forecast, and the logits of its first token (B, V)."""
-    from mlx_lm.models.cache import BatchKVCache
+def _shares(policy: Policy, rows: list[_Row]) -> list[tuple[list[_Row], mx.Stream]]:
+    """The rows dealt out to the policy's streams, whole groups together."""
+    prompts = sorted({row.prompt for row in rows})
+    n = min(len(policy.streams), len(prompts))
+    bounds = [round(i * len(prompts) / n) for i in range(n + 1)]
+    of_prompt = {p: i for i, (a, b) in enumerate(pairwise(bounds)) for p in prompts[a:b]}
+    return [
+        ([row for row in rows if of_prompt[row.prompt] == i], policy.streams[i]) for i in range(n)
+    ]
 
+
+def _begin(
+    policy: Policy, prompts: Sequence[tuple[int, ...]], rows: list[_Row], stream: mx.Stream
+) -> _Part:
+    """Each prompt read once, alone: what it gives does not depend on its neighbours."""
     order = sorted({row.prompt for row in rows})
-    width = max(len(prompts[p]) for p in order)
-    parts, first_logits = [], []
-    for start in range(0, len(order), _MAX_PREFILL_ROWS):
-        some = order[start : start + _MAX_PREFILL_ROWS]
-        padding = [width - len(prompts[p]) for p in some]
-        tokens = mx.array(
-            [[0] * pad + list(prompts[p]) for p, pad in zip(some, padding, strict=True)]
-        )
-        cache = [BatchKVCache(padding) for _ in range(policy.n_layers)]
-        first_logits.append(policy.logits(policy.hidden(tokens, cache)[:, -1]))
-        parts.append(cache)
-        mx.eval(first_logits[-1], [c.state[:2] for c in cache])
-    merged = parts[0]
-    for cache in parts[1:]:
-        for mine, other in zip(merged, cache, strict=True):
-            mine.extend(other)
     place = {p: i for i, p in enumerate(order)}
-    index = mx.array([place[row.prompt] for row in rows])
-    for layer in merged:
-        layer.filter(index)
-    return merged, mx.concatenate(first_logits)[index]
+    prompt_of = [place[row.prompt] for row in rows]
+    read, last = [], []
+    with mx.stream(stream):
+        for p in order:
+            memory = [PromptMemory() for _ in range(policy.n_layers)]
+            last.append(policy.hidden(mx.array([list(prompts[p])]), memory)[:, -1])
+            mx.async_eval(last[-1], [(m.keys, m.values) for m in memory])  # type: ignore[no-untyped-call]
+            read.append(memory)
+        shared = [gather_prompts(layer) for layer in zip(*read, strict=True)]
+        grid = arrange_rows(prompt_of, len(order))
+        offset = mx.array([len(prompts[row.prompt]) for row in rows])
+        return _Part(
+            stream=stream,
+            live=rows,
+            prompts=order,
+            memory=[DecodeMemory(layer, grid, offset) for layer in shared],
+            shared=shared,
+            hidden=mx.concatenate(last)[mx.array(prompt_of)],
+            uniforms=mx.array(np.stack([row.uniforms for row in rows])),
+        )
 
 
-def _sample_token(
-    logits: mx.array, uniforms: mx.array, settings: SamplingSettings
-) -> tuple[mx.array, mx.array]:
-    """A token per row and its log-prob. Shapes: (B, V), (B,) → (B,), (B,)."""
-    scaled = logits / settings.temperature
-    log_total = mx.logsumexp(scaled, axis=-1)  # (B,)
-    token = _inverse_cdf(mx.exp(scaled - log_total[:, None]), uniforms)
-    chosen = mx.take_along_axis(scaled, token[:, None], axis=-1)[:, 0]
-    return token, chosen - log_total
+def _step(policy: Policy, head: Head, part: _Part, step: int, settings: SamplingSettings) -> None:
+    """Draw each live row's next token and read it."""
+    n_rows = rows_at_once(head.weight.shape[0])
+    tokens, logprobs = [], []
+    for a in range(0, part.hidden.shape[0], n_rows):
+        logits = scaled_logits(head, part.hidden[a : a + n_rows], settings.temperature)
+        token, logprob = draw_token(logits, part.uniforms[a : a + n_rows, step])
+        tokens.append(token)
+        logprobs.append(logprob)
+    token = mx.concatenate(tokens)
+    part.chosen.append(token)
+    part.logprobs.append(mx.concatenate(logprobs))
+    if step + 1 < settings.max_tokens:
+        part.hidden = policy.hidden(token[:, None], part.memory)[:, -1]
 
 
-def _inverse_cdf(probs: mx.array, uniforms: mx.array) -> mx.array:
-    """First index whose cumulative probability reaches u × total.
+def _finish_rows(part: _Part, stop: NDArray[Any], eos_ids: frozenset[int]) -> None:
+    """Record the steps since the last look, and take finished rows out."""
+    tokens, logprobs = mx.stack(part.chosen, axis=1), mx.stack(part.logprobs, axis=1)
+    _record(part.live, np.array(tokens), np.array(logprobs), stop, eos_ids)
+    part.chosen, part.logprobs = [], []
+    kept = [i for i, row in enumerate(part.live) if row.finish_reason is None]
+    if len(kept) == len(part.live):
+        return
+    part.live = [part.live[i] for i in kept]
+    if not kept:
+        return
+    left = sorted({row.prompt for row in part.live})
+    if left != part.prompts:
+        stay = mx.array([i for i, p in enumerate(part.prompts) if p in set(left)])
+        part.shared = [keep_prompts(layer, stay) for layer in part.shared]
+        part.prompts = left
+    place = {p: i for i, p in enumerate(left)}
+    grid = arrange_rows([place[row.prompt] for row in part.live], len(left))
+    index = mx.array(kept)
+    for memory, layer in zip(part.memory, part.shared, strict=True):
+        memory.keep(index, grid, layer)
+    part.hidden, part.uniforms = part.hidden[index], part.uniforms[index]
 
-    Two levels (blocks, then inside the block), because a float32 running sum over 150,000 terms
-    loses the tail. Shapes: (B, V), (B,) → (B,).
+
+def draw_token(logits: mx.array, uniforms: mx.array) -> tuple[mx.array, mx.array]:
+    """A token per row by the inverse CDF, and its log-prob.
+
+    The first index whose cumulative probability reaches u × total. Two levels (blocks, then inside
+    the block), because a float32 running sum over 150,000 terms loses the tail.
+    Shapes: logits (B, V) over the temperature, uniforms (B,) → (B,), (B,).
     """
-    n_rows, size = probs.shape
+    n_rows, size = logits.shape
+    shifted = logits - mx.max(logits, axis=-1, keepdims=True)
+    powers = exp(shifted)
     n_blocks = -(-size // _BLOCK)
-    blocks = mx.pad(probs, [(0, 0), (0, n_blocks * _BLOCK - size)]).reshape(
-        n_rows, n_blocks, _BLOCK
-    )
+    if n_blocks * _BLOCK > size:
+        powers = mx.pad(powers, [(0, 0), (0, n_blocks * _BLOCK - size)])
+    blocks = powers.reshape(n_rows, n_blocks, _BLOCK)
     block_cdf = mx.cumsum(blocks.sum(axis=-1), axis=-1)  # (B, n_blocks)
-    target = uniforms[:, None] * block_cdf[:, -1:]
+    total = block_cdf[:, -1:]
+    target = uniforms[:, None] * total
     block = (block_cdf < target).sum(axis=-1, keepdims=True)  # (B, 1)
     before = mx.where(
         block > 0, mx.take_along_axis(block_cdf, mx.maximum(block - 1, 0), axis=-1), 0.0
@@ -219,7 +276,9 @@ def _inverse_cdf(probs: mx.array, uniforms: mx.array) -> mx.array:
     cdf = mx.cumsum(inner, axis=-1)
     rest = mx.minimum(target - before, cdf[:, -1:])
     inside = (cdf < mx.maximum(rest, _TINY)).sum(axis=-1)
-    return block[:, 0] * _BLOCK + inside
+    token = block[:, 0] * _BLOCK + inside
+    chosen = mx.take_along_axis(shifted, token[:, None], axis=-1)[:, 0]
+    return token, chosen - mx.log(total[:, 0])
 
 
 def _record(

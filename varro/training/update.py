@@ -225,7 +225,9 @@ def _train(
         optimizer.learning_rate = lr
 
     def loss_of(model: Any, batch: _Batch, n_forecasts: int) -> tuple[mx.array, mx.array]:
-        new = response_logprobs(policy, batch.prompt_ids, batch.tokens, temperature=temperature)
+        new = response_logprobs(
+            policy, batch.prompt_ids, batch.tokens, temperature=temperature, trains=True
+        )
         log_ratio = sequence_log_ratio(new, batch.old, batch.mask)
         objective = gspo_objective(
             log_ratio, batch.advantages, clip_low=config.clip_low, clip_high=config.clip_high

@@ -1,0 +1,275 @@
+"""Attention of forecasts that share their prompt, for sampler and trainer alike.
+
+A prompt's keys and values exist once, however many forecasts attend to them: with a prompt as long
+as the answer and eight siblings that saves most of the memory of decoding, and in training two
+thirds of the work. The scores against prompt and own tokens go through one soft-max.
+
+`share_prompts` gives the loaded mlx_lm blocks this attention (and a SwiGLU that is quick on every
+device); weights, names and everything else stay mlx_lm's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from varro.policy.fastmath import softmax, swiglu
+from varro.policy.mlx import mx
+
+_MASKED = -1e30
+
+
+class LayerMemory(Protocol):
+    """Keys and values that one layer has seen; stands where mlx_lm expects a cache."""
+
+    offset: Any
+    """position of the next token: an int, or one for each row"""
+
+    def attend(self, queries: mx.array, keys: mx.array, values: mx.array) -> mx.array:
+        """Weighted values. Shapes: (B, H, L, D), (B, KV, L, D) twice → (B, H, L, D)."""
+        ...
+
+
+class PromptMemory:
+    """One prompt while it is read."""
+
+    def __init__(self) -> None:
+        self.offset = 0
+        self.keys: mx.array = mx.zeros((1, 1, 0, 1))  # (1, KV, P, D)
+        self.values: mx.array = self.keys
+
+    def make_mask(self, n: int, **_: object) -> None:
+        """None: `attend` masks by itself."""
+
+    def attend(self, queries: mx.array, keys: mx.array, values: mx.array) -> mx.array:
+        self.keys, self.values = keys, values
+        n_tokens = queries.shape[2]
+        scores = _scores(queries, keys)
+        if n_tokens > 1:
+            scores = scores + _causal(n_tokens, queries.shape[1] // keys.shape[1], scores.dtype)
+        return _weighted(softmax(scores), values, queries.shape)
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """One layer's keys and values of several prompts, padded on the right to the longest."""
+
+    keys: mx.array  # (N, KV, P, D)
+    values: mx.array  # (N, KV, P, D)
+    padding: mx.array | None  # (N, 1, 1, P): 0, or a large negative number past a prompt's end
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Which forecast hangs on which prompt: rows of a batch in a grid of (N prompts, S slots).
+
+    Rows of a prompt stand together, prompts in order. Where all prompts have equally many rows the
+    grid is the batch, and nothing is moved.
+    """
+
+    n_prompts: int
+    n_slots: int
+    grid: mx.array | None  # (N · S,) row in each slot, 0 in an empty one
+    slot: mx.array | None  # (B,) slot of each row
+
+
+def arrange_rows(prompt_of: Sequence[int], n_prompts: int) -> Rows:
+    """The grid of rows whose prompts are `prompt_of`, ascending in [0, n_prompts)."""
+    counts = np.bincount(prompt_of, minlength=n_prompts)
+    n_slots = int(counts.max())
+    if (counts == n_slots).all():
+        return Rows(n_prompts, n_slots, None, None)
+    starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
+    order = np.asarray(prompt_of)
+    slot = order * n_slots + (np.arange(len(order)) - starts[order])
+    grid = np.zeros(n_prompts * n_slots, dtype=np.int32)
+    grid[slot] = np.arange(len(order))
+    return Rows(n_prompts, n_slots, mx.array(grid), mx.array(slot.astype(np.int32)))
+
+
+def gather_prompts(read: Sequence[PromptMemory]) -> Prompts:
+    """One layer's prompts, each read alone, side by side."""
+    lengths = [memory.keys.shape[2] for memory in read]
+    width = max(lengths)
+    padding = None
+    if min(lengths) < width:
+        short = np.arange(width)[None] >= np.array(lengths)[:, None]
+        padding = mx.array(np.where(short, _MASKED, 0.0)[:, None, None].astype(np.float32))
+
+    def padded(arrays: Sequence[mx.array]) -> mx.array:
+        return mx.concatenate(
+            [mx.pad(a, [(0, 0), (0, 0), (0, width - a.shape[2]), (0, 0)]) for a in arrays]
+        )
+
+    return Prompts(padded([m.keys for m in read]), padded([m.values for m in read]), padding)
+
+
+class AnswerMemory:
+    """Answers read whole, behind the one prompt they share. Source of all training log-probs."""
+
+    def __init__(self, prompt: PromptMemory) -> None:
+        self._prompts = Prompts(prompt.keys, prompt.values, None)
+        self.offset = prompt.keys.shape[2]
+
+    def make_mask(self, n: int, **_: object) -> None:
+        """None: `attend` masks by itself."""
+
+    def attend(self, queries: mx.array, keys: mx.array, values: mx.array) -> mx.array:
+        own = _scores(queries, keys)
+        n_tokens = queries.shape[2]
+        if n_tokens > 1:
+            own = own + _causal(n_tokens, queries.shape[1] // keys.shape[1], own.dtype)
+        rows = Rows(1, queries.shape[0], None, None)
+        return _attend_both(self._prompts, rows, queries, own, values)
+
+
+class DecodeMemory:
+    """Answers grown token by token behind their prompts; finished rows are taken out."""
+
+    _STEP = 32
+    """tokens by which the room for own keys grows"""
+
+    def __init__(self, prompts: Prompts, rows: Rows, offset: mx.array) -> None:
+        self._prompts = prompts
+        self._rows = rows
+        self.offset = offset  # (B,)
+        self._keys: mx.array | None = None  # (B, KV, room, D)
+        self._values: mx.array | None = None
+        self._n_tokens = 0
+
+    def make_mask(self, n: int, **_: object) -> None:
+        """None: a single token sees everything before it."""
+
+    def attend(self, queries: mx.array, keys: mx.array, values: mx.array) -> mx.array:
+        n = self._n_tokens
+        if self._keys is None or self._values is None or n == self._keys.shape[2]:
+            self._keys = _grown(self._keys, keys, self._STEP)
+            self._values = _grown(self._values, values, self._STEP)
+        self._keys[:, :, n : n + 1] = keys
+        self._values[:, :, n : n + 1] = values
+        self._n_tokens = n + 1
+        self.offset = self.offset + 1
+        own = _scores(queries, self._keys[:, :, : n + 1])
+        return _attend_both(self._prompts, self._rows, queries, own, self._values[:, :, : n + 1])
+
+    def keep(self, kept: mx.array, rows: Rows, prompts: Prompts) -> None:
+        """Go on with the rows `kept` (ascending), arranged as `rows` over `prompts`."""
+        self._rows, self._prompts = rows, prompts
+        self.offset = self.offset[kept]
+        if self._keys is not None and self._values is not None:
+            self._keys, self._values = self._keys[kept], self._values[kept]
+
+
+def keep_prompts(prompts: Prompts, kept: mx.array) -> Prompts:
+    """Only the prompts `kept`."""
+    padding = None if prompts.padding is None else prompts.padding[kept]
+    return Prompts(prompts.keys[kept], prompts.values[kept], padding)
+
+
+def share_prompts(model: Any) -> None:
+    """Give each block of a loaded mlx_lm Qwen model this module's attention and SwiGLU."""
+    for block in model.layers:
+        block.self_attn.__class__ = _derived(_Attention, type(block.self_attn))
+        block.mlp.__class__ = _derived(_SwiGLU, type(block.mlp))
+
+
+def _derived(first: type, original: type) -> type:
+    return original if issubclass(original, first) else type(first.__name__, (first, original), {})
+
+
+class _Attention:
+    """`__call__` of an mlx_lm attention block over a LayerMemory."""
+
+    def __call__(
+        self: Any, x: mx.array, mask: object = None, memory: LayerMemory | None = None
+    ) -> mx.array:
+        memory = memory or PromptMemory()
+        n_rows, n_tokens, _ = x.shape
+
+        def heads(projected: mx.array, n: int) -> mx.array:
+            return projected.reshape(n_rows, n_tokens, n, -1)
+
+        queries = heads(self.q_proj(x), self.n_heads)
+        keys = heads(self.k_proj(x), self.n_kv_heads)
+        values = heads(self.v_proj(x), self.n_kv_heads).transpose(0, 2, 1, 3)
+        if "q_norm" in self:
+            queries, keys = self.q_norm(queries), self.k_norm(keys)
+        queries = self.rope(queries.transpose(0, 2, 1, 3), offset=memory.offset)
+        keys = self.rope(keys.transpose(0, 2, 1, 3), offset=memory.offset)
+        out = memory.attend(queries * self.scale, keys, values)
+        projected: mx.array = self.o_proj(out.transpose(0, 2, 1, 3).reshape(n_rows, n_tokens, -1))
+        return projected
+
+
+class _SwiGLU:
+    """`__call__` of an mlx_lm gated MLP."""
+
+    def __call__(self: Any, x: mx.array) -> mx.array:
+        hidden = swiglu(self.gate_proj(x), self.up_proj(x))
+        out: mx.array = self.down_proj(hidden)
+        return out
+
+
+def _scores(queries: mx.array, keys: mx.array) -> mx.array:
+    """Shapes: (B, H, L, D), (B, KV, S, D) → (B, KV, R · L, S), with R = H / KV."""
+    n_rows, n_heads, n_tokens, size = queries.shape
+    n_kv = keys.shape[1]
+    folded = queries.reshape(n_rows, n_kv, n_heads // n_kv * n_tokens, size)
+    return folded @ keys.swapaxes(-1, -2)
+
+
+def _causal(n_tokens: int, repeats: int, dtype: mx.Dtype) -> mx.array:
+    """(R · L, L): 0 where a token may look, a large negative number in its future."""
+    one = mx.triu(mx.full((n_tokens, n_tokens), _MASKED, dtype=dtype), k=1)
+    return mx.concatenate([one] * repeats)
+
+
+def _weighted(weights: mx.array, values: mx.array, shape: Sequence[int]) -> mx.array:
+    return (weights @ values).reshape(*shape[:3], values.shape[-1])
+
+
+def _attend_both(
+    prompts: Prompts, rows: Rows, queries: mx.array, own: mx.array, values: mx.array
+) -> mx.array:
+    """One soft-max over the prompt's and the rows' own scores.
+
+    Shapes: queries (B, H, L, D), own (B, KV, R · L, S), values (B, KV, S, D) → (B, H, L, D).
+    """
+    n_rows, n_heads, n_tokens, size = queries.shape
+    n_kv = own.shape[1]
+    folded = queries.reshape(n_rows, n_kv, n_heads // n_kv * n_tokens, size)
+    scores = _to_grid(folded, rows) @ prompts.keys.swapaxes(-1, -2)  # (N, KV, S · R · L, P)
+    if prompts.padding is not None:
+        scores = scores + prompts.padding.astype(scores.dtype)
+    shared = _to_rows(scores, rows)  # (B, KV, R · L, P)
+    weights = softmax(mx.concatenate([shared, own], axis=-1))
+    n_shared = shared.shape[-1]
+    of_prompt = _to_grid(weights[..., :n_shared], rows) @ prompts.values
+    out = _to_rows(of_prompt, rows) + weights[..., n_shared:] @ values
+    return out.reshape(n_rows, n_heads, n_tokens, size)
+
+
+def _to_grid(x: mx.array, rows: Rows) -> mx.array:
+    """(B, KV, Q, X) → (N, KV, S · Q, X)."""
+    _, n_kv, n_queries, width = x.shape
+    if rows.grid is not None:
+        x = x[rows.grid]
+    x = x.reshape(rows.n_prompts, rows.n_slots, n_kv, n_queries, width).transpose(0, 2, 1, 3, 4)
+    return x.reshape(rows.n_prompts, n_kv, rows.n_slots * n_queries, width)
+
+
+def _to_rows(x: mx.array, rows: Rows) -> mx.array:
+    """(N, KV, S · Q, X) → (B, KV, Q, X)."""
+    _, n_kv, _, width = x.shape
+    x = x.reshape(rows.n_prompts, n_kv, rows.n_slots, -1, width).transpose(0, 2, 1, 3, 4)
+    x = x.reshape(rows.n_prompts * rows.n_slots, n_kv, -1, width)
+    return x if rows.slot is None else x[rows.slot]
+
+
+def _grown(old: mx.array | None, like: mx.array, step: int) -> mx.array:
+    n_rows, n_kv, _, size = like.shape
+    room = mx.zeros((n_rows, n_kv, step, size), dtype=like.dtype)
+    return room if old is None else mx.concatenate([old, room], axis=2)

@@ -1,0 +1,190 @@
+"""The language-model head for log-probs, a bounded piece of the vocabulary table at a time.
+
+A day's logits do not fit in memory ((256, 176, 151,936) float32 is 27 GB), and their soft-max need
+not be kept either. For a frozen head the gradient of a log-prob with respect to the hidden state,
+
+    ∂ log π(y) / ∂h = ( E[y] − Σ_v π(v) E[v] ) / T,
+
+does not depend on what follows, so it is computed beside the log-prob and kept in place of the
+soft-max: H numbers a token instead of V. A head that trains computes its soft-max again.
+Source of the idea to fuse head and loss: Liger kernel, arXiv:2410.10989.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import cast
+
+from varro.policy.fastmath import exp
+from varro.policy.mlx import mx
+
+MAX_LOGITS_BYTES = 64 * 2**20
+"""of one piece of logits"""
+
+
+def rows_at_once(n_vocab: int) -> int:
+    """Positions whose float32 logits fit in MAX_LOGITS_BYTES, at least 16."""
+    return max(16, MAX_LOGITS_BYTES // (4 * n_vocab))
+
+
+@dataclass(frozen=True)
+class Head:
+    """Maps hidden states to logits: `weight` (V, H), with an optional bias (V,)."""
+
+    weight: mx.array
+    trains: bool = False
+    """whether gradients with respect to the weight are wanted"""
+
+
+def scaled_logits(head: Head, hidden: mx.array, temperature: float) -> mx.array:
+    """Float32 logits over the temperature. Shapes: (M, H) → (M, V)."""
+    if head.weight.dtype == mx.float32:
+        return (hidden * (1.0 / temperature)) @ head.weight.T  # cheaper before the product
+    return (hidden @ head.weight.T).astype(mx.float32) * (1.0 / temperature)
+
+
+def token_logprobs(
+    head: Head, hidden: mx.array, tokens: mx.array, *, temperature: float
+) -> mx.array:
+    """log π(token), differentiable in hidden (and in the head's weight if it trains).
+
+    Shapes: (M, H), (M,) → (M,) float32.  Units: nats.
+    """
+    if head.trains:
+        out: mx.array = _training_head(temperature)(hidden, head.weight, tokens)
+        return out
+    both = _frozen_head(head, temperature)(hidden, tokens)
+    logprobs: mx.array = both[0]
+    return logprobs
+
+
+def plain_token_logprobs(
+    head: Head, hidden: mx.array, tokens: mx.array, *, temperature: float
+) -> mx.array:
+    """As `token_logprobs`, at half its cost and without a gradient."""
+    parts: list[mx.array] = []
+    for a, b in _pieces(hidden.shape[0], head.weight.shape[0]):
+        logits = scaled_logits(head, _after(hidden[a:b], parts), temperature)
+        parts.append(_read(logits, tokens[a:b]).logprobs)
+    return mx.concatenate(parts)
+
+
+@dataclass(frozen=True)
+class Compared:
+    """Two policies at the same positions. All (M,) float32, in nats."""
+
+    logprobs: mx.array
+    """of the tokens, under the first"""
+    other: mx.array
+    """of the tokens, under the second"""
+    kl: mx.array
+    """exact KL(first‖second), summed over the vocabulary"""
+    entropy: mx.array
+    """exact entropy of the first"""
+
+
+def compare(
+    head: Head, hidden: mx.array, other: mx.array, tokens: mx.array, *, temperature: float,
+    other_head: Head | None = None,
+) -> Compared:  # fmt: skip
+    """Log-probs, exact KL and entropy of two policies. Shapes: (M, H) twice, (M,) → (M,) each.
+
+    Note: no gradient.
+    """
+    parts: list[tuple[mx.array, ...]] = []
+    done: list[mx.array] = []
+    for a, b in _pieces(hidden.shape[0], 2 * head.weight.shape[0]):
+        logits = scaled_logits(head, _after(hidden[a:b], done), temperature)
+        second = scaled_logits(other_head or head, other[a:b], temperature)
+        mine, its = _read(logits, tokens[a:b]), _read(second, tokens[a:b])
+        log_total, other_total = mx.log(mine.total), mx.log(its.total)
+        gap = (mine.powers * (mine.shifted - its.shifted)).sum(axis=-1) / mine.total
+        kl = gap + other_total - log_total
+        entropy = log_total - (mine.powers * mine.shifted).sum(axis=-1) / mine.total
+        parts.append((mine.logprobs, its.logprobs, kl, entropy))
+        done.append(kl)
+    return Compared(*(mx.concatenate(list(column)) for column in zip(*parts, strict=True)))
+
+
+@dataclass(frozen=True)
+class _Reading:
+    logprobs: mx.array  # (M,) of the tokens
+    shifted: mx.array  # (M, V) logit − largest: figures near 0 keep their last digits
+    powers: mx.array  # (M, V) e^shifted
+    total: mx.array  # (M,) their sum
+
+
+def _read(logits: mx.array, tokens: mx.array) -> _Reading:
+    shifted = logits - mx.max(logits, axis=-1, keepdims=True)
+    powers = exp(shifted)
+    total = powers.sum(axis=-1)
+    chosen = mx.take_along_axis(shifted, tokens[:, None], axis=-1)[:, 0]
+    return _Reading(chosen - mx.log(total), shifted, powers, total)
+
+
+def _after(x: mx.array, done: list[mx.array]) -> mx.array:
+    """x, but not before the last of `done`: one piece of logits in memory at a time."""
+    if not done:
+        return x
+    waited: mx.array = mx.depends(x, done[-1])
+    return waited
+
+
+def _frozen_head(head: Head, temperature: float) -> Callable[..., tuple[mx.array, mx.array]]:
+    weight = head.weight
+
+    @mx.custom_function
+    def logprobs_and_slopes(hidden: mx.array, tokens: mx.array) -> tuple[mx.array, mx.array]:
+        logprobs: list[mx.array] = []
+        slopes: list[mx.array] = []
+        for a, b in _pieces(hidden.shape[0], weight.shape[0]):
+            logits = scaled_logits(head, _after(hidden[a:b], slopes), temperature)
+            read = _read(logits, tokens[a:b])
+            expected = (read.powers.astype(weight.dtype) @ weight) / read.total[:, None]
+            slope = (weight[tokens[a:b]] - expected) / temperature
+            logprobs.append(read.logprobs)
+            slopes.append(slope.astype(hidden.dtype))
+        return mx.concatenate(logprobs), mx.concatenate(slopes)
+
+    @logprobs_and_slopes.vjp
+    def vjp(
+        primals: tuple[mx.array, mx.array],
+        cotangents: tuple[mx.array, mx.array],
+        outputs: tuple[mx.array, mx.array],
+    ) -> tuple[mx.array, mx.array]:
+        slope = outputs[1]
+        return cotangents[0][:, None].astype(slope.dtype) * slope, mx.zeros_like(primals[1])
+
+    return cast(Callable[..., tuple[mx.array, mx.array]], logprobs_and_slopes)
+
+
+def _training_head(temperature: float) -> Callable[..., mx.array]:
+    @mx.custom_function
+    def logprobs(hidden: mx.array, weight: mx.array, tokens: mx.array) -> mx.array:
+        return plain_token_logprobs(Head(weight), hidden, tokens, temperature=temperature)
+
+    @logprobs.vjp
+    def vjp(
+        primals: tuple[mx.array, mx.array, mx.array], cotangent: mx.array, output: mx.array
+    ) -> tuple[mx.array, mx.array, mx.array]:
+        hidden, weight, tokens = primals
+        scale = cotangent.astype(mx.float32) / temperature  # (M,)
+        for_hidden: list[mx.array] = []
+        for_weight = mx.zeros_like(weight)
+        for a, b in _pieces(hidden.shape[0], weight.shape[0]):
+            piece = _after(hidden[a:b], [for_weight])
+            read = _read(scaled_logits(Head(weight), piece, temperature), tokens[a:b])
+            picked = scale[a:b, None]
+            weighted = read.powers * (picked / read.total[:, None])  # (m, V)
+            for_hidden.append(picked * weight[tokens[a:b]] - weighted @ weight)
+            for_weight = for_weight - weighted.T @ hidden[a:b]
+            for_weight = for_weight.at[tokens[a:b]].add(picked * hidden[a:b])
+        return mx.concatenate(for_hidden), for_weight, mx.zeros_like(tokens)
+
+    return cast(Callable[..., mx.array], logprobs)
+
+
+def _pieces(n_rows: int, n_vocab: int) -> list[tuple[int, int]]:
+    size = rows_at_once(n_vocab)
+    return [(a, min(a + size, n_rows)) for a in range(0, n_rows, size)]

@@ -1,0 +1,31 @@
+"""How the processors are shared out, decided once, before a BLAS is loaded.
+
+MLX's CPU back end runs everything but matrix products on one thread a stream, so Varro deals its
+work out to two streams and gives each half of the BLAS threads.
+"""
+
+from __future__ import annotations
+
+import os
+from functools import cache
+
+
+@cache
+def cpu_threads() -> int:
+    """Threads this process may use: OMP_NUM_THREADS if set, else the processors it may run on."""
+    wanted = os.environ.get("OMP_NUM_THREADS", "")
+    if wanted.isdigit() and int(wanted):
+        return int(wanted)
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def cpu_streams() -> int:
+    """Streams that work is dealt out to on a CPU."""
+    return min(2, cpu_threads())
+
+
+def share_blas_threads() -> None:
+    """Give each stream its share of the BLAS threads. Without effect once a BLAS is loaded."""
+    os.environ["OMP_NUM_THREADS"] = str(max(1, cpu_threads() // cpu_streams()))
