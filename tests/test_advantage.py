@@ -12,6 +12,7 @@ from varro.training.advantage import (
     Moments,
     coefficients,
     component_advantages,
+    is_low_variance,
     plain_advantages,
     running_moments,
     within_group_correlation,
@@ -257,3 +258,51 @@ def test_what_does_not_vary_has_no_correlation():
     every = np.ones((1, 2), dtype=bool)
     assert within_group_correlation(varied, flat, every) is None
     assert within_group_correlation(flat, varied, every) is None
+
+
+# -- groups that hardly differ
+
+
+def low(format_, semantic, valid=None):
+    format_, semantic = np.array(format_, dtype=float), np.array(semantic, dtype=float)
+    mask = all_valid(format_) if valid is None else np.array(valid, dtype=bool)
+    return is_low_variance(format_, semantic, mask, spreads=(0.08, 0.04)).tolist()
+
+
+def test_a_group_is_dropped_only_if_it_differs_in_neither_component():
+    """Catches an "or": a group that differs in semantic alone is what the run is for."""
+    # Deviations ∓d have a spread of d; the limits are 0.25 · 0.08 = 0.02 and 0.25 · 0.04 = 0.01.
+    flat_f, flat_s, wide_f, wide_s = [0.5, 0.538], [0.3, 0.318], [0.5, 0.542], [0.3, 0.322]
+    assert low([flat_f, wide_f, flat_f, wide_f], [flat_s, flat_s, wide_s, wide_s]) == [
+        True, False, False, False,
+    ]  # fmt: skip
+
+
+def test_an_unresolved_group_is_judged_by_its_format():
+    """Catches a group that is dropped, or kept, for a component it does not have."""
+    assert low([[0.5, 0.5], [0.5, 0.6]], [[NAN, NAN]] * 2) == [True, False]
+
+
+def test_a_group_with_invalid_forecasts_beside_valid_ones_stays():
+    """Catches a policy that rambles and is never told: the valid ones are alike, and their
+    difference to the others is the lesson. A group of invalid ones has none."""
+    same = [[0.5, 0.5, 0.0]] * 2
+    assert low(same, [[0.3, 0.3, 0.0]] * 2, [[1, 1, 0], [0, 0, 0]]) == [False, True]
+
+
+def test_advantages_carry_which_groups_hardly_differ():
+    """Catches a threshold against a group's own spread, or below the floor of noise."""
+    moments = Moments(0.08**2, 0.04**2, 0.0, 3)
+    found = advantages([[0.5, 0.538], [0.4, 0.6]], [[0.3, 0.318], [0.3, 0.3]], moments=moments)
+    assert found.low_variance.tolist() == [True, False]
+    # Without moments the floors stand: 0.25 · 0.05 and 0.25 · 0.02.
+    assert advantages([[0.5, 0.524]], [[0.3, 0.309]]).low_variance.tolist() == [True]
+    assert advantages([[0.5, 0.526]], [[0.3, 0.309]]).low_variance.tolist() == [False]
+
+
+def test_the_plain_reward_drops_by_its_own_spread():
+    """Catches groups judged by components that the plain reward does not train on."""
+    rewards = np.array([[0.2, 0.8], [0.4, 0.6], [0.49, 0.51], [0.5, 0.5]])
+    # Spread of those that vary: √((0.09 + 0.01 + 0.0001) / 3) = 0.18267; a quarter is 0.0457.
+    found = plain_advantages(rewards, weights=WEIGHTS, format_=rewards)
+    assert found.low_variance.tolist() == [False, False, True, True]

@@ -50,6 +50,10 @@ def test_an_unknown_key_is_refused_with_the_nearest_one():
         ("curriculum.uniform_frac=0", "curriculum.uniform_frac: .*greater than 0"),
         ("display.temperature=0.5", "unknown key 'display.temperature'"),
         ("update.lr", "section.key=value"),
+        ("update.form=word", "update.form: .*'sequence' or 'token'.*'word'"),
+        ("update.kl_day_low=9", "kl_day_low must be below update.kl_day_high"),
+        ("guard.kl_redo=9", "guard.kl_redo must not exceed guard.kl_refuse"),
+        ("guard.max_length_correlation=1.5", "guard.max_length_correlation"),
         ("news.source=feeds", "news.feeds must name a file"),
         ("evaluate.placebo_lags=[0, 2]", "the day that is foreseen"),
         ("evaluate.placebo_lags=[5, 3]", "1 <= first <= last"),
@@ -68,6 +72,21 @@ def test_set_overrides_one_key_and_leaves_its_neighbours():
     assert after.update.lr == 1e-6
     assert after.run.name == "night"
     assert after.update.clip_low == before.update.clip_low
+
+
+def test_a_preset_fills_what_is_not_given_and_nothing_else():
+    """Catches a preset that overrules a number somebody wrote down, or is printed without what it
+    stands for."""
+    config = load_config(CONFIGS / "live.toml", ("update.preset=paper",))
+    assert (config.update.clip_low, config.update.clip_high) == (3e-4, 4e-4)
+    assert config.update.steer_clip is False
+    shown = tomllib.loads(render_toml(config))["update"]
+    assert (shown["clip_low"], shown["clip_high"], shown["steer_clip"]) == (3e-4, 4e-4, False)
+    mixed = ("update.preset=paper", "update.clip_high=1e-3", "update.steer_clip=true")
+    config = load_config(CONFIGS / "live.toml", mixed).update
+    assert (config.clip_low, config.clip_high, config.steer_clip) == (3e-4, 1e-3, True)
+    config = load_config(CONFIGS / "live.toml").update
+    assert (config.clip_low, config.clip_high, config.steer_clip) == (1.5e-3, 2e-3, True)
 
 
 def test_the_resolved_configuration_reads_back_the_same(tmp_path):
@@ -93,6 +112,8 @@ def test_identity_ignores_where_things_lie_and_nothing_else(tmp_path):
     assert moved.identity_hash() == config.identity_hash()
     for change in (
         "update.lr=1e-9",
+        "update.tis=false",
+        "guard.min_spike=9",
         "update.placebo=true",
         "reward.kind=similarity",
         "reward.window_h=24",

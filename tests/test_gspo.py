@@ -11,8 +11,11 @@ from varro.policy.mlx import mx
 from varro.training.advantage import component_advantages, within_group_moments
 from varro.training.gspo import (
     gspo_objective,
+    gspo_token_objective,
     is_clipped,
+    leash_penalty,
     leashed_advantages,
+    sampler_weights,
     sequence_k3,
     sequence_kl,
     sequence_log_ratio,
@@ -211,3 +214,50 @@ def test_loss_and_gradient_agree_with_a_numpy_oracle(seed):
     np.testing.assert_allclose(np.array(found_gradient), expected_gradient, atol=1e-5)
     assert np.array(clipped).mean() == expected_clipped
     assert 0 < expected_clipped < 1
+
+
+def token_loss(new, old, mask, advantages):
+    log_ratio = sequence_log_ratio(new, old, mask)
+    return -gspo_token_objective(new, log_ratio, advantages, mask, **CLIP).mean()
+
+
+def test_the_token_form_has_the_value_and_gradient_of_the_sequence_form():
+    """Catches a ratio that is not stopped (twice the gradient), and a clip token by token: with one
+    advantage a forecast, the forms are one."""
+    rng = np.random.default_rng(3)
+    old = rng.normal(-1.5, 0.8, (16, 12))
+    new = old + rng.normal(0, 0.15, (16, 1)) + rng.normal(0, 0.3, (16, 12))
+    mask = (np.arange(12)[None] < rng.integers(1, 13, (16, 1))).astype(float)
+    new[mask == 0] = np.nan  # what lies past a row's end
+    inputs = arrays(new, old, mask, rng.normal(size=16))
+    value, gradient = mx.value_and_grad(loss)(*inputs)
+    found, found_gradient = mx.value_and_grad(token_loss)(*inputs[:3], inputs[3][:, None])
+    assert found.item() == pytest.approx(value.item(), abs=1e-6)
+    assert 0 < np.mean(np.array(gradient)[:, 0] == 0) < 1  # some forecasts are clipped, not all
+    np.testing.assert_allclose(np.array(found_gradient), np.array(gradient), atol=1e-6)
+
+
+def test_the_token_form_pays_each_token_its_own_advantage():
+    """Catches advantages averaged over the tokens, which is what the form is there to avoid."""
+    old, mask, advantages = arrays([[-1.0, -2.0, -0.5]], [[1, 1, 0]], [[3.0, 0.0, 9.0]])
+    gradient = np.array(mx.grad(token_loss)(old, old, mask, advantages))
+    # −A_t/|y|: −3/2, 0, and nothing past the end.
+    np.testing.assert_allclose(gradient, [[-1.5, 0.0, 0.0]], atol=1e-6)
+
+
+def test_the_sampler_weight_by_hand():
+    """Catches the weight upside down: what the sampler made too often must count less."""
+    old, sampler, mask = arrays([[-1.0, -2.0, 9.0]], [[-0.8, -1.9, -9.0]], [[1, 1, 0]])
+    # exp(−0.2 − 0.1) = 0.7408: the sampler found it likelier than the trainer does.
+    assert sampler_weights(old, sampler, mask).item() == pytest.approx(0.74082, abs=1e-5)
+
+
+def test_the_leash_in_the_loss_by_hand():
+    """Catches a square of each token instead of their sum, a missing half, and the sign."""
+    new, ref, mask = arrays([[-1.0, -2.0, 9.0]], [[-1.6, -1.8, -9.0]], [[1, 1, 0]])
+    # log r = 0.6 − 0.2 = 0.4; 0.5 · 0.5 · 0.16 / 2 tokens = 0.02; d/d new_t = 0.5 · 0.4 / 2.
+    value, gradient = mx.value_and_grad(
+        lambda x: leash_penalty(x, ref, mask, kl_coef=0.5).sum()
+    )(new)  # fmt: skip
+    assert value.item() == pytest.approx(0.02, abs=1e-6)
+    np.testing.assert_allclose(np.array(gradient), [[0.1, 0.1, 0.0]], atol=1e-6)

@@ -51,7 +51,8 @@ def test_a_recipe_runs_the_run_it_is_named_after(path):
     assert config.news.archive == embedded.news.archive and config.news.archive.exists()
     assert config.policy == embedded.policy and Path(config.policy.model).exists()
     assert config.home == embedded.home
-    assert config.update == embedded.update and config.leash == embedded.leash
+    for section in ("update", "leash", "guard"):
+        assert getattr(config, section) == getattr(embedded, section), section
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)

@@ -125,22 +125,62 @@ class EmbedderConfig(_Section):
 
 class UpdateConfig(_Section):
     lr: float = Field(1e-5, gt=0)
-    """AdamW learning rate for the adapter"""
+    """AdamW learning rate for the adapter, where steering and warm-up start"""
+    steer_lr: bool = True
+    """move the rate by how far the day's update moved the policy, within [1/16, 2] of `lr`"""
+    kl_day_low: float = Field(0.05, ge=0)
+    kl_day_high: float = Field(0.30, gt=0)
+    """nats a sequence, new policy to the day's own forecasts: below, the rate is raised by 1.25;
+    above, lowered by 1.5"""
+    n_warmup: int = Field(2, ge=0)
+    """a run's first updates take 0.3 of the rate"""
     beta1: float = Field(0.9, ge=0, lt=1)
     beta2: float = Field(0.99, ge=0, lt=1)
     weight_decay: float = Field(0.0, ge=0)
     max_grad_norm: float = Field(1.0, gt=0)
     n_minibatches: int = Field(4, ge=1)
     """whole groups together; GSPO needs more than one for its ratio to leave 1"""
+    form: Literal["sequence", "token"] = "sequence"
+    """GSPO's ratio of the sequence, or GSPO-token: the same as long as all tokens of a forecast
+    have one advantage"""
+    preset: Literal["default", "paper"] = "default"
+    """clip range where it is not given: 1.5e-3 / 2e-3, steered; or the paper's 3e-4 / 4e-4, fixed,
+    which suit answers of thousands of tokens"""
     clip_low: float = Field(1.5e-3, gt=0)
     clip_high: float = Field(2e-3, gt=0)
-    """clip range of the sequence ratio; the paper's 3e-4 / 4e-4 suit answers of thousands of
-    tokens"""
+    """clip range of the sequence ratio"""
+    steer_clip: bool = True
+    """move the clip range, within [1/4, 4] of itself, so that 5 to 20 % of forecasts are clipped"""
+    tis: bool = True
+    """weigh each forecast by what trainer and sampler disagree about it, at most 2, and leave out
+    what is outside [0.5, 2]: truncated importance sampling"""
+    old_logprobs: Literal["recompute", "sampler"] = "recompute"
+    """what the ratio is against; `sampler` saves a pass, if the sampler's numbers agree"""
+    max_kl_sampler: float = Field(1e-5, gt=0)
+    """nats a token up to which the sampler's log-probs may stand for recomputed ones"""
+    mask_overlong: bool = True
+    """a forecast cut at max_tokens does not train: it says nothing about where it was going"""
     max_advantage: float = Field(3.0, gt=0)
     min_groups: int = Field(2, ge=1)
     """fewer settled groups than this: no update that day, and the report says so"""
     placebo: bool = False
     """permute the rewards within each group before training: a control that must learn nothing"""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _preset_fills_what_is_not_given(cls, data: Any) -> Any:
+        if isinstance(data, dict) and data.get("preset") == "paper":
+            return {"clip_low": 3e-4, "clip_high": 4e-4, "steer_clip": False} | data
+        return data
+
+    @model_validator(mode="after")
+    def _kl_band_has_an_inside(self) -> UpdateConfig:
+        if self.kl_day_low >= self.kl_day_high:
+            raise ValueError(
+                "update.kl_day_low must be below update.kl_day_high: the learning rate would be "
+                "raised and lowered at once"
+            )
+        return self
 
 
 class CurriculumConfig(_Section):
@@ -154,6 +194,8 @@ class CurriculumConfig(_Section):
 
 
 class LeashConfig(_Section):
+    kind: Literal["reward", "loss"] = "reward"
+    """k1 taken off the reward, or k2 added to the loss: the same gradient in expectation"""
     kl_coef: float = Field(0.03, ge=0)
     """initial strength, per nat of a forecast's KL, against rewards in units of their spread"""
     min_kl_coef: float = Field(0.003, ge=0)
@@ -166,6 +208,32 @@ class LeashConfig(_Section):
     """forecasts over which a full proportional correction is spread (Ziegler 2019, re-timed)"""
     kl_limit: float = Field(12.0, gt=0)
     """hard end: above it the day's update is refused and the parent stays live"""
+    base_kl_limit: float = Field(24.0, gt=0)
+    """the same to the frozen base, in nats a sequence; they differ once the reference was reset"""
+    reset: bool = True
+    """let a policy that was proven better than the frozen base, and has pulled at the leash for 7
+    updates, become its own reference, at most every 28 updates"""
+
+
+class GuardConfig(_Section):
+    min_spike: float = Field(10.0, gt=0)
+    """gradient norms up to this are no spike; above, those over 5 times the running mean are"""
+    kl_redo: float = Field(0.30, gt=0)
+    """nats a sequence: an update that moves the policy further is done again at half the rate"""
+    kl_refuse: float = Field(1.0, gt=0)
+    """nats a sequence: an update that moves the policy further is refused"""
+    max_length_correlation: float = Field(0.8, gt=0, le=1)
+    """within groups, of advantages with the number of tokens: above, the day is not trained on"""
+    max_kl_sampler: float = Field(0.02, gt=0)
+    """nats a token between sampler and trainer: above, the day is not trained on"""
+
+    @model_validator(mode="after")
+    def _a_redo_comes_before_a_refusal(self) -> GuardConfig:
+        if self.kl_redo > self.kl_refuse:
+            raise ValueError(
+                "guard.kl_redo must not exceed guard.kl_refuse: nothing would be redone"
+            )
+        return self
 
 
 class EvaluateConfig(_Section):
@@ -209,6 +277,7 @@ class Config(_Section):
     embedder: EmbedderConfig = EmbedderConfig()
     update: UpdateConfig = UpdateConfig()
     leash: LeashConfig = LeashConfig()
+    guard: GuardConfig = GuardConfig()
     curriculum: CurriculumConfig = CurriculumConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
     report: ReportConfig = ReportConfig()

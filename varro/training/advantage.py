@@ -27,6 +27,8 @@ INVALID_ADVANTAGE = -1.0
 """of an invalid forecast in a group that has a valid one"""
 UNRESOLVED_WEIGHT = 0.25
 """of format in a group whose headline nothing was published about"""
+LOW_SPREAD = 0.25
+"""share of a running spread below which a group's forecasts are as good as equal"""
 
 Floats = NDArray[np.float64]
 
@@ -52,6 +54,8 @@ class Advantages:
     shares: dict[str, float] | None
     """component → its share of the advantage's variance over valid forecasts; they sum to 1. None
     on a day without a resolved group"""
+    low_variance: NDArray[np.bool_]
+    """(N,) groups that hardly differ, which the update leaves out"""
 
 
 def within_group_moments(format_: Floats, semantic: Floats, valid: NDArray[np.bool_]) -> Moments:
@@ -136,7 +140,39 @@ def component_advantages(
         share = float((part_f * total)[valid].sum()) / variance
         shares = {"format": share, "semantic": 1.0 - share}
     penalised = ~valid & valid.any(axis=1, keepdims=True)
-    return Advantages(np.where(penalised, INVALID_ADVANTAGE, total), part_f, part_s, shares)
+    return Advantages(
+        np.where(penalised, INVALID_ADVANTAGE, total),
+        part_f,
+        part_s,
+        shares,
+        is_low_variance(format_, semantic, valid, spreads=(sd_f, sd_s)),
+    )
+
+
+def is_low_variance(
+    format_: Floats,
+    semantic: Floats,
+    valid: NDArray[np.bool_],
+    *,
+    spreads: tuple[float, float],
+) -> NDArray[np.bool_]:
+    """Groups whose valid forecasts spread by less than LOW_SPREAD of the running spread in format
+    and in semantic; in format alone where nothing was published.
+
+    What such a group says is noise, scaled up. One in which some forecasts are invalid and others
+    are not does differ, whatever its valid ones earn: it stays.
+    Shapes: (N, G), `semantic` NaN in unresolved groups → (N,).  Units: spreads of each component.
+    Source: dynamic sampling, DAPO, arXiv:2503.14476; a threshold, as these rewards are continuous.
+    """
+    n = np.maximum(valid.sum(axis=1), 1)
+    resolved = ~np.isnan(semantic).any(axis=1)
+    sd_f = np.sqrt((_centred(format_, valid) ** 2).sum(axis=1) / n)
+    sd_s = np.sqrt((_centred(np.nan_to_num(semantic), valid) ** 2).sum(axis=1) / n)
+    flat_f = sd_f < LOW_SPREAD * spreads[0]
+    flat_s = (sd_s < LOW_SPREAD * spreads[1]) | ~resolved
+    mixed = valid.any(axis=1) & ~valid.all(axis=1)
+    flat: NDArray[np.bool_] = flat_f & flat_s & ~mixed
+    return flat
 
 
 def plain_advantages(
@@ -150,13 +186,14 @@ def plain_advantages(
     centred = rewards - rewards.mean(axis=1, keepdims=True)
     varied = np.ptp(rewards, axis=1) > 0
     spread = float(np.sqrt(np.mean(centred[varied] ** 2))) if varied.any() else 1.0
-    total = centred / max(spread, MIN_SPREAD["semantic"])
-    part_f = weights[0] * (format_ - format_.mean(axis=1, keepdims=True))
-    part_f = part_f / max(spread, MIN_SPREAD["semantic"])
+    spread = max(spread, MIN_SPREAD["semantic"])
+    total = centred / spread
+    part_f = weights[0] * (format_ - format_.mean(axis=1, keepdims=True)) / spread
     variance = float((total * total).sum())
     share = float((part_f * total).sum()) / variance if variance else 0.0
     shares = {"format": share, "semantic": 1 - share} if variance else None
-    return Advantages(total, part_f, total - part_f, shares)
+    low = np.sqrt(np.mean(centred**2, axis=1)) < LOW_SPREAD * spread
+    return Advantages(total, part_f, total - part_f, shares, low)
 
 
 def within_group_correlation(

@@ -1,9 +1,16 @@
-"""The KL leash: how its strength follows the measured distance from the reference."""
+"""The KL leash: its strength follows the measured distance from the reference, and the reference
+follows a policy that has earned its distance. Pure."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 MAX_CORRECTION = 0.2
 """proportional error is clipped to this on either side (Ziegler et al. 2019)"""
+RESET_AFTER = 7
+"""updates in a row that must have been beyond the dead band"""
+RESET_EVERY = 28
+"""updates between two resets, at least"""
 
 
 def next_kl_coef(
@@ -32,3 +39,29 @@ def next_kl_coef(
         return kl_coef
     error = min(max(kl_ref / target - 1.0, -MAX_CORRECTION), MAX_CORRECTION)
     return min(max(kl_coef * (1.0 + error * n_forecasts / horizon), min_kl_coef), max_kl_coef)
+
+
+def should_reset_reference(
+    kl_refs: Sequence[float],
+    *,
+    above: float,
+    n_since_reset: int | None,
+    canaries_fine: bool,
+    lift_proven: bool,
+) -> bool:
+    """Whether the policy is to become its own reference: it has pulled at the leash for
+    RESET_AFTER updates, it was proven better than the frozen base, and the last reset (None:
+    never) is RESET_EVERY updates ago.
+
+    Without the proof a reset is a leash that follows the runaway. The distance to the frozen base
+    keeps a ceiling of its own. Units: kl_refs, newest last, and `above` in nats a sequence.
+    Source: ProRL, arXiv:2505.24864, hard resets with a fresh optimiser; the rule, science.md 6.
+    """
+    last = kl_refs[-RESET_AFTER:]
+    return (
+        canaries_fine
+        and lift_proven
+        and len(last) == RESET_AFTER
+        and min(last) > above
+        and (n_since_reset is None or n_since_reset >= RESET_EVERY)
+    )
