@@ -74,6 +74,7 @@ def policy(loaded_policy: tuple[Any, dict[str, Any]]) -> Any:
     """The tiny policy at version 0 with a fresh adapter."""
     policy, fresh = loaded_policy
     policy.set_adapter(fresh)
+    policy.reference = None
     policy.version = 0
     return policy
 

@@ -56,6 +56,72 @@ def test_a_checkpoint_comes_back_bit_for_bit(tmp_path, trained):
         np.testing.assert_array_equal(np.array(array), before[name])
 
 
+def test_all_that_steers_the_trainer_comes_back(tmp_path, trained):
+    """Catches a field that is carried from day to day and forgotten at a restart."""
+    state = TrainerState(
+        0.05, 9, clip_scale=1.25, lr_scale=0.64, grad_norm_ema=0.1 + 0.2, entropy_first=2.5,
+        last_reset=None,
+    )  # fmt: skip
+    path, sha256 = publish(tmp_path, trained, state=state)
+    assert load_checkpoint(tmp_path, trained, path=path, sha256=sha256) == state
+
+
+def rewritten(folder, **changes):
+    """The checkpoint with other values in state.json (None: without the key), its hashes mended."""
+    from varro.files import sha256_file
+
+    state = json.loads((folder / "state.json").read_text()) | changes
+    state = {key: value for key, value in state.items() if value is not None}
+    (folder / "state.json").write_text(json.dumps(state))
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["sha256"]["state.json"] = sha256_file(folder / "state.json")
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    return sha256_file(folder / "manifest.json")
+
+
+def test_a_checkpoint_of_the_first_format_reads_with_defaults(tmp_path, trained):
+    """Catches a policy of weeks that a new version cannot load."""
+    path, _ = publish(tmp_path, trained, state=TrainerState(0.05, 9, lr_scale=0.5))
+    new = dict.fromkeys(("clip_scale", "lr_scale", "grad_norm_ema", "entropy_first", "last_reset"))
+    sha256 = rewritten(tmp_path / path, format=1, **new)
+    found = load_checkpoint(tmp_path, trained, path=path, sha256=sha256)
+    assert found == TrainerState(0.05, 9)
+    sha256 = rewritten(tmp_path / path, format=3)
+    with pytest.raises(CheckpointError, match="has format 3, this Varro reads up to 2"):
+        load_checkpoint(tmp_path, trained, path=path, sha256=sha256)
+
+
+def test_the_reference_comes_back_and_is_missed(tmp_path, trained):
+    """Catches a leash that is tied to the frozen base again after a restart, or to what another
+    checkpoint left in memory."""
+    plain, plain_sha256 = publish(tmp_path, trained, version=1)
+    assert not (tmp_path / plain / "reference.safetensors").exists()
+    own = {n: np.array(a) for n, a in trained.adapter().items()}
+    trained.set_reference(trained.adapter())
+    path, sha256 = publish(tmp_path, trained, version=2, state=TrainerState(0.05, 9, last_reset=9))
+    manifest = json.loads((tmp_path / path / "manifest.json").read_text())
+    assert "reference.safetensors" in manifest["sha256"]
+    load_checkpoint(tmp_path, trained, path=plain, sha256=plain_sha256)
+    assert trained.reference is None
+    load_checkpoint(tmp_path, trained, path=path, sha256=sha256)
+    assert trained.reference.keys() == own.keys()
+    for name, array in trained.reference.items():
+        np.testing.assert_array_equal(np.array(array), own[name])
+    file = tmp_path / path / "reference.safetensors"
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"reference.safetensors is damaged"):
+        load_checkpoint(tmp_path, trained, path=path, sha256=sha256)
+    file.unlink()
+    with pytest.raises(CheckpointError, match=r"lacks reference.safetensors"):
+        load_checkpoint(tmp_path, trained, path=path, sha256=sha256)
+    del manifest["sha256"]["reference.safetensors"]
+    (tmp_path / path / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(CheckpointError, match=r"lacks reference.safetensors"):
+        load_checkpoint(tmp_path, trained, path=path, sha256=rewritten(tmp_path / path))
+
+
 def test_equal_states_are_equal_files(tmp_path, trained):
     """Catches files whose bytes depend on the order in which a dictionary was filled."""
     arrays = {f"layer.{i}.v": mx.array([float(i)]) for i in range(50)}

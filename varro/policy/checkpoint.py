@@ -4,7 +4,8 @@
       adapters.safetensors    LoRA tensors, nothing else
       adapter_config.json     what mlx_lm reads: type, layers, rank, scale, keys
       optimizer.safetensors   AdamW moments, step and learning rate (absent before an update)
-      state.json              version, parent, leash, counters, seeds, hash of the frozen base
+      reference.safetensors   what the leash is tied to (absent while that is the frozen base)
+      state.json              version, parent, leash, steering, counters, seeds, hash of the base
       config.toml             the resolved configuration
       manifest.json           sha256 of every other file, and the tensor count
 
@@ -16,7 +17,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,8 @@ from varro.files import publish_folder, sha256_file
 from varro.policy.load import LORA_KEYS, Policy
 from varro.policy.mlx import mx
 
-FORMAT = 1
+FORMAT = 2
+"""1 had no steering, no running norm and no reference of its own: those read as their defaults"""
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,23 @@ class TrainerState:
     n_updates: int = 0
     optimizer: Mapping[str, mx.array] = field(default_factory=dict)
     """flat optimizer state by name; empty before the first update"""
+    clip_scale: float = 1.0
+    """factor on both clip ranges"""
+    lr_scale: float = 1.0
+    """factor on the learning rate"""
+    grad_norm_ema: float | None = None
+    """running mean of updates' mean gradient norms; None before the first"""
+    entropy_first: float | None = None
+    """nats a token, at the run's first update"""
+    last_reset: int | None = None
+    """`n_updates` when the reference was last reset; None if never"""
+
+    def numbers(self) -> dict[str, Any]:
+        """All but the arrays: what fits into a line of JSON."""
+        return {name: getattr(self, name) for name in _NUMBERS}
+
+
+_NUMBERS = tuple(f.name for f in fields(TrainerState) if f.name != "optimizer")
 
 
 def checkpoint_path(run: str, version: int) -> str:
@@ -72,6 +91,8 @@ def publish_checkpoint(
     _save_arrays(partial / "adapters.safetensors", adapter)
     if state.optimizer:
         _save_arrays(partial / "optimizer.safetensors", state.optimizer)
+    if policy.reference is not None:
+        _save_arrays(partial / "reference.safetensors", policy.reference)
     _write_json(
         partial / "adapter_config.json",
         {
@@ -95,8 +116,7 @@ def publish_checkpoint(
             "parent": parent,
             "day": day,
             "base_sha256": policy.base_sha256,
-            "kl_coef": state.kl_coef,
-            "n_updates": state.n_updates,
+            **state.numbers(),
             "rng": {"scheme": "H(seed, day, role, headline, k)", "seed": seed},
         },
     )
@@ -111,10 +131,10 @@ def publish_checkpoint(
 
 
 def load_checkpoint(home: Path, policy: Policy, *, path: str, sha256: str) -> TrainerState:
-    """Put a checkpoint's adapter into the policy and return the trainer's state.
+    """Put a checkpoint's adapter and reference into the policy and return the trainer's state.
 
-    Raises: CheckpointError if a file is missing or has another hash, or if the checkpoint was
-    trained over another base.
+    Raises: CheckpointError if a file is missing or has another hash, if the checkpoint was
+    trained over another base, or by a newer Varro.
     """
     folder = home / path
     _verify(folder, sha256)
@@ -125,14 +145,23 @@ def load_checkpoint(home: Path, policy: Policy, *, path: str, sha256: str) -> Tr
             f"{policy.model_path} has {policy.base_sha256[:12]}…; set policy.model to that base, "
             "or start another run"
         )
+    if state["format"] > FORMAT:
+        raise CheckpointError(
+            f"{folder} has format {state['format']}, this Varro reads up to {FORMAT}; upgrade it"
+        )
+    reference_file = folder / "reference.safetensors"
+    if state.get("last_reset") is not None and not reference_file.exists():
+        raise CheckpointError(f"{folder} lacks reference.safetensors, which its leash is tied to")
     try:
         policy.set_adapter(_load_arrays(folder / "adapters.safetensors"))
+        policy.set_reference(_load_arrays(reference_file) if reference_file.exists() else None)
     except PolicyError as error:
         raise CheckpointError(f"{folder}: {error}") from error
     optimizer_file = folder / "optimizer.safetensors"
     optimizer = _load_arrays(optimizer_file) if optimizer_file.exists() else {}
     policy.version = state["version"]
-    return TrainerState(kl_coef=state["kl_coef"], n_updates=state["n_updates"], optimizer=optimizer)
+    known = {name: state[name] for name in _NUMBERS if name in state}
+    return TrainerState(**known, optimizer=optimizer)
 
 
 def _verify(folder: Path, sha256: str) -> None:

@@ -79,6 +79,21 @@ class Policy:
 
         Raises: PolicyError naming the first difference.
         """
+        self._check_adapter(arrays)
+        self.model.load_weights(list(arrays.items()), strict=False)
+        mx.eval(self.model.parameters())
+
+    def set_reference(self, arrays: dict[str, mx.array] | None) -> None:
+        """Tie the leash to an adapter, or to the frozen base.
+
+        Raises: PolicyError naming the first difference to `adapter()`.
+        """
+        if arrays is not None:
+            self._check_adapter(arrays)
+            arrays = {name: mx.array(array) for name, array in arrays.items()}
+        self.reference = arrays
+
+    def _check_adapter(self, arrays: dict[str, mx.array]) -> None:
         mine = self.adapter()
         if set(arrays) != set(mine):
             odd = sorted(set(arrays) ^ set(mine))[0]
@@ -91,8 +106,6 @@ class Policy:
                 raise PolicyError(
                     f"adapter tensor {name} has shape {array.shape}, expected {mine[name].shape}"
                 )
-        self.model.load_weights(list(arrays.items()), strict=False)
-        mx.eval(self.model.parameters())
 
     @contextmanager
     def as_reference(self) -> Iterator[None]:
@@ -129,6 +142,15 @@ class Policy:
         finally:
             for layer in layers:
                 layer.scale = self.lora_scale
+
+    @contextmanager
+    def tied_to_base(self) -> Iterator[None]:
+        """Inside, the reference is the frozen base, whatever the leash is tied to."""
+        reference, self.reference = self.reference, None
+        try:
+            yield
+        finally:
+            self.reference = reference
 
     def n_parameters(self) -> tuple[int, int]:
         """(all without an adapter, trainable)."""
