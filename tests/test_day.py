@@ -12,13 +12,14 @@ import numpy as np
 import pytest
 from conftest import lend_embedder, small_config
 
-from varro.day import DueDay, due_days, end_of_day, report_folder, run_day
-from varro.domain import Role, Stage, stable_seed
+from varro.day import DueDay, _reset_is_due, due_days, end_of_day, report_folder, run_day
+from varro.domain import EvaluationInfo, Role, Stage, StageRun, UpdateInfo, stable_seed
 from varro.errors import ConfigError, FeedError, StageError
+from varro.evaluation.evaluate import PARTS
 from varro.policy.checkpoint import load_checkpoint
 from varro.policy.load import load_policy
 from varro.reward.embed import RememberingEmbedder
-from varro.run import ledger_path, open_run
+from varro.run import ledger_path, live_policy, open_run
 from varro.service.replay import next_days, replay_days, summarize
 from varro.training.advantage import component_advantages, running_moments, within_group_moments
 from varro.training.update import update_policy
@@ -170,8 +171,10 @@ def test_the_trainer_uses_exactly_what_the_ledger_holds(whole):
                 [g.group for g in fed],
                 stored,
                 state,
+                low_variance=expected.low_variance,
                 config=whole.update,
                 leash=whole.leash,
+                guard=whole.guard,
                 temperature=whole.sampling.temperature,
                 seed_parts=(whole.run.seed, day),
             )
@@ -413,6 +416,61 @@ def test_a_day_whose_canaries_are_out_of_order_does_not_train_and_says_so(tmp_pa
         assert {g.policy_version for g in made} == {1}
     path = report_folder(config.home, "main", day) / "report.json"
     assert json.loads(path.read_text())["verdict"]["word"] == "canaries out of order"
+
+
+def test_a_refused_update_leaves_the_parent_and_is_remembered(configured, embedder):
+    """Catches a guard whose steering is lost with the process: the next night would make the same
+    mistake; and a refusal that reads like a day without data."""
+    config = configured("guard.kl_redo=1e-9", "guard.kl_refuse=1e-9", "sampling.max_tokens=40")
+    day = day_of(1).day
+    with opened(config, embedder) as work:
+        run_day(work, day_of(0))
+        before = {name: np.array(a) for name, a in work.policy.adapter().items()}
+        run_day(work, day_of(1))
+        for name, array in work.policy.adapter().items():
+            np.testing.assert_array_equal(np.array(array), before[name])
+        assert work.ledger.checkpoint("main").version == 0
+        detail = work.ledger.stage_run("main", day, Stage.UPDATE).detail
+        assert detail["reason"].startswith("refused: KL of the update")
+        assert detail["trainer_next"]["lr_scale"] == 0.5
+        remembered = work.trainer
+    with opened(config, embedder) as work:
+        live_policy(work)
+        assert work.trainer == remembered
+    report = json.loads((report_folder(config.home, "main", day) / "report.json").read_text())
+    assert report["verdict"]["word"] == "refused"
+    assert report["guard"][-1].startswith("refuse: KL of the update")
+    assert "training guard" in [alarm["name"] for alarm in report["alarms"]]
+
+
+def test_the_reference_is_reset_by_the_ledgers_own_record(configured):
+    """Catches a rule that looks at other days than the run's own, or at an unproven policy: seven
+    updates beyond the dead band, and a lift on each day that no chance explains."""
+    config = configured()
+    names = (*PARTS, "base_against_base", "heldout", "echo", "template")
+
+    def due(lift, kl_refs, *, is_broken=False, name):
+        with open_run(config.model_copy(update={"home": config.home / name})) as work:
+            live_policy(work)
+            work.ledger.add_run(work.info)
+            for n, kl_ref in enumerate(kl_refs[:-1]):
+                day = day_of(n)
+                values = {part: [0.0, 0.0, 0.0] for part in names}
+                values["even_contrast"] = [lift, lift + 0.001 * n, lift - 0.001]
+                detail = {"differences": values}
+                evaluation = EvaluationInfo("main", day.day, 3, lift, None, None, detail)
+                row = StageRun("main", day.day, Stage.UPDATE, day.as_of, 0.0, {"updated": True})
+                update = UpdateInfo("main", day.day, n, n + 1, {"kl_ref": kl_ref})
+                work.ledger.finish_stage(row, update=update, evaluation=evaluation)
+            today = {"kl_ref": kl_refs[-1]}
+            return _reset_is_due(work, day_of(len(kl_refs) - 1), today, is_broken=is_broken)
+
+    far = [9.5] * 10
+    assert due(0.05, far, name="proven")
+    assert not due(0.0, far, name="unproven")
+    assert not due(0.05, far, is_broken=True, name="broken")
+    assert not due(0.05, [*far[:-3], 8.0, 9.5, 9.5], name="near")
+    assert not due(0.05, [*far[:-1], 8.0], name="today")
 
 
 def test_canaries_in_order_are_stored_and_let_the_day_train(whole):

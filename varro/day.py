@@ -39,7 +39,7 @@ from varro.domain import (
     stable_seed,
 )
 from varro.errors import FeedError, StageError, VarroError
-from varro.evaluation.evaluate import compare_with_base
+from varro.evaluation.evaluate import claim, compare_with_base
 from varro.evaluation.stats import medoid
 from varro.news.fetch import HttpFetcher
 from varro.news.ingest import ingest_archive, ingest_feeds, select_headlines
@@ -84,6 +84,7 @@ from varro.training.curriculum import (
     running_spread,
     topic_of,
 )
+from varro.training.leash import RESET_AFTER, should_reset_reference
 
 SETTLED_ROLES = (Role.TRAIN, Role.HELDOUT, Role.BASE)
 ONE_DAY = timedelta(days=1)
@@ -365,7 +366,7 @@ def _checks(
 
 def _update_and_publish(work: OpenRun, due: DueDay) -> None:
     """Update and publish end in one transaction: an update without its checkpoint is no update."""
-    from varro.training.update import n_update_ticks, update_policy
+    from varro.training.update import n_update_ticks, reset_reference, update_policy
 
     config = work.config
     policy = live_policy(work)
@@ -399,8 +400,10 @@ def _update_and_publish(work: OpenRun, due: DueDay) -> None:
                 [item.group for item in fresh],
                 earned.total,
                 work.trainer,
+                low_variance=earned.low_variance,
                 config=config.update,
                 leash=config.leash,
+                guard=config.guard,
                 temperature=config.sampling.temperature,
                 seed_parts=(config.run.seed, due.day),
                 on_group=lambda: work.progress.advanced(1),
@@ -410,7 +413,7 @@ def _update_and_publish(work: OpenRun, due: DueDay) -> None:
                 detail |= {
                     "reason": f"refused: {result.refused}",
                     "metrics": {k: v for k, v in result.metrics.items() if _is_finite(v)},
-                    "kl_coef_next": result.state.kl_coef,
+                    "trainer_next": result.state.numbers(),
                 }
                 work.trainer = result.state
         if result is None or result.refused:
@@ -422,6 +425,10 @@ def _update_and_publish(work: OpenRun, due: DueDay) -> None:
             timing.summary = f"no update: {detail['reason']}"
             return
         metrics = result.metrics
+        metrics["reference_reset"] = _reset_is_due(work, due, metrics, is_broken=bool(broken))
+        if metrics["reference_reset"]:
+            result = replace(result, state=reset_reference(policy, result.state))
+            metrics["guard"].append(f"reset: v{policy.version + 1} is its own reference now")
         update_row = timing.row(detail | {"updated": True})
         parent, version = policy.version, policy.version + 1
         checkpoint, publish = _publish(work, due, result.state, version=version, parent=parent)
@@ -437,6 +444,32 @@ def _update_and_publish(work: OpenRun, due: DueDay) -> None:
             f"v{parent} → v{version}: kl_ref {metrics['kl_ref']:.3f}, clip "
             f"{metrics['clip_frac']:.0%}, {metrics['tokens_per_s']:.0f} tokens/s"
         )
+
+
+def _reset_is_due(work: OpenRun, due: DueDay, metrics: dict[str, Any], *, is_broken: bool) -> bool:
+    """Whether the policy that has just been trained becomes the leash's reference."""
+    config = work.config
+    if not config.leash.reset or metrics["kl_ref"] <= config.leash.dead_band[1]:
+        return False
+    updated = [
+        s.day
+        for s in work.ledger.stage_runs(work.name)
+        if s.stage is Stage.UPDATE and s.day < due.day and s.detail["updated"]
+    ]
+    past = [work.ledger.update(work.name, day) for day in updated[-(RESET_AFTER - 1) :]]
+    claimed = claim(
+        work.ledger.evaluations(work.name, until=due.day),
+        seed=config.run.seed,
+        n_bootstrap=config.evaluate.n_bootstrap,
+    )
+    state = work.trainer
+    return should_reset_reference(
+        [*(u.metrics["kl_ref"] for u in past if u), metrics["kl_ref"]],
+        above=config.leash.dead_band[1],
+        n_since_reset=None if state.last_reset is None else state.n_updates + 1 - state.last_reset,
+        canaries_fine=not is_broken,
+        lift_proven=claimed["word"] == "learned",
+    )
 
 
 def _n_scored(settled: Sequence[SettledGroup]) -> int:

@@ -145,10 +145,10 @@ def live_policy(work: OpenRun) -> Any:
             work.trainer = load_checkpoint(
                 config.home, policy, path=checkpoint.path, sha256=checkpoint.sha256
             )
-            # Days refused since then have no checkpoint, but they have tightened the leash.
+            # Days refused since then have no checkpoint, but they have steered the trainer.
             for stage in work.ledger.stage_runs(work.name):
-                if stage.day > checkpoint.day and "kl_coef_next" in stage.detail:
-                    work.trainer = replace(work.trainer, kl_coef=stage.detail["kl_coef_next"])
+                if stage.day > checkpoint.day and "trainer_next" in stage.detail:
+                    work.trainer = replace(work.trainer, **stage.detail["trainer_next"])
         work.policy = policy
     return work.policy
 

@@ -1,42 +1,38 @@
 """The update stage: groups with their advantages and the live policy in, a trained policy out.
 
-One pass over the day: old and reference log-probs from a teacher-forced pass (adapter on, adapter
-off), advantages, then one optimiser step per minibatch of whole groups, gradients accumulated a
-group at a time so that memory does not grow with the day.
+Measure the day, choose what trains, ask the guard, take the steps, measure again, ask again. What
+the guard does not let stand is undone exactly; the parent stays live.
 """
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import pairwise
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from varro.config import LeashConfig, UpdateConfig
+from varro.config import GuardConfig, LeashConfig, UpdateConfig
 from varro.domain import Group, stable_hash
 from varro.errors import StalePolicyError
 from varro.policy.checkpoint import TrainerState
 from varro.policy.load import Policy
-from varro.policy.logprobs import pad_responses, response_logprobs
-from varro.policy.mlx import mx, nn
-from varro.training.gspo import (
-    gspo_objective,
-    is_clipped,
-    leashed_advantages,
-    sequence_k3,
-    sequence_kl,
-    sequence_log_ratio,
-)
+from varro.policy.mlx import mx
+from varro.training.gspo import leashed_advantages
+from varro.training.guard import Verdict, judge_leash, judge_update, next_norm_ema
 from varro.training.leash import next_kl_coef
+from varro.training.measure import measure_after, n_after
+from varro.training.prepare import PreparedDay, prepare_day
+from varro.training.steering import bounded_lr_scale, next_clip_scale, next_lr_scale, warmed_up
+from varro.training.steps import StepsDone, make_batch, run_steps
 
-MAX_ATTEMPTS = 3
-MAX_WEIGHT = 2.0
-"""truncation of sequence importance weights"""
+MAX_ATTEMPTS = 2
+"""a step that was too long is taken again once, at half the rate"""
+
+Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -47,111 +43,158 @@ class UpdateResult:
     """why the policy was put back to its parent, or None"""
 
 
-@dataclass
-class _Batch:
-    """One group on the device."""
-
-    prompt_ids: tuple[int, ...]
-    tokens: mx.array  # (G, T)
-    mask: mx.array  # (G, T)
-    old: mx.array  # (G, T)
-    ref: mx.array  # (G, T)
-    sampler: mx.array  # (G, T)
-    advantages: mx.array  # (G,)
-    n_tokens: int
+@dataclass(frozen=True)
+class _Settings:
+    update: UpdateConfig
+    leash: LeashConfig
+    guard: GuardConfig
+    temperature: float
 
 
-class _Refusal(Exception):
-    """The update must not stand; the reason is for people."""
-
-
-class _PastLimit(_Refusal):
-    """The policy would be further from the reference than the leash allows."""
+@dataclass(frozen=True)
+class _Attempt:
+    lr: float
+    kl_coef: float
+    is_last: bool
 
 
 def update_policy(
     policy: Policy,
     groups: Sequence[Group],
-    advantages: NDArray[np.float64],
+    advantages: Floats,
     state: TrainerState,
     *,
+    low_variance: Bools,
     config: UpdateConfig,
     leash: LeashConfig,
+    guard: GuardConfig,
     temperature: float,
     seed_parts: tuple[object, ...],
     on_group: Callable[[], None] | None = None,
 ) -> UpdateResult:
     """One GSPO update on settled groups, changing the policy's adapter in place.
 
-    `advantages` (N, G) are those of the rewards, before the leash.
+    `advantages` (N, G) are those of the rewards, before the leash; groups that are `low_variance`
+    (N,), or have none between them, are left out.
 
-    An update that would end past the leash's hard end is undone and tried again from the parent
-    with half the learning rate and twice the leash, at most MAX_ATTEMPTS times. One that stays past
-    it, or meets anything that is not finite, is refused: the adapter is put back exactly, and of
-    the new state only the leash's strength differs from the old.
+    An update that would end past the leash's hard end, or that moves the policy too far, is undone
+    and done once more from the parent with half the learning rate (and twice the leash, if it was
+    the leash's end). What the guard refuses leaves the adapter exactly as it was; of the new state
+    only the leash's strength and the learning rate differ from the old, and those only if steps
+    had been taken.
 
-    Raises: StalePolicyError if a group was sampled by another version than the live policy.
+    Raises: StalePolicyError if a group was sampled by another version than the live policy;
+    whatever stops the work halfway, with the adapter put back first.
     """
+    _refuse_stale(policy, groups)
+    started = time.perf_counter()
+    tick = on_group or (lambda: None)
+    settings = _Settings(config, leash, guard, temperature)
+    flat = low_variance | (np.ptp(advantages, axis=1) == 0)
+    lengths = np.array([[len(f.token_ids) for f in g.forecasts] for g in groups])
+    order = sorted(
+        range(len(groups)),
+        key=lambda n: stable_hash("minibatch", *seed_parts, groups[n].headline.id),
+    )
+    order = [n for n in order if lengths[n].any()]
+    metrics: dict[str, Any] = {
+        "n_groups": len(groups),
+        "n_forecasts": int(advantages.size),
+        "n_zero_variance": int((np.ptp(advantages, axis=1) == 0).sum()),
+        "n_attempts": 0,
+        "n_skipped_steps": 0,
+        "lr_scale": state.lr_scale,
+        "clip_scale": state.clip_scale,
+        "kl_coef": state.kl_coef,
+        "guard": [],
+    }
+    if not order:
+        verdict = Verdict("refuse", f"no group left to learn from: {len(groups)} without a token")
+        metrics["guard"].append(str(verdict))
+        return _refused(metrics, state, verdict)
+    day = prepare_day(
+        policy,
+        [groups[n] for n in order],
+        advantages[order],
+        flat[order],
+        config=config,
+        guard=guard,
+        temperature=temperature,
+        on_group=tick,
+    )
+    metrics |= day.metrics
+    n_silent = len(groups) - len(order)
+    metrics["n_too_few"] += n_silent
+    metrics["n_empty"] += n_silent * advantages.shape[1]
+    metrics["guard"].append(str(day.verdict))
+    if day.verdict.action == "refuse":
+        return _refused(metrics, state, day.verdict)
+    n_tokens = int(lengths.sum())
+    result = _attempts(policy, day, state, metrics, settings, tick)
+    metrics["n_tokens"] = n_tokens
+    metrics["tokens_per_s"] = n_tokens / (time.perf_counter() - started)
+    return result
+
+
+def n_update_ticks(n_groups: int) -> int:
+    """How often `on_group` is called for a day of so many groups, for a progress bar."""
+    return 2 * n_groups + n_after(n_groups)
+
+
+def reset_reference(policy: Policy, state: TrainerState) -> TrainerState:
+    """Tie the leash to the policy as it is. The optimiser starts anew: its moments point to where
+    the old leash was pulling."""
+    policy.set_reference(policy.adapter())
+    return replace(state, optimizer={}, last_reset=state.n_updates)
+
+
+def _refuse_stale(policy: Policy, groups: Sequence[Group]) -> None:
     for group in groups:
         if group.policy_version != policy.version:
             raise StalePolicyError(
                 f"group {group.id[:12]} was made by policy v{group.policy_version} but "
                 f"the live policy is v{policy.version}; see 'varro status'"
             )
-    started = time.perf_counter()
-    tick = on_group or (lambda: None)
+
+
+def _attempts(
+    policy: Policy,
+    day: PreparedDay,
+    state: TrainerState,
+    metrics: dict[str, Any],
+    settings: _Settings,
+    tick: Callable[[], None],
+) -> UpdateResult:
+    """The update, and if the guard asks for it once more from the parent; metrics are filled in."""
+    config, leash = settings.update, settings.leash
     parent = {name: mx.array(array) for name, array in policy.adapter().items()}
-    order = sorted(
-        range(len(groups)),
-        key=lambda n: stable_hash("minibatch", *seed_parts, groups[n].headline.id),
-    )
-    earned = advantages[order]  # (N, G)
-    batches = [_prepare(policy, groups[n], temperature, tick) for n in order]
-    kl = np.array([np.array(sequence_kl(b.old, b.ref, b.mask)) for b in batches], dtype=np.float64)
-    metrics: dict[str, Any] = {
-        "n_groups": len(batches),
-        "n_forecasts": int(earned.size),
-        "n_zero_variance": int((np.ptp(earned, axis=1) == 0).sum()),
-        "kl_ref": float(kl.mean()),
-        **_behaviour_metrics(batches),
-    }
-    n_tokens = sum(b.n_tokens for b in batches)
-    refused, past_limit = None, False
-    optimizer_state: Mapping[str, mx.array] = state.optimizer
-    for attempt in range(MAX_ATTEMPTS):
-        lr = config.lr / 2**attempt
-        kl_coef = min(state.kl_coef * 2**attempt, max(leash.max_kl_coef, state.kl_coef))
-        metrics |= {"n_attempts": attempt + 1, "lr": lr, "kl_coef": kl_coef}
+    lr = warmed_up(config.lr * state.lr_scale, state.n_updates, n_warmup=config.n_warmup)
+    kl_coef = state.kl_coef
+    first_move: float | None = None
+    for n in range(1, MAX_ATTEMPTS + 1):
+        metrics |= {"n_attempts": n, "lr": lr, "kl_coef": kl_coef}
+        attempt = _Attempt(lr, kl_coef, n == MAX_ATTEMPTS)
         try:
-            leashed = leashed_advantages(
-                earned, kl, kl_coef=kl_coef, max_advantage=config.max_advantage
-            )
-            for batch, row in zip(batches, leashed, strict=True):
-                batch.advantages = mx.array(row.astype(np.float32))
-            optimizer_state, steps = _train(policy, batches, state, config, lr, temperature, tick)
-            metrics |= steps | _after_metrics(policy, batches, temperature, tick)
-            # A policy that is out there already may take any step that leads back.
-            if metrics["kl_ref_after"] > max(leash.kl_limit, metrics["kl_ref"]):
-                raise _PastLimit(
-                    f"KL to the reference would be {metrics['kl_ref_after']:.2f} nats a sequence, "
-                    f"past the limit of {leash.kl_limit:g}"
-                )
-        except (_Refusal, ValueError) as reason:
-            refused, past_limit = str(reason), isinstance(reason, _PastLimit)
+            done, verdict = _attempt(policy, day, attempt, state, metrics, settings, tick)
+        except BaseException:
             policy.set_adapter(parent)
-            optimizer_state = state.optimizer
-            if past_limit:
-                continue
-        else:
-            refused, past_limit = None, False
-        break
-    metrics["refused"] = refused
-    metrics["n_tokens"] = n_tokens
-    metrics["tokens_per_s"] = n_tokens / (time.perf_counter() - started)
+            raise
+        metrics["guard"].append(str(verdict))
+        if first_move is None:
+            first_move = metrics.get("kl_update")
+        if verdict.action == "accept":
+            break
+        policy.set_adapter(parent)
+        if verdict.action == "refuse":
+            break
+        tick = _silent
+        lr /= 2
+        if verdict.past_limit:
+            kl_coef = min(2 * kl_coef, max(leash.max_kl_coef, kl_coef))
     next_coef = next_kl_coef(
         kl_coef,
         metrics["kl_ref"],
-        past_limit=past_limit,
+        past_limit=verdict.past_limit,
         n_forecasts=metrics["n_forecasts"],
         target=leash.target,
         dead_band=leash.dead_band,
@@ -159,154 +202,107 @@ def update_policy(
         min_kl_coef=leash.min_kl_coef,
         max_kl_coef=leash.max_kl_coef,
     )
-    return UpdateResult(
-        metrics=metrics,
-        state=TrainerState(
-            kl_coef=next_coef,
-            n_updates=state.n_updates + (refused is None),
-            optimizer=optimizer_state,
-        ),
-        refused=refused,
+    if verdict.action != "accept":
+        scale = bounded_lr_scale(state.lr_scale / 2) if config.steer_lr else state.lr_scale
+        return _refused(metrics, replace(state, kl_coef=next_coef, lr_scale=scale), verdict)
+    assert first_move is not None
+    metrics["refused"] = None
+    accepted = replace(
+        _steered(state, metrics, first_move, config), kl_coef=next_coef, optimizer=done.optimizer
     )
+    return UpdateResult(metrics, accepted, None)
 
 
-def n_update_ticks(n_groups: int) -> int:
-    """How often `on_group` is called for a day of so many groups, for a progress bar."""
-    return 3 * n_groups
-
-
-def _prepare(policy: Policy, group: Group, temperature: float, tick: Callable[[], None]) -> _Batch:
-    forecasts = group.forecasts
-    prompt_ids = group.prompt_ids
-    tokens, mask = pad_responses([f.token_ids for f in forecasts])
-    old = response_logprobs(policy, prompt_ids, tokens, temperature=temperature)
-    with policy.adapter_off():
-        ref = response_logprobs(policy, prompt_ids, tokens, temperature=temperature)
-    sampler = np.zeros(tokens.shape, dtype=np.float32)
-    for row, forecast in zip(sampler, forecasts, strict=True):
-        row[: len(forecast.sampler_logprobs)] = forecast.sampler_logprobs
-    mx.eval(tokens, mask, old, ref)
-    tick()
-    zeros = mx.zeros(len(forecasts))
-    n_tokens = sum(len(f.token_ids) for f in forecasts)
-    return _Batch(prompt_ids, tokens, mask, old, ref, mx.array(sampler), zeros, n_tokens)
-
-
-def _behaviour_metrics(batches: Sequence[_Batch]) -> dict[str, float]:
-    """Entropy and sampler mismatch of the policy that made the day's forecasts, per token."""
-    n_tokens = sum(b.n_tokens for b in batches)
-    surprise = sum(-float((b.old * b.mask).sum()) for b in batches)
-    mismatch = sum(float((mx.abs(b.sampler - b.old) * b.mask).sum()) for b in batches)
-    return {"entropy": surprise / n_tokens, "kl_sampler": mismatch / n_tokens}
-
-
-def _train(
+def _attempt(
     policy: Policy,
-    batches: Sequence[_Batch],
+    day: PreparedDay,
+    attempt: _Attempt,
     state: TrainerState,
-    config: UpdateConfig,
-    lr: float,
-    temperature: float,
+    metrics: dict[str, Any],
+    settings: _Settings,
     tick: Callable[[], None],
-) -> tuple[dict[str, mx.array], dict[str, Any]]:
-    """The inner steps. Returns the optimiser's flat state and the steps' metrics."""
-    import mlx.optimizers as optim
-    from mlx.utils import tree_flatten, tree_map, tree_unflatten
-
-    optimizer = optim.AdamW(
-        learning_rate=lr,
-        betas=[config.beta1, config.beta2],
-        weight_decay=config.weight_decay,
-        bias_correction=True,
+) -> tuple[StepsDone, Verdict]:
+    """Leash, steps and the look back at them, whatever may then become of the policy."""
+    config, leash = settings.update, settings.leash
+    in_reward = leash.kind == "reward"
+    unleashed, leashed = (
+        leashed_advantages(day.earned, day.kl, kl_coef=c, max_advantage=config.max_advantage)
+        for c in (0.0, attempt.kl_coef if in_reward else 0.0)
     )
-    optimizer.init(policy.model.trainable_parameters())
-    if state.optimizer:
-        optimizer.state = tree_unflatten(list(state.optimizer.items()))
-        optimizer.learning_rate = lr
-
-    def loss_of(model: Any, batch: _Batch, n_forecasts: int) -> tuple[mx.array, mx.array]:
-        new = response_logprobs(
-            policy, batch.prompt_ids, batch.tokens, temperature=temperature, trains=True
-        )
-        log_ratio = sequence_log_ratio(new, batch.old, batch.mask)
-        objective = gspo_objective(
-            log_ratio, batch.advantages, clip_low=config.clip_low, clip_high=config.clip_high
-        )
-        return -objective.sum() / n_forecasts, log_ratio
-
-    loss_and_grad = nn.value_and_grad(policy.model, loss_of)
-    losses, norms, log_ratios, clipped = [], [], [], []
-    for minibatch in _minibatches(batches, config.n_minibatches):
-        n_forecasts = sum(b.advantages.size for b in minibatch)
-        total: Any = None
-        loss = 0.0
-        for batch in minibatch:
-            (value, log_ratio), grads = loss_and_grad(policy.model, batch, n_forecasts)
-            total = grads if total is None else tree_map(mx.add, total, grads)
-            mx.eval(value, log_ratio, total)
-            loss += value.item()
-            log_ratios.append(np.array(log_ratio))
-            clipped.append(
-                np.array(
-                    is_clipped(
-                        log_ratio,
-                        batch.advantages,
-                        clip_low=config.clip_low,
-                        clip_high=config.clip_high,
-                    )
-                )
-            )
+    verdict = judge_leash(unleashed, leashed, day.kl)
+    if verdict.action == "refuse":
+        return StepsDone(state.optimizer, verdict), verdict
+    rows = zip(day.groups, day.trains, leashed, day.weights, strict=True)
+    batches = []
+    for group, trains, advantages, weights in rows:
+        if trains.any():
+            batches.append(make_batch(group, trains, advantages, weights))
+        else:
             tick()
-        clipped_grads, norm = optim.clip_grad_norm(total, config.max_grad_norm)
-        if not (math.isfinite(loss) and math.isfinite(norm.item())):
-            raise _Refusal(f"loss {loss} or gradient norm {norm.item()} is not finite")
-        optimizer.update(policy.model, clipped_grads)
-        mx.eval(policy.model.trainable_parameters(), optimizer.state)
-        losses.append(loss)
-        norms.append(norm.item())
-    if not all(mx.isfinite(a).all().item() for a in policy.adapter().values()):
-        raise _Refusal("a weight is not finite after the update")
-    ratios = np.exp(np.concatenate(log_ratios))
-    metrics = {
-        "n_steps": len(losses),
-        "loss": float(np.mean(losses)),
-        "grad_norm": float(np.mean(norms)),
-        "max_grad_norm": float(np.max(norms)),
-        "clip_frac": float(np.concatenate(clipped).mean()),
-        "ratio_mean": float(ratios.mean()),
-        "ratio_min": float(ratios.min()),
-        "ratio_max": float(ratios.max()),
+    done = run_steps(
+        policy,
+        batches,
+        state.optimizer,
+        config=config,
+        lr=attempt.lr,
+        clip_scale=state.clip_scale,
+        loss_kl_coef=0.0 if in_reward else attempt.kl_coef,
+        norm_ema=state.grad_norm_ema,
+        guard=settings.guard,
+        temperature=settings.temperature,
+        on_group=tick,
+    )
+    metrics["guard"] += map(str, done.skips)
+    metrics |= {"n_skipped_steps": len(done.skips), **done.metrics}
+    if done.verdict.action == "refuse":
+        return done, done.verdict
+    after = measure_after(policy, day.groups, temperature=settings.temperature, on_group=tick)
+    metrics |= {
+        "kl_update": after.kl_update,
+        "kl_ref_after": after.kl_ref,
+        "kl_base_after": after.kl_base,
     }
-    return dict(tree_flatten(optimizer.state)), metrics
+    return done, judge_update(
+        kl_update=after.kl_update,
+        kl_ref=(after.kl_ref_before, after.kl_ref),
+        kl_base=(after.kl_ref_before if day.kl_base is None else day.kl_base, after.kl_base),
+        kl_limit=leash.kl_limit,
+        base_kl_limit=leash.base_kl_limit,
+        may_redo=not attempt.is_last,
+        limits=settings.guard,
+    )
 
 
-def _minibatches(batches: Sequence[_Batch], n_minibatches: int) -> list[Sequence[_Batch]]:
-    """Whole groups in at most `n_minibatches` runs whose sizes differ by at most one."""
-    n = min(n_minibatches, len(batches))
-    bounds = [round(i * len(batches) / n) for i in range(n + 1)]
-    return [batches[a:b] for a, b in pairwise(bounds)]
+def _steered(
+    state: TrainerState, metrics: dict[str, Any], first_move: float, config: UpdateConfig
+) -> TrainerState:
+    """The state after an accepted update, without leash and optimiser."""
+    clip_scale, lr_scale = state.clip_scale, state.lr_scale
+    if config.steer_clip:
+        clip_scale = next_clip_scale(clip_scale, metrics["clip_frac"])
+    if config.steer_lr:
+        lr_scale = next_lr_scale(
+            lr_scale,
+            first_move,
+            kl_low=config.kl_day_low,
+            kl_high=config.kl_day_high,
+            is_warmup=state.n_updates < config.n_warmup,
+        )
+    first = state.entropy_first
+    return replace(
+        state,
+        n_updates=state.n_updates + 1,
+        clip_scale=clip_scale,
+        lr_scale=lr_scale,
+        grad_norm_ema=next_norm_ema(state.grad_norm_ema, metrics["grad_norm"]),
+        entropy_first=metrics["entropy"] if first is None else first,
+    )
 
 
-def _after_metrics(
-    policy: Policy, batches: Sequence[_Batch], temperature: float, tick: Callable[[], None]
-) -> dict[str, float]:
-    """How far the new policy is from the behaviour policy and the reference, on the day's samples.
+def _refused(metrics: dict[str, Any], state: TrainerState, verdict: Verdict) -> UpdateResult:
+    metrics["refused"] = verdict.reason
+    return UpdateResult(metrics, state, verdict.reason)
 
-    Note: the samples are the behaviour's, so `kl_ref_after` weighs them by the sequence importance
-    ratio, truncated at 2 (one rare sample must not speak for all) and self-normalised.
-    """
-    k3: list[NDArray[Any]] = []
-    kl: list[NDArray[Any]] = []
-    log_weights: list[NDArray[Any]] = []
-    for batch in batches:
-        new = response_logprobs(policy, batch.prompt_ids, batch.tokens, temperature=temperature)
-        k3.append(np.array(sequence_k3(new, batch.old, batch.mask)))
-        kl.append(np.array(sequence_kl(new, batch.ref, batch.mask)))
-        log_weights.append(np.array(sequence_kl(new, batch.old, batch.mask)))
-        tick()
-    weights = np.minimum(np.exp(np.minimum(np.concatenate(log_weights), 1.0)), MAX_WEIGHT)
-    kl_ref_after = float(np.sum(weights * np.concatenate(kl)) / np.sum(weights))
-    kl_update = float(np.concatenate(k3).mean())
-    if not (math.isfinite(kl_ref_after) and math.isfinite(kl_update)):
-        raise _Refusal("the new policy's log-probs are not finite")
-    return {"kl_update": kl_update, "kl_ref_after": kl_ref_after}
+
+def _silent() -> None:
+    pass

@@ -1,0 +1,252 @@
+"""What the trainer must know of a day: teacher-forced passes before and after the steps.
+
+Only forecasts with a token are passed through; a group without any is no part of this.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from varro.domain import Group
+from varro.policy.load import Policy
+from varro.policy.logprobs import behaviour_logprobs, pad_responses, response_logprobs
+from varro.policy.mlx import mx
+from varro.training.gspo import sampler_weights, sequence_k3, sequence_kl
+
+GUARD_GROUPS = 8
+"""groups, spread evenly over the day, on which the update is measured after its steps"""
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One group's forecasts before the update. Shapes: (R, T), R of the group's G forecasts."""
+
+    prompt_ids: tuple[int, ...]
+    rows: NDArray[np.int_]
+    """(R,) places in the group of the forecasts that have a token"""
+    tokens: mx.array
+    mask: mx.array
+    old: mx.array
+    """behaviour, recomputed or the sampler's"""
+    ref: mx.array
+    sampler: mx.array
+    kl: Floats | None
+    """(R,) exact Σ_t KL(behaviour‖reference), nats a sequence; None if only sampled tokens were
+    looked at"""
+    entropy: float | None
+    """nats, summed over tokens"""
+    n_tokens: int
+
+
+@dataclass(frozen=True)
+class Before:
+    groups: list[Measured]
+    old_from: str
+    """`recomputed` or `sampler`"""
+    kl_sampler: float
+    """mean |sampler − recomputed|, nats a token, on the groups that were recomputed at once"""
+
+
+@dataclass(frozen=True)
+class Distances:
+    """The new policy on the day's forecasts. Units: nats a sequence, means over forecasts.
+
+    `kl_ref` and `kl_base` are exact at each token, but the prefixes are the old policy's, and no
+    importance weights make up for it: across one day's step they would add more noise than truth.
+    """
+
+    kl_update: float
+    """k3 estimate against the behaviour policy"""
+    kl_ref_before: float
+    kl_ref: float
+    kl_base: float
+    """to the frozen base; that of the reference as long as they are the same"""
+
+
+def measure_before(
+    policy: Policy,
+    groups: Sequence[Group],
+    *,
+    from_sampler: bool,
+    max_kl_sampler: float,
+    n_first: int,
+    temperature: float,
+    on_group: Callable[[], None],
+) -> Before:
+    """Old and reference log-probs of a day's groups.
+
+    With `from_sampler` the first `n_first` groups (a minibatch) and those of the guard are
+    recomputed, and if the sampler's log-probs are within `max_kl_sampler` of them, they are the old
+    ones of all groups, those included: the ratio has one denominator. Otherwise all is recomputed.
+    """
+    at_once = {*range(n_first), *_spread(len(groups))} if from_sampler else set(range(len(groups)))
+    found: dict[int, Measured] = {}
+    for n in sorted(at_once):
+        found[n] = _recomputed(policy, groups[n], temperature)
+        on_group()
+    kl_sampler = _mismatch([found[n] for n in sorted(at_once)])
+    agrees = from_sampler and kl_sampler <= max_kl_sampler
+    for n in sorted(set(range(len(groups))) - at_once):
+        measure = _from_sampler if agrees else _recomputed
+        found[n] = measure(policy, groups[n], temperature)
+        on_group()
+    if agrees:
+        found = {n: replace(m, old=m.sampler) for n, m in found.items()}
+    return Before(
+        [found[n] for n in range(len(groups))], "sampler" if agrees else "recomputed", kl_sampler
+    )
+
+
+def measure_after(
+    policy: Policy,
+    measured: Sequence[Measured],
+    *,
+    temperature: float,
+    on_group: Callable[[], None],
+) -> Distances:
+    """How far the policy is now from the behaviour policy, the reference and the frozen base, on at
+    most GUARD_GROUPS of the groups; with fewer, on all."""
+    k3, ref, before = [], [], []
+    for n in _spread(len(measured)):
+        group = measured[n]
+        assert group.kl is not None
+        new = behaviour_logprobs(policy, group.prompt_ids, group.tokens, temperature=temperature)
+        k3.append(np.array(sequence_k3(new.old, group.old, group.mask)))
+        ref.append(_summed(new.kl, group.mask))
+        before.append(group.kl)
+        on_group()
+    kl_ref = _mean(ref)
+    kl_base = kl_ref
+    if policy.reference is not None:
+        kl_base = kl_to_base(policy, measured, temperature=temperature)
+    return Distances(_mean(k3), _mean(before), kl_ref, kl_base)
+
+
+def kl_to_base(policy: Policy, measured: Sequence[Measured], *, temperature: float) -> float:
+    """Exact KL of the present policy to the frozen base, on the guard's groups; nats a sequence."""
+    found: list[Floats] = []
+    for n in _spread(len(measured)):
+        group = measured[n]
+        with policy.tied_to_base():
+            now = behaviour_logprobs(
+                policy, group.prompt_ids, group.tokens, temperature=temperature
+            )
+        found.append(_summed(now.kl, group.mask))
+    return _mean(found)
+
+
+def n_after(n_groups: int) -> int:
+    """Groups that are passed through after the steps."""
+    return min(n_groups, GUARD_GROUPS)
+
+
+def by_forecast(
+    measured: Sequence[Measured], values: Sequence[NDArray[np.float64]], *, size: int, empty: float
+) -> Floats:
+    """(N, G) from each group's (R,), with `empty` for forecasts without a token."""
+    out = np.full((len(measured), size), empty)
+    for row, group, found in zip(out, measured, values, strict=True):
+        row[group.rows] = found
+    return out
+
+
+def k1_by_forecast(measured: Sequence[Measured], *, size: int) -> Floats:
+    """(N, G) k1 estimates of KL(behaviour‖reference), nats a sequence; 0 without a token."""
+    found = [np.array(sequence_kl(m.old, m.ref, m.mask), dtype=np.float64) for m in measured]
+    return by_forecast(measured, found, size=size, empty=0.0)
+
+
+def weights_by_forecast(measured: Sequence[Measured], *, size: int) -> Floats:
+    """(N, G) sequence weights trainer/sampler, not truncated; 1 without a token."""
+    found = [np.array(sampler_weights(m.old, m.sampler, m.mask)) for m in measured]
+    return by_forecast(measured, [f.astype(np.float64) for f in found], size=size, empty=1.0)
+
+
+def behaviour_figures(before: Before) -> dict[str, float]:
+    """Exact KL and entropy of the policy that made the forecasts, with k1 and k3 beside them."""
+    exact = [m for m in before.groups if m.kl is not None and m.entropy is not None]
+    everyone = before.groups
+    return {
+        "kl_ref": _mean([m.kl for m in exact if m.kl is not None]),
+        "kl_k1": _mean([np.array(sequence_kl(m.old, m.ref, m.mask)) for m in everyone]),
+        "kl_k3": _mean([np.array(sequence_k3(m.ref, m.old, m.mask)) for m in everyone]),
+        "entropy": sum(m.entropy for m in exact if m.entropy is not None)
+        / sum(m.n_tokens for m in exact),
+        "kl_sampler": before.kl_sampler,
+    }
+
+
+def _recomputed(policy: Policy, group: Group, temperature: float) -> Measured:
+    rows, tokens, mask, sampler = _sampled_tokens(group)
+    found = behaviour_logprobs(policy, group.prompt_ids, tokens, temperature=temperature)
+    return Measured(
+        prompt_ids=group.prompt_ids,
+        rows=rows,
+        tokens=tokens,
+        mask=mask,
+        old=found.old,
+        ref=found.ref,
+        sampler=sampler,
+        kl=_summed(found.kl, mask),
+        entropy=float(_summed(found.entropy, mask).sum()),
+        n_tokens=_n_tokens(group),
+    )
+
+
+def _from_sampler(policy: Policy, group: Group, temperature: float) -> Measured:
+    rows, tokens, mask, sampler = _sampled_tokens(group)
+    with policy.as_reference():
+        ref = response_logprobs(policy, group.prompt_ids, tokens, temperature=temperature)
+        mx.eval(ref)
+    return Measured(
+        prompt_ids=group.prompt_ids,
+        rows=rows,
+        tokens=tokens,
+        mask=mask,
+        old=sampler,
+        ref=ref,
+        sampler=sampler,
+        kl=None,
+        entropy=None,
+        n_tokens=_n_tokens(group),
+    )
+
+
+def _n_tokens(group: Group) -> int:
+    return sum(len(f.token_ids) for f in group.forecasts)
+
+
+def _sampled_tokens(group: Group) -> tuple[NDArray[np.int_], mx.array, mx.array, mx.array]:
+    """(R,) rows that have a token; their tokens, mask and the sampler's log-probs, all (R, T)."""
+    rows = np.array([k for k, f in enumerate(group.forecasts) if f.token_ids], dtype=np.int_)
+    forecasts = [group.forecasts[k] for k in rows]
+    tokens, mask = pad_responses([f.token_ids for f in forecasts])
+    sampler = np.zeros(tokens.shape, dtype=np.float32)
+    for row, forecast in zip(sampler, forecasts, strict=True):
+        row[: len(forecast.sampler_logprobs)] = forecast.sampler_logprobs
+    return rows, tokens, mask, mx.array(sampler)
+
+
+def _mismatch(measured: Sequence[Measured]) -> float:
+    off = [_summed(mx.abs(m.sampler - m.old), m.mask).sum() for m in measured]
+    return float(sum(off)) / sum(m.n_tokens for m in measured)
+
+
+def _summed(values: mx.array, mask: mx.array) -> Floats:
+    """Σ_t over sampled tokens. Shapes: (R, T) → (R,)."""
+    return np.array(mx.where(mask > 0, values, 0.0).sum(axis=-1), dtype=np.float64)
+
+
+def _spread(n_groups: int) -> list[int]:
+    """Places of the guard's groups."""
+    return sorted({round(x) for x in np.linspace(0, n_groups - 1, n_after(n_groups))})
+
+
+def _mean(parts: Sequence[NDArray[np.floating]]) -> float:
+    return float(np.concatenate(parts).astype(np.float64).mean())

@@ -1,0 +1,213 @@
+"""The inner steps of an update: one optimiser step for each minibatch of whole groups, gradients
+accumulated a group at a time so that memory does not grow with the day."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from varro.config import GuardConfig, UpdateConfig
+from varro.policy.load import Policy
+from varro.policy.logprobs import response_logprobs
+from varro.policy.mlx import mx, nn
+from varro.training.gspo import (
+    gspo_objective,
+    gspo_token_objective,
+    is_clipped,
+    leash_penalty,
+    sequence_log_ratio,
+)
+from varro.training.guard import Verdict, judge_step
+from varro.training.measure import Measured
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class StepBatch:
+    """The forecasts of one group that train, on the device. Shapes: (R, T) and (R,)."""
+
+    prompt_ids: tuple[int, ...]
+    tokens: mx.array
+    mask: mx.array
+    old: mx.array
+    ref: mx.array
+    advantages: mx.array
+    weights: mx.array
+
+
+@dataclass
+class StepsDone:
+    optimizer: Mapping[str, mx.array]
+    """flat state, as it was if the steps were broken off"""
+    verdict: Verdict
+    skips: list[Verdict] = field(default_factory=list)
+    metrics: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class _Seen:
+    """What the steps came to, forecast by forecast and step by step."""
+
+    losses: list[float] = field(default_factory=list)
+    leash_losses: list[float] = field(default_factory=list)
+    norms: list[float] = field(default_factory=list)
+    log_ratios: list[NDArray[Any]] = field(default_factory=list)
+    clipped: list[NDArray[Any]] = field(default_factory=list)
+
+    def metrics(self) -> dict[str, Any]:
+        ratios = np.exp(np.concatenate(self.log_ratios))
+        return {
+            "n_steps": len(self.losses),
+            "loss": _mean(self.losses),
+            "leash_loss": _mean(self.leash_losses),
+            "grad_norm": _mean(self.norms),
+            "max_grad_norm": max(self.norms, default=0.0),
+            "clip_frac": float(np.concatenate(self.clipped).mean()),
+            "ratio_mean": float(ratios.mean()),
+            "ratio_min": float(ratios.min()),
+            "ratio_max": float(ratios.max()),
+        }
+
+
+def make_batch(
+    group: Measured, trains: NDArray[np.bool_], advantages: Floats, weights: Floats
+) -> StepBatch:
+    """A group's forecasts that train, the padding of the others cut off.
+
+    Shapes: all (G,), with at least one True in `trains`.
+    """
+    keep = np.flatnonzero(trains[group.rows])
+    index = mx.array(keep)
+    places = group.rows[keep]
+    width = int(np.array(group.mask[index].sum(axis=-1)).max())
+
+    def kept(array: mx.array) -> mx.array:
+        return array[index][:, :width]
+
+    return StepBatch(
+        prompt_ids=group.prompt_ids,
+        tokens=kept(group.tokens),
+        mask=kept(group.mask),
+        old=kept(group.old),
+        ref=kept(group.ref),
+        advantages=mx.array(advantages[places].astype(np.float32)),
+        weights=mx.array(weights[places].astype(np.float32)),
+    )
+
+
+def run_steps(
+    policy: Policy,
+    batches: Sequence[StepBatch],
+    optimizer_state: Mapping[str, mx.array],
+    *,
+    config: UpdateConfig,
+    lr: float,
+    clip_scale: float,
+    loss_kl_coef: float,
+    norm_ema: float | None,
+    guard: GuardConfig,
+    temperature: float,
+    on_group: Callable[[], None],
+) -> StepsDone:
+    """One pass over the day's batches, changing the policy's adapter in place.
+
+    A step whose gradient is a spike is left out; what must not go on is broken off, with the
+    adapter wherever it then is: the caller has the parent. `loss_kl_coef` is the leash's strength
+    in the loss; 0 if it is in the advantages.
+    """
+    import mlx.optimizers as optim
+    from mlx.utils import tree_flatten, tree_map, tree_unflatten
+
+    optimizer = optim.AdamW(
+        learning_rate=lr,
+        betas=[config.beta1, config.beta2],
+        weight_decay=config.weight_decay,
+        bias_correction=True,
+    )
+    optimizer.init(policy.model.trainable_parameters())
+    if optimizer_state:
+        optimizer.state = tree_unflatten(list(optimizer_state.items()))
+        optimizer.learning_rate = lr
+    clip = {
+        "clip_low": config.clip_low * clip_scale,
+        "clip_high": config.clip_high * clip_scale,
+    }
+
+    def loss_of(model: Any, batch: StepBatch, n_forecasts: int) -> tuple[mx.array, ...]:
+        new = response_logprobs(policy, batch.prompt_ids, batch.tokens, temperature=temperature)
+        log_ratio = sequence_log_ratio(new, batch.old, batch.mask)
+        if config.form == "token":
+            objective = gspo_token_objective(
+                new, log_ratio, batch.advantages[:, None], batch.mask, **clip
+            )
+        else:
+            objective = gspo_objective(log_ratio, batch.advantages, **clip)
+        loss = -(batch.weights * objective).sum() / n_forecasts
+        leash = mx.zeros(())
+        if loss_kl_coef:
+            penalty = leash_penalty(new, batch.ref, batch.mask, kl_coef=loss_kl_coef)
+            leash = (batch.weights * penalty).sum() / n_forecasts
+        return loss + leash, leash, log_ratio
+
+    loss_and_grad = nn.value_and_grad(policy.model, loss_of)
+    seen = _Seen()
+    done = StepsDone(optimizer_state, Verdict("accept", "steps taken"))
+    for minibatch in _minibatches(batches, config.n_minibatches):
+        n_forecasts = sum(b.advantages.size for b in minibatch)
+        total: Any = None
+        loss = leash_loss = 0.0
+        for batch in minibatch:
+            (value, leash, log_ratio), grads = loss_and_grad(policy.model, batch, n_forecasts)
+            total = grads if total is None else tree_map(mx.add, total, grads)
+            mx.eval(value, leash, log_ratio, total)
+            loss += value.item()
+            leash_loss += leash.item()
+            seen.log_ratios.append(np.array(log_ratio))
+            seen.clipped.append(np.array(is_clipped(log_ratio, batch.advantages, **clip)))
+            on_group()
+        clipped_grads, norm = optim.clip_grad_norm(total, config.max_grad_norm)
+        verdict = judge_step(
+            loss,
+            norm.item(),
+            leash_loss,
+            norm_ema=norm_ema,
+            n_skipped=len(done.skips),
+            limits=guard,
+        )
+        if verdict.action == "refuse":
+            done.verdict = verdict
+            return done
+        if verdict.action == "skip":
+            done.skips.append(verdict)
+            continue
+        optimizer.update(policy.model, clipped_grads)
+        mx.eval(policy.model.trainable_parameters(), optimizer.state)
+        seen.losses.append(loss)
+        seen.leash_losses.append(leash_loss)
+        seen.norms.append(norm.item())
+    done.metrics = seen.metrics()
+    if not seen.losses:
+        done.verdict = Verdict("refuse", f"no step was taken: {done.skips[0].reason}")
+        return done
+    if not all(mx.isfinite(a).all().item() for a in policy.adapter().values()):
+        done.verdict = Verdict("refuse", "a weight is not finite after the update")
+        return done
+    done.optimizer = dict(tree_flatten(optimizer.state))
+    return done
+
+
+def _minibatches(batches: Sequence[StepBatch], n_minibatches: int) -> list[Sequence[StepBatch]]:
+    """Whole groups in at most `n_minibatches` runs whose sizes differ by at most one."""
+    n = min(n_minibatches, len(batches))
+    bounds = [round(i * len(batches) / n) for i in range(n + 1)]
+    return [batches[a:b] for a, b in pairwise(bounds)]
+
+
+def _mean(values: Sequence[float]) -> float:
+    return float(np.mean(values)) if values else 0.0
