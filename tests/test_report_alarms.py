@@ -92,6 +92,16 @@ def test_reward_that_rises_with_the_placebo_and_no_lift_is_style() -> None:
     assert fired(week=_week(risen[::-1], placebo)) == {}
 
 
+@pytest.mark.parametrize(
+    "line",
+    ["redo: KL of the update 0.4", "skip: gradient norm 12 is a spike", "refuse: kl_ref is NaN"],
+)
+def test_what_the_training_guard_did_not_let_pass_is_an_alarm(line: str) -> None:
+    """Catches an update that was redone, lost a step or was refused, and reads like any other."""
+    assert fired(guard=["accept: day", line]) == {"training guard": line}
+    assert fired(guard=[]) == {}
+
+
 def test_what_was_not_measured_raises_nothing() -> None:
     """Catches a first day, or a day without update, that ends in an error or an alarm."""
     assert fired(evaluation=None, update=None, entropy_first=None, week=[]) == {}
@@ -124,6 +134,7 @@ HEALTHY: dict[str, Any] = {
     },
     "update": {"entropy": 2.9},
     "entropy_first": 3.0,
+    "guard": ["accept: day", "accept: update", "reset: v9 is its own reference now"],
     "settled": {
         "components": {"truncated": 0.01, "hedged": 0.0, "format": 0.8},
         "repeating_frac": 0.0,

@@ -46,7 +46,7 @@ def test_a_full_day_becomes_a_page_of_values_that_json_can_hold() -> None:
     facts = _facts()
     report = build_report(facts)
     assert json.loads(json.dumps(report, allow_nan=False)) == report
-    assert report["schema"] == 3
+    assert report["schema"] == 4
     for text in (render_html(report), render_markdown(report)):
         assert "Copper prices steady" in text
     assert report["display"][0]["forecast_id"] == "f-0"
@@ -157,6 +157,24 @@ def test_the_verdict_says_what_the_night_came_to(
     assert said in verdict["text"]
 
 
+def test_the_guards_word_is_in_the_report_whether_or_not_there_was_an_update() -> None:
+    """Catches a refused day whose figures are lost with the update that was not."""
+    facts = _facts()
+    report = build_report(facts)
+    assert report["guard"] == ["accept: update"]
+    assert "guard" not in report["update"]
+    detail = {"updated": False, "reason": "refused: x", "metrics": {"guard": ["refuse: x"]}}
+    stages = [*facts.stages[:2], replace(facts.stages[2], detail=detail)]
+    report = build_report(replace(facts, update=None, advantages={}, stages=stages))
+    assert report["guard"] == ["refuse: x"]
+    assert [a["name"] for a in report["alarms"] if a["found"] == "refuse: x"] == ["training guard"]
+    for text in (render_html(report), render_markdown(report)):
+        assert "Guard, refuse: x" in text
+    idle = [*facts.stages[:2], replace(facts.stages[2], detail={"updated": False, "reason": "x"})]
+    report = build_report(replace(facts, update=None, advantages={}, stages=idle))
+    assert report["guard"] == []
+
+
 def test_directions_are_pooled_by_forecasts_and_not_by_days() -> None:
     """Catches a mean of days: 8 of 10 and 0 of 30 are 20 %, not 40 %."""
     days = [_evaluation("2026-01-05", n=10, frac=0.8), _evaluation("2026-01-06", n=30, frac=0.0)]
@@ -243,8 +261,12 @@ def _facts(texts: list[str] | None = None, settle: dict[str, Any] | None = None)
     metrics = {
         **dict.fromkeys(("kl_ref", "kl_ref_after", "kl_coef", "kl_update", "kl_sampler",
                          "clip_frac", "ratio_mean", "entropy", "grad_norm", "loss", "lr",
-                         "tokens_per_s"), 0.5),
-        "n_groups": 1, "n_forecasts": 8, "n_zero_variance": 0, "n_steps": 4,
+                         "tokens_per_s", "kl_k1", "kl_k3", "kl_base_after", "clip_scale",
+                         "lr_scale", "tis_mean", "leash_loss", "length_correlation"), 0.5),
+        **dict.fromkeys(("n_low_variance", "n_too_few", "n_overlong", "n_off_sampler", "n_empty",
+                         "n_skipped_steps"), 0),
+        "n_groups": 1, "n_forecasts": 8, "n_zero_variance": 0, "n_steps": 4, "n_trained": 8,
+        "n_attempts": 1, "old_from": "recomputed", "guard": ["accept: update"],
         "share_format": 0.2, "share_semantic": 0.8,
     }  # fmt: skip
     update = UpdateInfo("main", "2026-01-06", 1, 2, metrics)

@@ -32,6 +32,8 @@ from varro.report.metrics import (
 
 WEEK = 7
 """evaluated days over which style is watched"""
+_FINE = ("accept:", "reset:")
+"""what the training guard says of an update that needs no look"""
 RISE = 2.0
 """spreads of a day by which the reward must have risen"""
 
@@ -64,6 +66,7 @@ def alarms(report: Part) -> list[dict[str, str]]:
         ],
         "hub": [_above("hub_frac", settled["hub_frac"], MAX_HUB_FRAC)],
         "format saturation": [_above("format", components.get("format"), MAX_FORMAT)],
+        "training guard": [line for line in report["guard"] if not line.startswith(_FINE)],
         "placebo positive": [_not_zero("shuffled", report["learned"]["shuffled"])],
         "base against itself": [
             _not_zero("base_against_base", report["learned"]["base_against_base"])

@@ -29,7 +29,7 @@ from varro.report.examples import described, settled_examples
 from varro.report.metrics import REPEATING
 from varro.reward.summary import calibrated
 
-SCHEMA = 3
+SCHEMA = 4
 
 
 @dataclass(frozen=True)
@@ -86,6 +86,7 @@ def build_report(facts: ReportFacts) -> dict[str, Any]:
         "calibration": calibrated(probabilities),
         "n_probabilities": len(probabilities),
         "update": None if facts.update is None else _update(facts.update),
+        "guard": _guard(facts.update, stage.get(Stage.UPDATE)),
         "entropy_first": facts.first_update.metrics["entropy"] if facts.first_update else None,
         "forecast": {
             key: forecast.get(key)
@@ -235,4 +236,12 @@ def _evaluation(info: EvaluationInfo) -> dict[str, Any]:
 
 
 def _update(info: UpdateInfo) -> dict[str, Any]:
-    return {"from_version": info.from_version, "to_version": info.to_version, **info.metrics}
+    metrics = {key: value for key, value in info.metrics.items() if key != "guard"}
+    return {"from_version": info.from_version, "to_version": info.to_version, **metrics}
+
+
+def _guard(info: UpdateInfo | None, stage: StageRun | None) -> list[str]:
+    """What the training guard said, of an update or of its refusal; nothing if none was tried."""
+    if info is not None:
+        return list(info.metrics["guard"])
+    return list(stage.detail.get("metrics", {}).get("guard", [])) if stage else []

@@ -59,7 +59,7 @@ def build_page(report: Part) -> Page:
             learning_section(
                 report["learned"], report["evaluation"], is_placebo=report["is_placebo"]
             ),
-            _safety(report["update"], report["entropy_first"]),
+            _safety(report["update"], report["entropy_first"], report["guard"]),
             reward_section(report["settled"]),
             hygiene_section(
                 report["settled"], report["evaluation"], report["alarms"], report["week"]
@@ -85,19 +85,26 @@ def _alarm_badge(alarms: Sequence[Part], settled: Part) -> Badge:
     return Badge("no alarm", "Nothing watched is past its limit.", "✓", "good")
 
 
-def _safety(update: Part | None, entropy_first: float | None) -> Section:
+def _safety(update: Part | None, entropy_first: float | None, guard: Sequence[str]) -> Section:
     title = "Is it safe?"
+    said = tuple(f"Guard, {shown(line)}" for line in guard)
     if update is None:
-        return Section(title, notes=("No update was made, so the weights are as they were.",))
+        unmoved = "No update was made, so the weights are as they were."
+        return Section(title, notes=(unmoved, *said))
     values = {**update, "entropy_first": entropy_first}
-    names = ("kl_ref", "kl_ref_after", "clip_frac", "entropy", "entropy_first", "grad_norm",
-             "kl_coef", "kl_update", "kl_sampler", "ratio_mean", "loss", "lr",
-             "tokens_per_s")  # fmt: skip
+    names = ("kl_ref", "kl_k1", "kl_k3", "kl_ref_after", "kl_base_after", "clip_frac", "clip_scale",
+             "entropy", "entropy_first", "grad_norm", "n_skipped_steps", "n_attempts", "kl_coef",
+             "kl_update", "kl_sampler", "tis_mean", "ratio_mean", "loss", "leash_loss", "lr",
+             "lr_scale", "length_correlation", "tokens_per_s")  # fmt: skip
+    left_out = ("n_low_variance", "n_too_few", "n_overlong", "n_off_sampler", "n_empty")
     caption = (
         f"Update v{shown(update['from_version'])} to v{shown(update['to_version'])}, "
         f"n = {number(update, 'n_forecasts')} forecasts in {number(update, 'n_groups')} groups, "
         f"{number(update, 'n_steps')} inner steps, "
-        f"{number(update, 'n_zero_variance')} groups without spread"
+        f"{number(update, 'n_zero_variance')} groups without spread; "
+        f"{number(update, 'n_trained')} forecasts trained on, left out: "
+        + ", ".join(f"{find_metric(n).label.lower()} {number(update, n)}" for n in left_out)
+        + f"; old log-probs {shown(update['old_from'])}"
     )
     rows = tuple(
         metric_row(
@@ -105,7 +112,8 @@ def _safety(update: Part | None, entropy_first: float | None) -> Section:
         )
         for name in names
     )
-    return Section(title, tables=(Table(caption, ("Measure", "Value", "Unit", "Healthy"), rows),))
+    table = Table(caption, ("Measure", "Value", "Unit", "Healthy"), rows)
+    return Section(title, notes=said, tables=(table,))
 
 
 def _examples(title: str, parts: Iterable[Part]) -> Section:
