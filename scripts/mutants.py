@@ -19,6 +19,9 @@ ROOT = Path(__file__).resolve().parent.parent
 TESTS = (
     "tests/test_gspo.py",
     "tests/test_leash.py",
+    "tests/test_selection.py",
+    "tests/test_steering.py",
+    "tests/test_training_guard.py",
     "tests/test_policy.py",
     "tests/test_update.py",
 )
@@ -39,9 +42,9 @@ class Mutant:
 MUTANTS = (
     Mutant(
         "sign of the loss",
-        "training/update.py",
-        "return -objective.sum() / n_forecasts",
-        "return objective.sum() / n_forecasts",
+        "training/steps.py",
+        "loss = -(batch.weights * objective).sum() / n_forecasts",
+        "loss = (batch.weights * objective).sum() / n_forecasts",
     ),
     Mutant(
         "sign of the advantage",
@@ -60,14 +63,20 @@ MUTANTS = (
     Mutant(
         "advantages of other groups",
         "training/update.py",
-        "earned = advantages[order]",
-        "earned = advantages",
+        "        advantages[order],\n",
+        "        advantages[: len(order)],\n",
     ),
     Mutant(
         "clip sides swapped",
         "training/gspo.py",
-        "mx.clip(ratio, 1.0 - clip_low, 1.0 + clip_high)",
-        "mx.clip(ratio, 1.0 - clip_high, 1.0 + clip_low)",
+        "ratio = mx.exp(log_ratio)\n    clipped = mx.clip(ratio, 1.0 - clip_low, 1.0 + clip_high)",
+        "ratio = mx.exp(log_ratio)\n    clipped = mx.clip(ratio, 1.0 - clip_high, 1.0 + clip_low)",
+    ),
+    Mutant(
+        "clip sides swapped in the token form",
+        "training/gspo.py",
+        "(B, T)\n    clipped = mx.clip(ratio, 1.0 - clip_low, 1.0 + clip_high)",
+        "(B, T)\n    clipped = mx.clip(ratio, 1.0 - clip_high, 1.0 + clip_low)",
     ),
     Mutant(
         "clip blocks losses instead of gains",
@@ -95,7 +104,7 @@ MUTANTS = (
     ),
     Mutant(
         "ratio against the reference",
-        "training/update.py",
+        "training/steps.py",
         "log_ratio = sequence_log_ratio(new, batch.old, batch.mask)",
         "log_ratio = sequence_log_ratio(new, batch.ref, batch.mask)",
     ),
@@ -163,9 +172,9 @@ MUTANTS = (
     ),
     Mutant(
         "reference with the adapter on",
-        "training/update.py",
-        "with policy.adapter_off():",
-        "if True:",
+        "policy/load.py",
+        "            with self.adapter_off():\n                yield\n",
+        "            yield\n",
     ),
     Mutant(
         "leash loosens as the policy runs away",
@@ -175,9 +184,118 @@ MUTANTS = (
     ),
     Mutant(
         "optimiser forgets",
-        "training/update.py",
-        "    if state.optimizer:\n",
+        "training/steps.py",
+        "    if optimizer_state:\n",
         "    if False:\n",
+    ),
+    Mutant(
+        "sign of k2",
+        "training/gspo.py",
+        "return 0.5 * kl_coef * log_r * log_r / mask.sum(axis=-1)",
+        "return -0.5 * kl_coef * log_r * log_r / mask.sum(axis=-1)",
+    ),
+    Mutant(
+        "k2 not scaled by the length",
+        "training/gspo.py",
+        "return 0.5 * kl_coef * log_r * log_r / mask.sum(axis=-1)",
+        "return 0.5 * kl_coef * log_r * log_r",
+    ),
+    Mutant(
+        "token form with its ratio not stopped",
+        "training/gspo.py",
+        "mx.exp(mx.stop_gradient(log_ratio)[:, None] + own)",
+        "mx.exp(log_ratio[:, None] + own)",
+    ),
+    Mutant(
+        "sampler's weight upside down",
+        "training/gspo.py",
+        "mx.exp(sequence_kl(old, sampler, mask))",
+        "mx.exp(sequence_kl(sampler, old, mask))",
+    ),
+    Mutant(
+        "sampler's weight not used",
+        "training/steps.py",
+        "loss = -(batch.weights * objective).sum() / n_forecasts",
+        "loss = -objective.sum() / n_forecasts",
+    ),
+    Mutant(
+        "overlong trains",
+        "training/selection.py",
+        "trains = ~(empty | cut | off_sampler)",
+        "trains = ~(empty | off_sampler)",
+    ),
+    Mutant(
+        "low variance trains",
+        "training/selection.py",
+        "trains &= ~(low_variance | too_few)[:, None]",
+        "trains &= ~too_few[:, None]",
+    ),
+    Mutant(
+        "a redo starts where the first attempt ended",
+        "training/update.py",
+        '        policy.set_adapter(parent)\n        if verdict.action == "refuse":\n',
+        '        if verdict.action == "refuse":\n            policy.set_adapter(parent)\n',
+    ),
+    Mutant(
+        "a refused update stays",
+        "training/update.py",
+        '        policy.set_adapter(parent)\n        if verdict.action == "refuse":\n',
+        '        if verdict.action != "refuse":\n            policy.set_adapter(parent)\n'
+        "        else:\n",
+    ),
+    Mutant(
+        "a redo at the full rate",
+        "training/update.py",
+        "        lr /= 2\n",
+        "",
+    ),
+    Mutant(
+        "learning rate steered the wrong way",
+        "training/steering.py",
+        "    if kl_update > kl_high:",
+        "    if kl_update < kl_high:",
+    ),
+    Mutant(
+        "clip range steered the wrong way",
+        "training/steering.py",
+        "    if clip_frac > high:\n        scale *= CLIP_STEP",
+        "    if clip_frac > high:\n        scale /= CLIP_STEP",
+    ),
+    Mutant(
+        "clip scale not used",
+        "training/steps.py",
+        "config.clip_low * clip_scale",
+        "config.clip_low",
+    ),
+    Mutant(
+        "a reset keeps the optimiser",
+        "training/update.py",
+        "replace(state, optimizer={}, last_reset=state.n_updates)",
+        "replace(state, last_reset=state.n_updates)",
+    ),
+    Mutant(
+        "a spike steps all the same",
+        "training/steps.py",
+        "            done.skips.append(verdict)\n            continue\n",
+        "            done.skips.append(verdict)\n",
+    ),
+    Mutant(
+        "a leash that pays is let pass",
+        "training/guard.py",
+        "if total > 1e-9 *",
+        "if total < -1e9 *",
+    ),
+    Mutant(
+        "length is not watched",
+        "training/guard.py",
+        "and abs(length_correlation) > limits.max_length_correlation",
+        "and length_correlation > 2.0",
+    ),
+    Mutant(
+        "the reference's weights stay in the policy",
+        "policy/load.py",
+        "            self.model.load_weights(list(own.items()), strict=False)\n",
+        "            pass\n",
     ),
     Mutant(
         "coefficients of the components swapped",
