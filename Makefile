@@ -6,7 +6,7 @@ CONFIG ?= configs/embedded.toml
 ARCHIVE ?= data/sample/world.jsonl.gz
 ARGS   ?=
 
-.PHONY: train-day replay test test-all mutants lint bench clean
+.PHONY: train-day replay test test-all mutants lint bench bench-day bench-scaling clean
 
 train-day: $(VENV)/.ready
 	$(BIN)/varro train-day --config $(CONFIG) $(ARGS)
@@ -31,8 +31,15 @@ lint: $(VENV)/.ready-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# The peers' environments are made on the first run, under .bench.
 bench: $(VENV)/.ready
+	$(BIN)/python scripts/bench_peers.py $(ARGS)
+
+bench-day: $(VENV)/.ready
 	$(BIN)/python scripts/bench_day.py $(ARGS)
+
+bench-scaling: $(VENV)/.ready
+	$(BIN)/python scripts/bench_scaling.py $(ARGS)
 
 # torch first, at its pinned version: the embedder and the fast BLAS need no more than a CPU build.
 $(VENV)/.ready: pyproject.toml constraints.txt
@@ -46,4 +53,4 @@ $(VENV)/.ready-dev: $(VENV)/.ready
 	@touch $@
 
 clean:
-	rm -rf $(VENV) var .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) .bench var .pytest_cache .mypy_cache .ruff_cache

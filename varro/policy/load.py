@@ -6,11 +6,11 @@ second model in memory.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from varro.config import PolicyConfig
 from varro.errors import PolicyError
@@ -29,6 +29,8 @@ LORA_KEYS = (
     "mlp.up_proj",
     "mlp.down_proj",
 )
+
+_T = TypeVar("_T")
 
 
 @dataclass
@@ -61,6 +63,20 @@ class Policy:
         """Last hidden states, before the language-model head. Shapes: (B, T) → (B, T, H)."""
         hidden: mx.array = self.model.model(input_ids, cache)
         return hidden
+
+    def side_by_side(self, work: Callable[[_T], Any], items: Sequence[_T]) -> Iterator[Any]:
+        """`work` of each item, evaluated, as many at once as the policy has streams.
+
+        `work` must only build a graph and return arrays, or lists, tuples or dicts of them.
+        """
+        n = len(self.streams)
+        for start in range(0, len(items), n):
+            found = []
+            for stream, item in zip(self.streams, items[start : start + n], strict=False):
+                with mx.stream(stream):
+                    found.append(work(item))
+            mx.eval(found)
+            yield from found
 
     def head(self) -> Head:
         """The language-model head as it is now."""

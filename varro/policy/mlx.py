@@ -4,7 +4,9 @@ Every other module imports `mx` and `nn` from here: once MLX has bound the refer
 no way back (see `varro.policy.blas`).
 """
 
+import ctypes
 import os
+import sys
 
 from varro.policy.blas import load_fast_blas
 from varro.threads import cpu_streams
@@ -12,6 +14,15 @@ from varro.threads import cpu_streams
 load_fast_blas()
 # Work on two CPU streams runs side by side only if MLX walks the graph breadth first.
 os.environ.setdefault("MLX_BFS_MAX_WIDTH", "1000")
+
+if sys.platform == "linux":
+    # MLX's CPU back end asks malloc for each array. glibc gives large blocks back to the system at
+    # once, and zeroing them again costs an eighth of an update: keep them.
+    _libc = ctypes.CDLL(None)
+    if hasattr(_libc, "mallopt"):
+        _libc.mallopt(-4, 0)  # M_MMAP_MAX
+        _libc.mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD
+        _libc.mallopt(-2, 64 * 2**20)  # M_TOP_PAD
 
 import mlx.core as mx  # noqa: E402
 import mlx.nn as nn  # noqa: E402

@@ -5,7 +5,7 @@ Only forecasts with a token are passed through; a group without any is no part o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -87,15 +87,18 @@ def measure_before(
     """
     at_once = {*range(n_first), *_spread(len(groups))} if from_sampler else set(range(len(groups)))
     found: dict[int, Measured] = {}
-    for n in sorted(at_once):
-        found[n] = _recomputed(policy, groups[n], temperature)
-        on_group()
+
+    def measure(places: set[int], how: _Measure) -> None:
+        order = sorted(places)
+        given = [_sampled_tokens(groups[n]) for n in order]
+        for n, measured in zip(order, how(policy, given, temperature), strict=True):
+            found[n] = measured
+            on_group()
+
+    measure(at_once, _recomputed)
     kl_sampler = _mismatch([found[n] for n in sorted(at_once)])
     agrees = from_sampler and kl_sampler <= max_kl_sampler
-    for n in sorted(set(range(len(groups))) - at_once):
-        measure = _from_sampler if agrees else _recomputed
-        found[n] = measure(policy, groups[n], temperature)
-        on_group()
+    measure(set(range(len(groups))) - at_once, _from_sampler if agrees else _recomputed)
     if agrees:
         found = {n: replace(m, old=m.sampler) for n, m in found.items()}
     return Before(
@@ -112,13 +115,12 @@ def measure_after(
 ) -> Distances:
     """How far the policy is now from the behaviour policy, the reference and the frozen base, on at
     most GUARD_GROUPS of the groups; with fewer, on all."""
+    chosen = [measured[n] for n in _spread(len(measured))]
     k3, ref, before = [], [], []
-    for n in _spread(len(measured)):
-        group = measured[n]
+    for group, (new, _, kl, _) in zip(chosen, _compared(policy, chosen, temperature), strict=True):
         assert group.kl is not None
-        new = behaviour_logprobs(policy, group.prompt_ids, group.tokens, temperature=temperature)
-        k3.append(np.array(sequence_k3(new.old, group.old, group.mask)))
-        ref.append(_summed(new.kl, group.mask))
+        k3.append(np.array(sequence_k3(new, group.old, group.mask)))
+        ref.append(_summed(kl, group.mask))
         before.append(group.kl)
         on_group()
     kl_ref = _mean(ref)
@@ -130,15 +132,10 @@ def measure_after(
 
 def kl_to_base(policy: Policy, measured: Sequence[Measured], *, temperature: float) -> float:
     """Exact KL of the present policy to the frozen base, on the guard's groups; nats a sequence."""
-    found: list[Floats] = []
-    for n in _spread(len(measured)):
-        group = measured[n]
-        with policy.tied_to_base():
-            now = behaviour_logprobs(
-                policy, group.prompt_ids, group.tokens, temperature=temperature
-            )
-        found.append(_summed(now.kl, group.mask))
-    return _mean(found)
+    chosen = [measured[n] for n in _spread(len(measured))]
+    with policy.tied_to_base():
+        found = list(_compared(policy, chosen, temperature))
+    return _mean([_summed(kl, g.mask) for g, (_, _, kl, _) in zip(chosen, found, strict=True)])
 
 
 def n_after(n_groups: int) -> int:
@@ -182,55 +179,89 @@ def behaviour_figures(before: Before) -> dict[str, float]:
     }
 
 
-def _recomputed(policy: Policy, group: Group, temperature: float) -> Measured:
-    rows, tokens, mask, sampler = _sampled_tokens(group)
-    found = behaviour_logprobs(policy, group.prompt_ids, tokens, temperature=temperature)
-    return Measured(
-        prompt_ids=group.prompt_ids,
-        rows=rows,
-        tokens=tokens,
-        mask=mask,
-        old=found.old,
-        ref=found.ref,
-        sampler=sampler,
-        kl=_summed(found.kl, mask),
-        entropy=float(_summed(found.entropy, mask).sum()),
-        n_tokens=_n_tokens(group),
-    )
+@dataclass(frozen=True)
+class _Given:
+    """A group's forecasts that have a token, as they were sampled. Shapes: (R,), (R, T)."""
+
+    prompt_ids: tuple[int, ...]
+    rows: NDArray[np.int_]
+    tokens: mx.array
+    mask: mx.array
+    sampler: mx.array
+    n_tokens: int
 
 
-def _from_sampler(policy: Policy, group: Group, temperature: float) -> Measured:
-    rows, tokens, mask, sampler = _sampled_tokens(group)
-    with policy.as_reference():
-        ref = response_logprobs(policy, group.prompt_ids, tokens, temperature=temperature)
-        mx.eval(ref)
-    return Measured(
-        prompt_ids=group.prompt_ids,
-        rows=rows,
-        tokens=tokens,
-        mask=mask,
-        old=sampler,
-        ref=ref,
-        sampler=sampler,
-        kl=None,
-        entropy=None,
-        n_tokens=_n_tokens(group),
-    )
+_Measure = Callable[[Policy, Sequence[_Given], float], Iterator[Measured]]
 
 
-def _n_tokens(group: Group) -> int:
-    return sum(len(f.token_ids) for f in group.forecasts)
-
-
-def _sampled_tokens(group: Group) -> tuple[NDArray[np.int_], mx.array, mx.array, mx.array]:
-    """(R,) rows that have a token; their tokens, mask and the sampler's log-probs, all (R, T)."""
+def _sampled_tokens(group: Group) -> _Given:
     rows = np.array([k for k, f in enumerate(group.forecasts) if f.token_ids], dtype=np.int_)
     forecasts = [group.forecasts[k] for k in rows]
     tokens, mask = pad_responses([f.token_ids for f in forecasts])
     sampler = np.zeros(tokens.shape, dtype=np.float32)
     for row, forecast in zip(sampler, forecasts, strict=True):
         row[: len(forecast.sampler_logprobs)] = forecast.sampler_logprobs
-    return rows, tokens, mask, mx.array(sampler)
+    n_tokens = sum(len(f.token_ids) for f in forecasts)
+    return _Given(group.prompt_ids, rows, tokens, mask, mx.array(sampler), n_tokens)
+
+
+def _compared(
+    policy: Policy, groups: Sequence[_Given | Measured], temperature: float
+) -> Iterator[tuple[mx.array, mx.array, mx.array, mx.array]]:
+    """(log-probs, the reference's, exact KL, exact entropy) of each group. Shapes: (R, T)."""
+
+    def work(group: _Given | Measured) -> tuple[mx.array, ...]:
+        found = behaviour_logprobs(policy, group.prompt_ids, group.tokens, temperature=temperature)
+        return found.old, found.ref, found.kl, found.entropy
+
+    return policy.side_by_side(work, groups)
+
+
+def _recomputed(policy: Policy, groups: Sequence[_Given], temperature: float) -> Iterator[Measured]:
+    for group, (old, ref, kl, entropy) in zip(
+        groups, _compared(policy, groups, temperature), strict=True
+    ):
+        yield _measured(
+            group,
+            old=old,
+            ref=ref,
+            kl=_summed(kl, group.mask),
+            entropy=float(_summed(entropy, group.mask).sum()),
+        )
+
+
+def _from_sampler(
+    policy: Policy, groups: Sequence[_Given], temperature: float
+) -> Iterator[Measured]:
+    def work(group: _Given) -> mx.array:
+        return response_logprobs(policy, group.prompt_ids, group.tokens, temperature=temperature)
+
+    with policy.as_reference():
+        refs = list(policy.side_by_side(work, groups))
+    for group, ref in zip(groups, refs, strict=True):
+        yield _measured(group, old=group.sampler, ref=ref, kl=None, entropy=None)
+
+
+def _measured(
+    group: _Given,
+    *,
+    old: mx.array,
+    ref: mx.array,
+    kl: Floats | None,
+    entropy: float | None,
+) -> Measured:
+    return Measured(
+        prompt_ids=group.prompt_ids,
+        rows=group.rows,
+        tokens=group.tokens,
+        mask=group.mask,
+        old=old,
+        ref=ref,
+        sampler=group.sampler,
+        kl=kl,
+        entropy=entropy,
+        n_tokens=group.n_tokens,
+    )
 
 
 def _mismatch(measured: Sequence[Measured]) -> float:

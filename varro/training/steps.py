@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -140,7 +141,9 @@ def run_steps(
     }
 
     def loss_of(model: Any, batch: StepBatch, n_forecasts: int) -> tuple[mx.array, ...]:
-        new = response_logprobs(policy, batch.prompt_ids, batch.tokens, temperature=temperature)
+        new = response_logprobs(
+            policy, batch.prompt_ids, batch.tokens, temperature=temperature, trains=True
+        )
         log_ratio = sequence_log_ratio(new, batch.old, batch.mask)
         if config.form == "token":
             objective = gspo_token_objective(
@@ -156,16 +159,23 @@ def run_steps(
         return loss + leash, leash, log_ratio
 
     loss_and_grad = nn.value_and_grad(policy.model, loss_of)
+
+    def differentiated(batch: StepBatch, n_forecasts: int) -> Any:
+        return loss_and_grad(policy.model, batch, n_forecasts)
+
     seen = _Seen()
     done = StepsDone(optimizer_state, Verdict("accept", "steps taken"))
     for minibatch in _minibatches(batches, config.n_minibatches):
         n_forecasts = sum(b.advantages.size for b in minibatch)
         total: Any = None
         loss = leash_loss = 0.0
-        for batch in minibatch:
-            (value, leash, log_ratio), grads = loss_and_grad(policy.model, batch, n_forecasts)
+        for batch, ((value, leash, log_ratio), grads) in zip(
+            minibatch,
+            policy.side_by_side(partial(differentiated, n_forecasts=n_forecasts), minibatch),
+            strict=True,
+        ):
             total = grads if total is None else tree_map(mx.add, total, grads)
-            mx.eval(value, leash, log_ratio, total)
+            mx.eval(total)
             loss += value.item()
             leash_loss += leash.item()
             seen.log_ratios.append(np.array(log_ratio))
