@@ -135,40 +135,56 @@ MUTANTS = (
     Mutant(
         "temperature missing in the trainer",
         "policy/logprobs.py",
-        "policy.logits(hidden) / temperature",
-        "policy.logits(hidden)",
+        "flat = read(policy.head(), hidden, tokens.reshape(-1), temperature=temperature)",
+        "flat = read(policy.head(), hidden, tokens.reshape(-1), temperature=1.0)",
     ),
     Mutant(
         "temperature missing in the sampler",
         "policy/sample.py",
-        "scaled = logits / settings.temperature",
-        "scaled = logits",
+        "part.hidden[a : a + n_rows], settings.temperature)",
+        "part.hidden[a : a + n_rows], 1.0)",
     ),
     Mutant(
         "prompt left out of the log-probs",
         "policy/logprobs.py",
-        "forked = [_ForkedCache(layer) for layer in prefix]",
-        "forked = None",
+        "[AnswerMemory(memory) for memory in prompt]",
+        "None",
     ),
     Mutant(
         "answer placed at the start of the prompt",
-        "policy/logprobs.py",
-        "self.offset = prefix.keys.shape[2]",
+        "policy/attention.py",
+        "self.offset = prompt.keys.shape[2]",
         "self.offset = 0",
     ),
     Mutant(
         "answer sees its own future",
-        "policy/logprobs.py",
-        """        return _behind(self._prefix.keys, keys), _behind(self._prefix.values, values)
-
-    def make_mask(self, n: int, **_: object) -> str | None:
-        return "causal" if n > 1 else None
-""",
-        """        return _behind(self._prefix.keys, keys), _behind(self._prefix.values, values)
-
-    def make_mask(self, n: int, **_: object) -> str | None:
-        return None
-""",
+        "policy/attention.py",
+        "own = own + _causal(",
+        "own = own + 0 * _causal(",
+    ),
+    Mutant(
+        "rows that stay are mixed up",
+        "policy/attention.py",
+        "slot = order * n_slots + (np.arange(len(order)) - starts[order])",
+        "slot = np.arange(len(order))",
+    ),
+    Mutant(
+        "a short prompt attends to its padding",
+        "policy/attention.py",
+        "np.where(short, _MASKED, 0.0)",
+        "np.where(short, 0.0, 0.0)",
+    ),
+    Mutant(
+        "the frozen head pulls the wrong way",
+        "policy/head.py",
+        "slope = (weight[tokens[a:b]] - expected) / temperature",
+        "slope = (expected - weight[tokens[a:b]]) / temperature",
+    ),
+    Mutant(
+        "exact KL the wrong way round",
+        "policy/head.py",
+        "kl = gap + other_total - log_total",
+        "kl = -gap + log_total - other_total",
     ),
     Mutant(
         "reference with the adapter on",
@@ -264,8 +280,10 @@ MUTANTS = (
     Mutant(
         "clip scale not used",
         "training/steps.py",
-        "config.clip_low * clip_scale",
-        "config.clip_low",
+        '        "clip_low": config.clip_low * clip_scale,\n'
+        '        "clip_high": config.clip_high * clip_scale,\n',
+        '        "clip_low": config.clip_low,\n        "clip_high": config.clip_high,\n',
+        ("tests/test_update.py::test_steering_follows_what_was_measured_and_is_obeyed",),
     ),
     Mutant(
         "a reset keeps the optimiser",
@@ -294,7 +312,7 @@ MUTANTS = (
     Mutant(
         "the reference's weights stay in the policy",
         "policy/load.py",
-        "            self.model.load_weights(list(own.items()), strict=False)\n",
+        "            self.model.load_weights(list(mine.items()), strict=False)\n",
         "            pass\n",
     ),
     Mutant(

@@ -17,12 +17,13 @@ WARMUP = 0.3
 """of the learning rate, at a run's first updates: Adam's moments are those of one batch"""
 
 
-def next_clip_scale(scale: float, clip_frac: float) -> float:
-    """Factor on both clip ranges: wider if more than 20 % were clipped, narrower below 5 %."""
+def next_clip_scale(scale: float, clip_frac: float, *, is_warmup: bool) -> float:
+    """Factor on both clip ranges: wider if more than 20 % were clipped, narrower below 5 %, unless
+    it was a run's warm-up that kept them inside."""
     low, high = CLIP_FRAC
     if clip_frac > high:
         scale *= CLIP_STEP
-    elif clip_frac < low:
+    elif clip_frac < low and not is_warmup:
         scale /= CLIP_STEP
     return min(max(scale, CLIP_BOUNDS[0]), CLIP_BOUNDS[1])
 

@@ -278,15 +278,16 @@ def _steered(
 ) -> TrainerState:
     """The state after an accepted update, without leash and optimiser."""
     clip_scale, lr_scale = state.clip_scale, state.lr_scale
+    is_warmup = state.n_updates < config.n_warmup
     if config.steer_clip:
-        clip_scale = next_clip_scale(clip_scale, metrics["clip_frac"])
+        clip_scale = next_clip_scale(clip_scale, metrics["clip_frac"], is_warmup=is_warmup)
     if config.steer_lr:
         lr_scale = next_lr_scale(
             lr_scale,
             first_move,
             kl_low=config.kl_day_low,
             kl_high=config.kl_day_high,
-            is_warmup=state.n_updates < config.n_warmup,
+            is_warmup=is_warmup,
         )
     first = state.entropy_first
     return replace(
