@@ -21,7 +21,7 @@ LAYERS = {
     "evaluation.calibration": 2, "evaluation.stats": 2,
     "news.clean": 2, "news.duplicates": 2, "news.times": 2,
     "policy.attention": 2, "policy.blas": 2, "policy.fastmath": 2, "policy.folder": 2,
-    "policy.head": 2, "policy.mlx": 2, "policy.prompt": 2, "report.metrics": 2,
+    "policy.head": 2, "policy.memory": 2, "policy.mlx": 2, "policy.prompt": 2, "report.metrics": 2,
     "policy": 3, "reward.embed": 3, "news": 3, "ledger": 3, "report.machine": 3,
     "forecast": 4, "reward": 4, "training": 4, "evaluation": 4, "report": 4,
     "run": 5,

@@ -76,6 +76,15 @@ class PolicyConfig(_Section):
     """MLX's scale is alpha / rank: rank 16 with alpha 32 is 2.0"""
 
 
+class MemoryConfig(_Section):
+    budget_gb: float = Field(0.0, ge=0)
+    """for policy and trainer; batches are planned to stay within it. 0 is half of the machine's"""
+
+    def budget_bytes(self) -> int | None:
+        """None where the machine decides."""
+        return int(self.budget_gb * 1e9) or None
+
+
 class SamplingConfig(_Section):
     n_forecasts: int = Field(8, ge=2)
     """G, forecasts per headline"""
@@ -271,6 +280,7 @@ class Config(_Section):
     run: RunConfig = RunConfig()
     news: NewsConfig
     policy: PolicyConfig
+    memory: MemoryConfig = MemoryConfig()
     sampling: SamplingConfig = SamplingConfig()
     display: DisplayConfig = DisplayConfig()
     reward: RewardConfig = RewardConfig()
@@ -294,10 +304,10 @@ class Config(_Section):
     def identity(self) -> dict[str, Any]:
         """Flat `section.key → value` of what may not change within a run.
 
-        Left out: where things lie (home, folders of files) and what only changes the reading
-        matter (display, report).
+        Left out: where things lie (home, folders of files), what only changes the reading matter
+        (display, report), and how much memory the work may take.
         """
-        dump = self.model_dump(mode="json", exclude={"home", "display", "report"})
+        dump = self.model_dump(mode="json", exclude={"home", "memory", "display", "report"})
         located = ("news", "archive"), ("news", "feeds"), ("policy", "model"), ("embedder", "model")
         for section, key in located:
             if dump[section][key] is not None:

@@ -137,7 +137,11 @@ def live_policy(work: OpenRun) -> Any:
         from varro.policy.load import load_policy
 
         config = work.config
-        policy = load_policy(config.policy, lora_seed=stable_seed(config.run.seed, "lora"))
+        policy = load_policy(
+            config.policy,
+            lora_seed=stable_seed(config.run.seed, "lora"),
+            budget_bytes=config.memory.budget_bytes(),
+        )
         checkpoint = work.ledger.checkpoint(work.name)
         if checkpoint is None:
             work.trainer = TrainerState(kl_coef=config.leash.kl_coef)

@@ -110,7 +110,7 @@ def gather_prompts(read: Sequence[PromptMemory]) -> Prompts:
 class AnswerMemory:
     """Answers read whole, behind the one prompt they share. Source of all training log-probs."""
 
-    def __init__(self, prompt: PromptMemory) -> None:
+    def __init__(self, prompt: PromptMemory | Prompts) -> None:
         self._prompts = Prompts(prompt.keys, prompt.values, None)
         self.offset = prompt.keys.shape[2]
 
@@ -167,6 +167,29 @@ def keep_prompts(prompts: Prompts, kept: mx.array) -> Prompts:
     """Only the prompts `kept`."""
     padding = None if prompts.padding is None else prompts.padding[kept]
     return Prompts(prompts.keys[kept], prompts.values[kept], padding)
+
+
+def hidden_recomputed(body: Any, tokens: mx.array, prompt: Sequence[PromptMemory]) -> mx.array:
+    """Hidden states of answers, each block computed again in the backward pass instead of kept.
+
+    The prompt's keys and values are arguments of each block, so gradients flow into them too.
+    Shapes: (B, T) → (B, T, H).
+    """
+    hidden = body.embed_tokens(tokens)
+    for block, memory in zip(body.layers, prompt, strict=True):
+        own = block.trainable_parameters()
+
+        def run(
+            own: Any, x: mx.array, keys: mx.array, values: mx.array, block: Any = block
+        ) -> mx.array:
+            block.update(own)
+            out: mx.array = block(x, None, AnswerMemory(Prompts(keys, values, None)))
+            return out
+
+        hidden = mx.checkpoint(run)(own, hidden, memory.keys, memory.values)
+        block.update(own)
+    out: mx.array = body.norm(hidden)
+    return out
 
 
 def share_prompts(model: Any) -> None:

@@ -17,6 +17,7 @@ from varro.errors import PolicyError
 from varro.policy.attention import share_prompts
 from varro.policy.folder import check_model_config, hash_weights, resolve_model
 from varro.policy.head import Head
+from varro.policy.memory import ModelShape, default_budget_bytes
 from varro.policy.mlx import device_name, make_streams, mx, nn
 from varro.policy.prompt import PromptEncoder, make_prompt_encoder
 
@@ -49,6 +50,8 @@ class Policy:
     lora_scale: float
     n_layers: int
     context_length: int
+    budget_bytes: int
+    """of memory, for sampling and training"""
     streams: tuple[mx.Stream, ...]
     """work that can run side by side is dealt out to these"""
     fine_tune: str = "lora"
@@ -64,12 +67,33 @@ class Policy:
         hidden: mx.array = self.model.model(input_ids, cache)
         return hidden
 
-    def side_by_side(self, work: Callable[[_T], Any], items: Sequence[_T]) -> Iterator[Any]:
-        """`work` of each item, evaluated, as many at once as the policy has streams.
+    def shape(self) -> ModelShape:
+        """What memory depends on."""
+        from mlx.utils import tree_flatten
+
+        args = self.model.args
+        arrays = [a for _, a in tree_flatten(self.model.parameters())]
+        trainable = sum(a.nbytes for a in self.adapter().values())
+        return ModelShape(
+            weights_bytes=sum(a.nbytes for a in arrays),
+            trainable_bytes=trainable,
+            value_bytes=self.model.model.embed_tokens.weight.itemsize,
+            n_layers=self.n_layers,
+            hidden=args.hidden_size,
+            feed_forward=args.intermediate_size,
+            n_heads=args.num_attention_heads,
+            n_kv_heads=args.num_key_value_heads,
+            head_dim=getattr(args, "head_dim", args.hidden_size // args.num_attention_heads),
+        )
+
+    def side_by_side(
+        self, work: Callable[[_T], Any], items: Sequence[_T], *, at_once: int | None = None
+    ) -> Iterator[Any]:
+        """`work` of each item, evaluated, as many at once as the policy has streams, or fewer.
 
         `work` must only build a graph and return arrays, or lists, tuples or dicts of them.
         """
-        n = len(self.streams)
+        n = min(at_once or len(self.streams), len(self.streams))
         for start in range(0, len(items), n):
             found = []
             for stream, item in zip(self.streams, items[start : start + n], strict=False):
@@ -181,8 +205,10 @@ class Policy:
         return str(self.tokenizer.decode(list(token_ids), skip_special_tokens=True)).strip()
 
 
-def load_policy(config: PolicyConfig, *, lora_seed: int) -> Policy:
+def load_policy(config: PolicyConfig, *, lora_seed: int, budget_bytes: int | None = None) -> Policy:
     """The policy of a config, with a fresh adapter (B = 0, so it equals the frozen base).
+
+    `budget_bytes` of memory is what it may take with all its work; None is half of the machine's.
 
     Raises: PolicyError if the folder is missing, is not a Qwen-like causal LM, or lacks weights
     or a usable tokenizer.
@@ -215,6 +241,7 @@ def load_policy(config: PolicyConfig, *, lora_seed: int) -> Policy:
         lora_scale=config.lora_scale,
         n_layers=len(model.layers),
         context_length=int(model_config.get("max_position_embeddings", 32768)),
+        budget_bytes=budget_bytes or default_budget_bytes(),
         streams=make_streams(),
         fine_tune=config.fine_tune,
     )

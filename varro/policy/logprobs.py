@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from varro.policy.attention import AnswerMemory, PromptMemory
+from varro.policy.attention import AnswerMemory, PromptMemory, hidden_recomputed
 from varro.policy.head import compare, plain_token_logprobs, token_logprobs
 from varro.policy.load import Policy
 from varro.policy.mlx import mx
@@ -36,14 +36,16 @@ def response_logprobs(
     *,
     temperature: float,
     trains: bool = False,
+    recompute: bool = False,
 ) -> mx.array:
     """log π(y_t | prompt, y_<t) at a temperature, the head applied to response positions only.
 
-    `trains`: whether a gradient will be asked for; without it the pass is cheaper.
+    `trains`: whether a gradient will be asked for; without it the pass is cheaper. `recompute`:
+    layers are computed again in the backward pass instead of kept (gradient checkpointing).
     Shapes: tokens (B, T) → (B, T) float32.  Units: nats.
     Note: positions past a row's own end hold numbers without meaning; the mask goes with them.
     """
-    hidden = _response_hidden(policy, prompt_ids, tokens)
+    hidden = _response_hidden(policy, prompt_ids, tokens, recompute=recompute)
     read = token_logprobs if trains else plain_token_logprobs
     flat = read(policy.head(), hidden, tokens.reshape(-1), temperature=temperature)
     return flat.reshape(tokens.shape)
@@ -83,12 +85,17 @@ def behaviour_logprobs(
     )
 
 
-def _response_hidden(policy: Policy, prompt_ids: Sequence[int], tokens: mx.array) -> mx.array:
+def _response_hidden(
+    policy: Policy, prompt_ids: Sequence[int], tokens: mx.array, *, recompute: bool = False
+) -> mx.array:
     """Hidden states that predict each response token. Shapes: (B, T) → (B · T, H)."""
     prompt = [PromptMemory() for _ in range(policy.n_layers)]
     hidden = policy.hidden(mx.array([list(prompt_ids)]), prompt)[:, -1:]  # (1, 1, H)
     hidden = mx.broadcast_to(hidden, (tokens.shape[0], 1, hidden.shape[-1]))
     if tokens.shape[1] > 1:
-        rest = policy.hidden(tokens[:, :-1], [AnswerMemory(memory) for memory in prompt])
+        if recompute:
+            rest = hidden_recomputed(policy.model.model, tokens[:, :-1], prompt)
+        else:
+            rest = policy.hidden(tokens[:, :-1], [AnswerMemory(memory) for memory in prompt])
         hidden = mx.concatenate([hidden, rest], axis=1)  # (B, T, H)
     return hidden.reshape(-1, hidden.shape[-1])

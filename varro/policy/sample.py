@@ -27,6 +27,7 @@ from varro.policy.attention import (
 from varro.policy.fastmath import exp
 from varro.policy.head import Head, rows_at_once, scaled_logits
 from varro.policy.load import Policy
+from varro.policy.memory import plan_rows
 from varro.policy.mlx import mx
 
 _CHECK_EVERY = 16
@@ -42,6 +43,7 @@ class SamplingSettings:
     max_tokens: int
     stop_at_paragraph: bool
     max_rows: int
+    """forecasts decoded together, if the policy's memory budget allows so many"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +75,8 @@ def sample_groups(
 ) -> list[list[Sample]]:
     """For each prompt, one sample per seed.
 
-    Raises: PolicyError if a prompt and its answer do not fit the model's context.
+    Raises: PolicyError if a prompt and its answer do not fit the model's context, or one group
+    does not fit the memory budget.
     """
     for prompt in prompts:
         if len(prompt) + settings.max_tokens > policy.context_length:
@@ -82,7 +85,17 @@ def sample_groups(
                 f"policy's context of {policy.context_length}; lower sampling.max_tokens"
             )
     found: list[list[Sample]] = [[] for _ in prompts]
-    for start, end in _batches([len(s) for s in seeds], settings.max_rows):
+    n_rows = settings.max_rows
+    if prompts:
+        in_budget = plan_rows(
+            policy.shape(),
+            prompt_tokens=max(map(len, prompts)),
+            max_tokens=settings.max_tokens,
+            group_size=max(map(len, seeds)),
+            budget_bytes=policy.budget_bytes,
+        )
+        n_rows = min(n_rows, in_budget)
+    for start, end in _batches([len(s) for s in seeds], n_rows):
         rows = [
             _Row(p, k, _uniforms(seed, settings.max_tokens), [], [])
             for p in range(start, end)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from varro.config import GuardConfig, UpdateConfig
 from varro.policy.load import Policy
 from varro.policy.logprobs import response_logprobs
+from varro.policy.memory import plan_update
 from varro.policy.mlx import mx, nn
 from varro.training.gspo import (
     gspo_objective,
@@ -142,7 +143,12 @@ def run_steps(
 
     def loss_of(model: Any, batch: StepBatch, n_forecasts: int) -> tuple[mx.array, ...]:
         new = response_logprobs(
-            policy, batch.prompt_ids, batch.tokens, temperature=temperature, trains=True
+            policy,
+            batch.prompt_ids,
+            batch.tokens,
+            temperature=temperature,
+            trains=True,
+            recompute=plan.recompute,
         )
         log_ratio = sequence_log_ratio(new, batch.old, batch.mask)
         if config.form == "token":
@@ -158,6 +164,14 @@ def run_steps(
             leash = (batch.weights * penalty).sum() / n_forecasts
         return loss + leash, leash, log_ratio
 
+    plan = plan_update(
+        policy.shape(),
+        prompt_tokens=max(len(b.prompt_ids) for b in batches),
+        answer_tokens=max(b.tokens.shape[1] for b in batches),
+        group_size=max(b.tokens.shape[0] for b in batches),
+        n_streams=len(policy.streams),
+        budget_bytes=policy.budget_bytes,
+    )
     loss_and_grad = nn.value_and_grad(policy.model, loss_of)
 
     def differentiated(batch: StepBatch, n_forecasts: int) -> Any:
@@ -171,7 +185,11 @@ def run_steps(
         loss = leash_loss = 0.0
         for batch, ((value, leash, log_ratio), grads) in zip(
             minibatch,
-            policy.side_by_side(partial(differentiated, n_forecasts=n_forecasts), minibatch),
+            policy.side_by_side(
+                partial(differentiated, n_forecasts=n_forecasts),
+                minibatch,
+                at_once=plan.n_side_by_side,
+            ),
             strict=True,
         ):
             total = grads if total is None else tree_map(mx.add, total, grads)

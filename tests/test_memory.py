@@ -1,0 +1,120 @@
+"""Memory is planned: estimates hold what MLX reports, plans give way in order, and recomputed
+layers have the gradients of kept ones."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from varro.errors import PolicyError
+from varro.policy.logprobs import response_logprobs
+from varro.policy.memory import ModelShape, plan_rows, plan_update
+from varro.policy.mlx import mx, nn
+from varro.policy.sample import SamplingSettings, sample_groups
+
+# Qwen3-0.6B in float32 with a rank-16 adapter.
+QWEN = ModelShape(
+    weights_bytes=2_424_000_000,
+    trainable_bytes=40_370_176,
+    value_bytes=4,
+    n_layers=28,
+    hidden=1024,
+    feed_forward=3072,
+    n_heads=16,
+    n_kv_heads=8,
+    head_dim=128,
+)
+
+
+def test_keys_and_values_are_counted_by_hand():
+    """Catches a plan that forgets keys, layers or the width of a number: 2 x 28 layers x 8 heads x
+    128 x 4 bytes = 229,376 bytes a token."""
+    assert QWEN.kv_bytes(1) == 229_376
+
+
+def test_rows_are_whole_groups_and_grow_with_the_budget():
+    """Catches a batch taken on hope. At 8 GB: 8 - 2.46 GB weights - 0.40 GB logits = 5.1 GB, and a
+    group takes 0.046 GB for its prompt and 8 x 0.044 GB for its answers: 12 groups."""
+    plans = [
+        plan_rows(QWEN, prompt_tokens=200, max_tokens=176, group_size=8, budget_bytes=int(gb * 1e9))
+        for gb in (4, 8, 16)
+    ]
+    assert plans[1] == 96
+    assert all(n % 8 == 0 for n in plans) and plans[0] < plans[1] < plans[2]
+    with pytest.raises(PolicyError, match=r"takes 3\.\d GB and memory.budget_gb allows 3\.0"):
+        plan_rows(QWEN, prompt_tokens=200, max_tokens=176, group_size=8, budget_bytes=int(3e9))
+
+
+def test_an_update_gives_way_in_order():
+    """Catches a plan that keeps layers it has no room for, or recomputes where there is room."""
+
+    def plan(gb):
+        return plan_update(
+            QWEN, prompt_tokens=200, answer_tokens=176, group_size=8, n_streams=2,
+            budget_bytes=int(gb * 1e9),
+        )  # fmt: skip
+
+    found = [plan(gb) for gb in (40, 12, 4)]
+    assert [(p.n_side_by_side, p.recompute) for p in found] == [(2, False), (2, True), (1, True)]
+    assert all(p.peak_bytes <= gb * 1e9 for p, gb in zip(found, (40, 12, 4), strict=True))
+    with pytest.raises(PolicyError, match="training on one group takes"):
+        plan(3)
+
+
+def test_a_policy_that_does_not_fit_is_refused_before_it_samples(policy):
+    """Catches an out-of-memory kill where a sentence would do."""
+    settings = SamplingSettings(0.8, 64, stop_at_paragraph=True, max_rows=64)
+    with pytest.raises(PolicyError, match=r"memory\.budget_gb"):
+        sample_groups(
+            replace(policy, budget_bytes=10_000_000), [(5, 6, 7)], seeds=[[1, 2]], settings=settings
+        )
+
+
+def gradients(policy, tokens, *, recompute):
+    def loss(model):
+        found = response_logprobs(
+            policy, range(30, 90), tokens, temperature=0.8, trains=True, recompute=recompute
+        )
+        return (found * mx.arange(tokens.shape[1])).mean()
+
+    mx.clear_cache()
+    mx.reset_peak_memory()
+    value, grads = nn.value_and_grad(policy.model, loss)(policy.model)
+    mx.eval(value, grads)
+    return value.item(), grads, mx.get_peak_memory()
+
+
+def test_recomputed_layers_have_the_same_gradients_and_take_less(policy):
+    """Catches checkpointing that drops the gradient into the prompt's keys and values, leaves
+    traced arrays in the model, or saves nothing."""
+    from mlx.utils import tree_flatten
+
+    rng = np.random.default_rng(0)
+    policy.set_adapter(
+        {n: mx.array(rng.normal(0, 0.05, a.shape)) for n, a in policy.adapter().items()}
+    )
+    tokens = mx.array(rng.integers(10, 1900, (8, 120)))
+    before = {name: np.array(a) for name, a in policy.adapter().items()}
+    kept, recomputed = (gradients(policy, tokens, recompute=r) for r in (False, True))
+    assert recomputed[0] == pytest.approx(kept[0], rel=1e-5)
+    for (name, a), (_, b) in zip(tree_flatten(kept[1]), tree_flatten(recomputed[1]), strict=True):
+        np.testing.assert_allclose(
+            np.array(a), np.array(b), atol=1e-5 * float(mx.abs(a).max().item()), err_msg=name
+        )
+    assert recomputed[2] < 0.8 * kept[2]
+    for name, array in policy.adapter().items():
+        np.testing.assert_array_equal(np.array(array), before[name])
+
+
+@pytest.mark.parametrize("recompute", [False, True])
+def test_the_estimate_holds_what_mlx_reports(policy, recompute):
+    """Catches an estimate that was fitted once and no longer bounds what is used."""
+    tokens = mx.array(np.random.default_rng(0).integers(10, 1900, (8, 120)))
+    _, _, peak = gradients(policy, tokens, recompute=recompute)
+    planned = plan_update(
+        policy.shape(), prompt_tokens=60, answer_tokens=120, group_size=8, n_streams=1,
+        budget_bytes=10**12,
+    ).peak_bytes  # fmt: skip
+    assert peak < planned

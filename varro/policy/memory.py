@@ -1,0 +1,123 @@
+"""Memory planned before it is used: rows decoded together, groups trained side by side, and
+whether layers are computed twice instead of kept.
+
+The figures are upper estimates of MLX's peak, from the model's shape; `tests/test_memory.py` holds
+them to what MLX then reports.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from varro.errors import PolicyError
+from varro.policy.head import MAX_LOGITS_BYTES
+
+_LOGITS_COPIES = 6
+"""pieces of logits that live at once: logits, shifted, powers, and what comes of them"""
+_KEPT = (12, 6, 4)
+"""floats kept for the backward pass, a token and layer: × hidden, × feed-forward, × heads × tokens
+seen"""
+_MOMENTS = 4
+"""copies of what trains: itself, its gradient and AdamW's two moments"""
+
+
+@dataclass(frozen=True)
+class ModelShape:
+    """What memory depends on."""
+
+    weights_bytes: int
+    trainable_bytes: int
+    value_bytes: int
+    """of one key or value"""
+    n_layers: int
+    hidden: int
+    feed_forward: int
+    n_heads: int
+    n_kv_heads: int
+    head_dim: int
+
+    def kv_bytes(self, n_tokens: int) -> int:
+        """Keys and values of so many tokens in all layers."""
+        return 2 * self.n_layers * self.n_kv_heads * self.head_dim * self.value_bytes * n_tokens
+
+    def layer_bytes(self, n_tokens: int, n_seen: int) -> int:
+        """What one layer keeps of so many tokens for its backward pass, in float32."""
+        of_hidden, of_feed_forward, of_scores = _KEPT
+        floats = (
+            of_hidden * self.hidden
+            + of_feed_forward * self.feed_forward
+            + of_scores * self.n_heads * n_seen
+        )
+        return 4 * n_tokens * floats
+
+
+@dataclass(frozen=True)
+class UpdatePlan:
+    n_side_by_side: int
+    """groups at once"""
+    recompute: bool
+    """layers are computed again in the backward pass (gradient checkpointing)"""
+    peak_bytes: int
+
+
+def default_budget_bytes() -> int:
+    """Half of the machine's memory: the other half is for the embedder, the system and people."""
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+
+
+def plan_rows(
+    shape: ModelShape, *, prompt_tokens: int, max_tokens: int, group_size: int, budget_bytes: int
+) -> int:
+    """Rows that can be decoded together, whole groups of them.
+
+    Raises: PolicyError if not even one group fits.
+    """
+    logits = _LOGITS_COPIES * MAX_LOGITS_BYTES
+    fixed = shape.weights_bytes + shape.trainable_bytes + logits
+    one_layer = shape.layer_bytes(group_size, prompt_tokens + max_tokens)
+    room = shape.kv_bytes(-(-max_tokens // 32) * 32)
+    group = shape.kv_bytes(prompt_tokens) + group_size * room + one_layer
+    n_groups = (budget_bytes - fixed) // group
+    if n_groups < 1:
+        raise PolicyError(_too_small("sampling one group", fixed + group, budget_bytes))
+    return int(n_groups) * group_size
+
+
+def plan_update(
+    shape: ModelShape,
+    *,
+    prompt_tokens: int,
+    answer_tokens: int,
+    group_size: int,
+    n_streams: int,
+    budget_bytes: int,
+) -> UpdatePlan:
+    """The quickest way to train on groups of this size within the budget.
+
+    Side by side before kept layers: two streams are worth more than a third of a forward pass.
+    Raises: PolicyError if one group does not fit even with its layers recomputed.
+    """
+    n_tokens = prompt_tokens + group_size * answer_tokens
+    fixed = shape.weights_bytes + (_MOMENTS - 1) * shape.trainable_bytes
+    one_layer = shape.layer_bytes(n_tokens, prompt_tokens + answer_tokens)
+    logits = _LOGITS_COPIES * MAX_LOGITS_BYTES
+    kept = shape.n_layers * one_layer + logits
+    again = one_layer + 2 * shape.n_layers * 4 * n_tokens * shape.hidden + logits
+    for n, recompute, group in (
+        (n_streams, False, kept),
+        (n_streams, True, again),
+        (1, False, kept),
+        (1, True, again),
+    ):
+        peak = fixed + n * (group + shape.trainable_bytes)
+        if peak <= budget_bytes:
+            return UpdatePlan(n, recompute, peak)
+    raise PolicyError(_too_small("training on one group", peak, budget_bytes))
+
+
+def _too_small(what: str, needed: int, budget: int) -> str:
+    return (
+        f"{what} takes {needed / 1e9:.1f} GB and memory.budget_gb allows {budget / 1e9:.1f}; raise "
+        "it, lower sampling.max_tokens or sampling.n_forecasts, or take a smaller policy"
+    )
