@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -64,6 +65,34 @@ def test_all_that_steers_the_trainer_comes_back(tmp_path, trained):
     )  # fmt: skip
     path, sha256 = publish(tmp_path, trained, state=state)
     assert load_checkpoint(tmp_path, trained, path=path, sha256=sha256) == state
+
+
+def test_an_adapter_of_another_scale_or_kind_is_refused(tmp_path, trained):
+    """Catches a policy that is another one though every tensor fits: the scale is no tensor."""
+    path, sha256 = publish(tmp_path, trained)
+    for other in (replace(trained, lora_scale=20.0), replace(trained, fine_tune="full")):
+        with pytest.raises(CheckpointError, match=r"rank 16 and scale 2\.0, the policy"):
+            load_checkpoint(tmp_path, other, path=path, sha256=sha256)
+
+
+def test_a_fully_trained_policy_comes_back_and_loads_in_stock_mlx_lm(tmp_path, policy):
+    """Catches a full fine-tune that is saved as an adapter nobody can load."""
+    from mlx_lm import load
+
+    from varro.config import PolicyConfig
+    from varro.policy.load import load_policy
+
+    config = PolicyConfig(model=str(policy.model_path), fine_tune="full")
+    full = load_policy(config, lora_seed=0)
+    full.set_adapter({name: a * 1.01 for name, a in full.adapter().items()})
+    path, sha256 = publish(tmp_path, full)
+    again = load_policy(config, lora_seed=0)
+    load_checkpoint(tmp_path, again, path=path, sha256=sha256)
+    ids = mx.array([[5, 6, 7, 8]])
+    expected = np.array(full.model(ids))
+    np.testing.assert_array_equal(np.array(again.model(ids)), expected)
+    stock, _ = load(str(policy.model_path), adapter_path=str(tmp_path / path))
+    np.testing.assert_allclose(np.array(stock(ids)), expected, atol=1e-4)
 
 
 def rewritten(folder, **changes):

@@ -1,7 +1,7 @@
 """Checkpoints: a folder that stock mlx_lm loads as an adapter, with all that resuming needs.
 
     v00004/
-      adapters.safetensors    LoRA tensors, nothing else
+      adapters.safetensors    what trains: LoRA tensors, or every weight; nothing else
       adapter_config.json     what mlx_lm reads: type, layers, rank, scale, keys
       optimizer.safetensors   AdamW moments, step and learning rate (absent before an update)
       reference.safetensors   what the leash is tied to (absent while that is the frozen base)
@@ -96,7 +96,7 @@ def publish_checkpoint(
     _write_json(
         partial / "adapter_config.json",
         {
-            "fine_tune_type": "lora",
+            "fine_tune_type": policy.fine_tune,
             "model": str(policy.model_path),
             "num_layers": policy.n_layers,
             "lora_parameters": {
@@ -134,7 +134,7 @@ def load_checkpoint(home: Path, policy: Policy, *, path: str, sha256: str) -> Tr
     """Put a checkpoint's adapter and reference into the policy and return the trainer's state.
 
     Raises: CheckpointError if a file is missing or has another hash, if the checkpoint was
-    trained over another base, or by a newer Varro.
+    trained over another base, with another kind, rank or scale of adapter, or by a newer Varro.
     """
     folder = home / path
     _verify(folder, sha256)
@@ -145,6 +145,7 @@ def load_checkpoint(home: Path, policy: Policy, *, path: str, sha256: str) -> Tr
             f"{policy.model_path} has {policy.base_sha256[:12]}…; set policy.model to that base, "
             "or start another run"
         )
+    _refuse_other_kind(folder, policy)
     if state["format"] > FORMAT:
         raise CheckpointError(
             f"{folder} has format {state['format']}, this Varro reads up to {FORMAT}; upgrade it"
@@ -162,6 +163,20 @@ def load_checkpoint(home: Path, policy: Policy, *, path: str, sha256: str) -> Tr
     policy.version = state["version"]
     known = {name: state[name] for name in _NUMBERS if name in state}
     return TrainerState(**known, optimizer=optimizer)
+
+
+def _refuse_other_kind(folder: Path, policy: Policy) -> None:
+    """The same tensors mean another policy at another scale."""
+    saved = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+    lora = saved["lora_parameters"]
+    found = (saved["fine_tune_type"], lora["rank"], lora["scale"])
+    wanted = (policy.fine_tune, policy.lora_rank, policy.lora_scale)
+    if found[0] != wanted[0] or (found[0] == "lora" and found != wanted):
+        raise CheckpointError(
+            f"{folder} holds {found[0]} weights of rank {found[1]} and scale {found[2]}, the "
+            f"policy is configured for {wanted[0]}, rank {wanted[1]} and scale {wanted[2]}; set "
+            "policy.fine_tune, policy.lora_rank and policy.lora_scale to the checkpoint's"
+        )
 
 
 def _verify(folder: Path, sha256: str) -> None:
