@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from varro.config import LeashConfig, PolicyConfig, UpdateConfig
+from varro.config import GuardConfig, LeashConfig, PolicyConfig, UpdateConfig
 from varro.domain import Headline, Role
 from varro.forecast.stage import forecast_headlines
 from varro.news.archive import load_archive
@@ -31,6 +31,10 @@ from varro.training.update import update_policy
 
 ROOT = Path(__file__).resolve().parent.parent
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
+OPEN = GuardConfig(
+    min_spike=1e9, kl_redo=1e9, kl_refuse=1e9, max_length_correlation=1.0, max_kl_sampler=1e9
+)
+"""the same work whatever a made-up reward and an untrained policy look like"""
 
 
 def run_once(policy: Policy, headlines: list[Headline], *, seed: int, max_tokens: int) -> Any:
@@ -56,8 +60,10 @@ def run_once(policy: Policy, headlines: list[Headline], *, seed: int, max_tokens
         groups,
         plain_advantages(rewards, weights=(0.0, 1.0), format_=np.zeros_like(rewards)).total,
         TrainerState(0.03),
-        config=UpdateConfig(),
-        leash=LeashConfig(),
+        low_variance=np.zeros(len(groups), dtype=bool),
+        config=UpdateConfig(mask_overlong=False),
+        leash=LeashConfig(kl_limit=1e9, base_kl_limit=1e9),
+        guard=OPEN,
         temperature=0.8,
         seed_parts=(seed,),
     )
