@@ -16,7 +16,7 @@ WORLD = ROOT / "data" / "sample" / "world.jsonl.gz"
 SMALL = [
     "--set", "news.n_headlines=8", "--set", "evaluate.n_headlines=4",
     "--set", "sampling.n_forecasts=3", "--set", "evaluate.n_base_forecasts=2",
-    "--set", "evaluate.placebo_lags=[1, 3]", "--set", "sampling.max_tokens=24",
+    "--set", "evaluate.placebo_lags=[1, 3]", "--set", "sampling.max_tokens=48",
 ]  # fmt: skip
 
 
