@@ -18,7 +18,7 @@ from typing import cast
 from varro.policy.mlx import device_name, mx
 
 _MIN_EXPONENT = -100.0
-"""2^-100 and below is 0: a denormal makes a matrix product forty times slower"""
+"""2^-100 and below is 0: denormals make a matrix product tens of times slower"""
 _MAX_EXPONENT = 126.0
 _ROUND = 1.5 * 2.0**23
 """a float32 this large holds no fraction: adding it rounds, and leaves n in the low bits"""
