@@ -159,8 +159,8 @@ MUTANTS = (
     Mutant(
         "answer sees its own future",
         "policy/attention.py",
-        "own = own + _causal(",
-        "own = own + 0 * _causal(",
+        "return scores + mx.concatenate(",
+        "return scores + 0 * mx.concatenate(",
     ),
     Mutant(
         "rows that stay are mixed up",

@@ -28,6 +28,9 @@ class LayerMemory(Protocol):
     offset: Any
     """position of the next token: an int, or one for each row"""
 
+    def make_mask(self, n: int, **_: object) -> None:
+        """None: `attend` masks by itself."""
+
     def attend(self, queries: mx.array, keys: mx.array, values: mx.array) -> mx.array:
         """Weighted values. Shapes: (B, H, L, D), (B, KV, L, D) twice → (B, H, L, D)."""
         ...
@@ -46,11 +49,8 @@ class PromptMemory:
 
     def attend(self, queries: mx.array, keys: mx.array, values: mx.array) -> mx.array:
         self.keys, self.values = keys, values
-        n_tokens = queries.shape[2]
-        scores = _scores(queries, keys)
-        if n_tokens > 1:
-            scores = scores + _causal(n_tokens, queries.shape[1] // keys.shape[1], scores.dtype)
-        return _weighted(softmax(scores), values, queries.shape)
+        weights = softmax(_causal_scores(queries, keys))
+        return (weights @ values).reshape(queries.shape)
 
 
 @dataclass(frozen=True)
@@ -118,10 +118,7 @@ class AnswerMemory:
         """None: `attend` masks by itself."""
 
     def attend(self, queries: mx.array, keys: mx.array, values: mx.array) -> mx.array:
-        own = _scores(queries, keys)
-        n_tokens = queries.shape[2]
-        if n_tokens > 1:
-            own = own + _causal(n_tokens, queries.shape[1] // keys.shape[1], own.dtype)
+        own = _causal_scores(queries, keys)
         rows = Rows(1, queries.shape[0], None, None)
         return _attend_both(self._prompts, rows, queries, own, values)
 
@@ -238,20 +235,23 @@ class _SwiGLU:
 
 def _scores(queries: mx.array, keys: mx.array) -> mx.array:
     """Shapes: (B, H, L, D), (B, KV, S, D) → (B, KV, R · L, S), with R = H / KV."""
+    return _folded(queries, keys.shape[1]) @ keys.swapaxes(-1, -2)
+
+
+def _causal_scores(queries: mx.array, keys: mx.array) -> mx.array:
+    """As `_scores` of L tokens with themselves, a large negative number in a token's future."""
+    scores = _scores(queries, keys)
+    n_tokens = queries.shape[2]
+    if n_tokens == 1:
+        return scores
+    one = mx.triu(mx.full((n_tokens, n_tokens), _MASKED, dtype=scores.dtype), k=1)
+    return scores + mx.concatenate([one] * (queries.shape[1] // keys.shape[1]))
+
+
+def _folded(queries: mx.array, n_kv: int) -> mx.array:
+    """Query heads of one key head in a row. Shapes: (B, H, L, D) → (B, KV, R · L, D)."""
     n_rows, n_heads, n_tokens, size = queries.shape
-    n_kv = keys.shape[1]
-    folded = queries.reshape(n_rows, n_kv, n_heads // n_kv * n_tokens, size)
-    return folded @ keys.swapaxes(-1, -2)
-
-
-def _causal(n_tokens: int, repeats: int, dtype: mx.Dtype) -> mx.array:
-    """(R · L, L): 0 where a token may look, a large negative number in its future."""
-    one = mx.triu(mx.full((n_tokens, n_tokens), _MASKED, dtype=dtype), k=1)
-    return mx.concatenate([one] * repeats)
-
-
-def _weighted(weights: mx.array, values: mx.array, shape: Sequence[int]) -> mx.array:
-    return (weights @ values).reshape(*shape[:3], values.shape[-1])
+    return queries.reshape(n_rows, n_kv, n_heads // n_kv * n_tokens, size)
 
 
 def _attend_both(
@@ -261,9 +261,7 @@ def _attend_both(
 
     Shapes: queries (B, H, L, D), own (B, KV, R · L, S), values (B, KV, S, D) → (B, H, L, D).
     """
-    n_rows, n_heads, n_tokens, size = queries.shape
-    n_kv = own.shape[1]
-    folded = queries.reshape(n_rows, n_kv, n_heads // n_kv * n_tokens, size)
+    folded = _folded(queries, own.shape[1])
     scores = _to_grid(folded, rows) @ prompts.keys.swapaxes(-1, -2)  # (N, KV, S · R · L, P)
     if prompts.padding is not None:
         scores = scores + prompts.padding.astype(scores.dtype)
@@ -272,7 +270,7 @@ def _attend_both(
     n_shared = shared.shape[-1]
     of_prompt = _to_grid(weights[..., :n_shared], rows) @ prompts.values
     out = _to_rows(of_prompt, rows) + weights[..., n_shared:] @ values
-    return out.reshape(n_rows, n_heads, n_tokens, size)
+    return out.reshape(queries.shape)
 
 
 def _to_grid(x: mx.array, rows: Rows) -> mx.array:

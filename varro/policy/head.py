@@ -30,7 +30,7 @@ def rows_at_once(n_vocab: int) -> int:
 
 @dataclass(frozen=True)
 class Head:
-    """Maps hidden states to logits: `weight` (V, H), with an optional bias (V,)."""
+    """Maps hidden states to logits: `weight` (V, H)."""
 
     weight: mx.array
     trains: bool = False
