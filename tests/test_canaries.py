@@ -154,7 +154,7 @@ def test_vectors_without_anything_in_common_break_the_frozen_ones(world):
 # -- when the day's own news can not carry them
 
 
-@pytest.mark.parametrize("n", [6, 24])
+@pytest.mark.parametrize("n", [6, 15, 24])
 def test_frozen_headlines_stand_in_for_too_few(world, embedder, n):
     """Catches a day that trains unjudged, and one that does not train because of one unlucky
     headline."""

@@ -24,24 +24,31 @@ Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Measured:
-    """One group's forecasts before the update. Shapes: (R, T), R of the group's G forecasts."""
+class Given:
+    """One group's forecasts that have a token, as they were sampled. Shapes: (R, T), R of the
+    group's G forecasts."""
 
     prompt_ids: tuple[int, ...]
     rows: NDArray[np.int_]
-    """(R,) places in the group of the forecasts that have a token"""
+    """(R,) their places in the group"""
     tokens: mx.array
     mask: mx.array
+    sampler: mx.array
+    n_tokens: int
+
+
+@dataclass(frozen=True)
+class Measured(Given):
+    """The same with what was measured before the update. Shapes: (R, T)."""
+
     old: mx.array
     """behaviour, recomputed or the sampler's"""
     ref: mx.array
-    sampler: mx.array
     kl: Floats | None
     """(R,) exact Σ_t KL(behaviour‖reference), nats a sequence; None if only sampled tokens were
     looked at"""
     entropy: float | None
     """nats, summed over tokens"""
-    n_tokens: int
 
 
 @dataclass(frozen=True)
@@ -179,22 +186,10 @@ def behaviour_figures(before: Before) -> dict[str, float]:
     }
 
 
-@dataclass(frozen=True)
-class _Given:
-    """A group's forecasts that have a token, as they were sampled. Shapes: (R,), (R, T)."""
-
-    prompt_ids: tuple[int, ...]
-    rows: NDArray[np.int_]
-    tokens: mx.array
-    mask: mx.array
-    sampler: mx.array
-    n_tokens: int
+_Measure = Callable[[Policy, Sequence[Given], float], Iterator[Measured]]
 
 
-_Measure = Callable[[Policy, Sequence[_Given], float], Iterator[Measured]]
-
-
-def _sampled_tokens(group: Group) -> _Given:
+def _sampled_tokens(group: Group) -> Given:
     rows = np.array([k for k, f in enumerate(group.forecasts) if f.token_ids], dtype=np.int_)
     forecasts = [group.forecasts[k] for k in rows]
     tokens, mask = pad_responses([f.token_ids for f in forecasts])
@@ -202,27 +197,27 @@ def _sampled_tokens(group: Group) -> _Given:
     for row, forecast in zip(sampler, forecasts, strict=True):
         row[: len(forecast.sampler_logprobs)] = forecast.sampler_logprobs
     n_tokens = sum(len(f.token_ids) for f in forecasts)
-    return _Given(group.prompt_ids, rows, tokens, mask, mx.array(sampler), n_tokens)
+    return Given(group.prompt_ids, rows, tokens, mask, mx.array(sampler), n_tokens)
 
 
 def _compared(
-    policy: Policy, groups: Sequence[_Given | Measured], temperature: float
+    policy: Policy, groups: Sequence[Given], temperature: float
 ) -> Iterator[tuple[mx.array, mx.array, mx.array, mx.array]]:
     """(log-probs, the reference's, exact KL, exact entropy) of each group. Shapes: (R, T)."""
 
-    def work(group: _Given | Measured) -> tuple[mx.array, ...]:
+    def work(group: Given) -> tuple[mx.array, ...]:
         found = behaviour_logprobs(policy, group.prompt_ids, group.tokens, temperature=temperature)
         return found.old, found.ref, found.kl, found.entropy
 
     return policy.side_by_side(work, groups)
 
 
-def _recomputed(policy: Policy, groups: Sequence[_Given], temperature: float) -> Iterator[Measured]:
+def _recomputed(policy: Policy, groups: Sequence[Given], temperature: float) -> Iterator[Measured]:
     for group, (old, ref, kl, entropy) in zip(
         groups, _compared(policy, groups, temperature), strict=True
     ):
-        yield _measured(
-            group,
+        yield Measured(
+            **vars(group),
             old=old,
             ref=ref,
             kl=_summed(kl, group.mask),
@@ -231,37 +226,15 @@ def _recomputed(policy: Policy, groups: Sequence[_Given], temperature: float) ->
 
 
 def _from_sampler(
-    policy: Policy, groups: Sequence[_Given], temperature: float
+    policy: Policy, groups: Sequence[Given], temperature: float
 ) -> Iterator[Measured]:
-    def work(group: _Given) -> mx.array:
+    def work(group: Given) -> mx.array:
         return response_logprobs(policy, group.prompt_ids, group.tokens, temperature=temperature)
 
     with policy.as_reference():
         refs = list(policy.side_by_side(work, groups))
     for group, ref in zip(groups, refs, strict=True):
-        yield _measured(group, old=group.sampler, ref=ref, kl=None, entropy=None)
-
-
-def _measured(
-    group: _Given,
-    *,
-    old: mx.array,
-    ref: mx.array,
-    kl: Floats | None,
-    entropy: float | None,
-) -> Measured:
-    return Measured(
-        prompt_ids=group.prompt_ids,
-        rows=group.rows,
-        tokens=group.tokens,
-        mask=group.mask,
-        old=old,
-        ref=ref,
-        sampler=group.sampler,
-        kl=kl,
-        entropy=entropy,
-        n_tokens=group.n_tokens,
-    )
+        yield Measured(**vars(group), old=group.sampler, ref=ref, kl=None, entropy=None)
 
 
 def _mismatch(measured: Sequence[Measured]) -> float:

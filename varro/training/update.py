@@ -19,7 +19,6 @@ from varro.domain import Group, stable_hash
 from varro.errors import StalePolicyError
 from varro.policy.checkpoint import TrainerState
 from varro.policy.load import Policy
-from varro.policy.mlx import mx
 from varro.training.gspo import leashed_advantages
 from varro.training.guard import Verdict, judge_leash, judge_update, next_norm_ema
 from varro.training.leash import next_kl_coef
@@ -167,7 +166,7 @@ def _attempts(
 ) -> UpdateResult:
     """The update, and if the guard asks for it once more from the parent; metrics are filled in."""
     config, leash = settings.update, settings.leash
-    parent = {name: mx.array(array) for name, array in policy.adapter().items()}
+    parent = policy.adapter()  # the optimiser makes new arrays and leaves these as they are
     lr = warmed_up(config.lr * state.lr_scale, state.n_updates, n_warmup=config.n_warmup)
     kl_coef = state.kl_coef
     first_move: float | None = None
