@@ -183,8 +183,14 @@ MUTANTS = (
     Mutant(
         "exact KL the wrong way round",
         "policy/head.py",
-        "kl = gap + other_total - log_total",
-        "kl = -gap + log_total - other_total",
+        "part += [its.logprobs, gap + mx.log(its.total) - log_total]",
+        "part += [its.logprobs, log_total - gap - mx.log(its.total)]",
+    ),
+    Mutant(
+        "the new policy held against itself",
+        "training/measure.py",
+        "others = [one.old, one.ref]",
+        "others = [now, one.ref]",
     ),
     Mutant(
         "reference with the adapter on",

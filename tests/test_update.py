@@ -8,11 +8,13 @@ from datetime import UTC, datetime
 import numpy as np
 import pytest
 
-from varro.config import GuardConfig, LeashConfig, UpdateConfig
+from varro.config import GuardConfig, LeashConfig, PolicyConfig, UpdateConfig
 from varro.domain import Forecast, Group, Headline, Role
 from varro.errors import StalePolicyError
 from varro.policy.checkpoint import TrainerState
+from varro.policy.load import load_policy
 from varro.policy.logprobs import behaviour_logprobs, pad_responses, response_logprobs
+from varro.policy.mlx import mx
 from varro.policy.sample import SamplingSettings, sample_groups
 from varro.training.advantage import plain_advantages
 from varro.training.update import n_update_ticks, reset_reference, update_policy
@@ -652,6 +654,56 @@ def test_entropy_and_kl_are_those_of_the_whole_vocabulary(policy):
     assert found["kl_k3"] == pytest.approx(found["kl_ref"], rel=0.4)
     assert found["kl_k1"] == pytest.approx(found["kl_ref"], rel=0.4)
     assert found["kl_base_after"] == found["kl_ref_after"]
+
+
+@pytest.mark.parametrize("fine_tune", ["lora", "full"])
+def test_the_distances_of_an_update_are_exact(request, fine_tune):
+    """Catches an estimate in their place, a KL the wrong way round, and parent, reference and base
+    mistaken for each other: all three differ here, the head too where every weight trains."""
+    if fine_tune == "lora":
+        policy = request.getfixturevalue("policy")
+    else:
+        path = request.getfixturevalue("policy").model_path
+        policy = load_policy(PolicyConfig(model=str(path), fine_tune="full"), lora_seed=0)
+    rate = replace_lr(lr=2e-3 if fine_tune == "lora" else 3e-4)
+    update(policy, make_groups(policy, varied), config=rate)
+    policy.set_reference(policy.adapter())
+    update(policy, make_groups(policy, varied, seed=50), config=rate)
+    groups = make_groups(policy, varied, seed=90)
+    parent = dict(policy.adapter())
+    base = dict(policy.base) if fine_tune == "full" else None
+    found = update(policy, groups, config=rate).metrics
+    assert found["refused"] is None
+    new = _log_softmax(policy, groups)
+    with policy.as_reference():
+        ref = _log_softmax(policy, groups)
+    with policy.tied_to_base(), policy.as_reference():
+        from_base = _log_softmax(policy, groups)
+    policy.set_adapter(parent)
+    old = _log_softmax(policy, groups)
+    for name, other in (("kl_update", old), ("kl_ref_after", ref), ("kl_base_after", from_base)):
+        assert found[name] == pytest.approx(_mean_kl(new, other), rel=1e-3, abs=1e-3)
+    assert found["kl_ref"] == pytest.approx(_mean_kl(old, ref), rel=1e-3, abs=1e-3)
+    assert found["kl_update"] > 0.01
+    assert len({round(found[n], 3) for n in ("kl_update", "kl_ref_after", "kl_base_after")}) == 3
+    assert base is None or all(mx.array_equal(base[n], policy.base[n]).item() for n in base)
+
+
+def _log_softmax(policy, groups):
+    """(T, V) log-probs of each forecast, one at a time and by mlx_lm's own forward pass."""
+    rows = []
+    for group in (g.group for g in groups):
+        for forecast in group.forecasts:
+            ids = mx.array([[*group.prompt_ids, *forecast.token_ids]])
+            logits = policy.model(ids)[0, len(group.prompt_ids) - 1 : -1] / 0.8
+            logits = np.array(logits, dtype=np.float64)
+            rows.append(logits - np.logaddexp.reduce(logits, axis=-1, keepdims=True))
+    return rows
+
+
+def _mean_kl(ones, others):
+    sums = [(np.exp(a) * (a - b)).sum() for a, b in zip(ones, others, strict=True)]
+    return float(np.mean(sums))
 
 
 # -- the reference

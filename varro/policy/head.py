@@ -12,7 +12,7 @@ Source of the idea to fuse head and loss: Liger kernel, arXiv:2410.10989.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -71,40 +71,51 @@ def plain_token_logprobs(
 
 
 @dataclass(frozen=True)
+class Seen:
+    """A policy at some positions, whole: every log-prob there follows from it."""
+
+    hidden: mx.array
+    """(M, H) last hidden states"""
+    head: Head
+
+
+@dataclass(frozen=True)
 class Compared:
-    """Two policies at the same positions. All (M,) float32, in nats."""
+    """One policy beside others at the same positions. All (M,) float32, in nats."""
 
     logprobs: mx.array
-    """of the tokens, under the first"""
-    other: mx.array
-    """of the tokens, under the second"""
-    kl: mx.array
-    """exact KL(first‖second), summed over the vocabulary"""
+    """of the tokens, under the one"""
     entropy: mx.array
-    """exact entropy of the first"""
+    """exact entropy of the one"""
+    others: list[mx.array]
+    """log-probs of the tokens, under each other"""
+    kl: list[mx.array]
+    """exact KL(one‖other), summed over the vocabulary"""
 
 
-def compare(
-    head: Head, hidden: mx.array, other: mx.array, tokens: mx.array, *, temperature: float,
-    other_head: Head | None = None,
-) -> Compared:  # fmt: skip
-    """Log-probs, exact KL and entropy of two policies. Shapes: (M, H) twice, (M,) → (M,) each.
+def compare(one: Seen, others: Sequence[Seen], tokens: mx.array, *, temperature: float) -> Compared:
+    """Log-probs, entropy and exact KL of policies at M positions.
 
     Note: no gradient.
     """
-    parts: list[tuple[mx.array, ...]] = []
+    parts: list[list[mx.array]] = []
     done: list[mx.array] = []
-    for a, b in _pieces(hidden.shape[0], 2 * head.weight.shape[0]):
-        logits = scaled_logits(head, _after(hidden[a:b], done), temperature)
-        second = scaled_logits(other_head or head, other[a:b], temperature)
-        mine, its = _read(logits, tokens[a:b]), _read(second, tokens[a:b])
-        log_total, other_total = mx.log(mine.total), mx.log(its.total)
-        gap = (mine.powers * (mine.shifted - its.shifted)).sum(axis=-1) / mine.total
-        kl = gap + other_total - log_total
+    for a, b in _pieces(one.hidden.shape[0], (1 + len(others)) * one.head.weight.shape[0]):
+        mine = _read(
+            scaled_logits(one.head, _after(one.hidden[a:b], done), temperature), tokens[a:b]
+        )
+        log_total = mx.log(mine.total)
         entropy = log_total - (mine.powers * mine.shifted).sum(axis=-1) / mine.total
-        parts.append((mine.logprobs, its.logprobs, kl, entropy))
-        done.append(kl)
-    return Compared(*(mx.concatenate(list(column)) for column in zip(*parts, strict=True)))
+        part = [mine.logprobs, entropy]
+        for other in others:
+            logits = scaled_logits(other.head, _after(other.hidden[a:b], part[-1:]), temperature)
+            its = _read(logits, tokens[a:b])
+            gap = (mine.powers * (mine.shifted - its.shifted)).sum(axis=-1) / mine.total
+            part += [its.logprobs, gap + mx.log(its.total) - log_total]
+        parts.append(part)
+        done.append(part[-1])
+    logprobs, entropy, *rest = (mx.concatenate(list(column)) for column in zip(*parts, strict=True))
+    return Compared(logprobs, entropy, rest[0::2], rest[1::2])
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from varro.policy.attention import AnswerMemory, PromptMemory, hidden_recomputed
-from varro.policy.head import compare, plain_token_logprobs, token_logprobs
+from varro.policy.head import Seen, compare, plain_token_logprobs, token_logprobs
 from varro.policy.load import Policy
 from varro.policy.mlx import mx
 
@@ -61,6 +61,8 @@ class Behaviour:
     """exact KL(policy‖reference) at each position, over the whole vocabulary"""
     entropy: mx.array
     """exact entropy of the policy at each position"""
+    hidden: tuple[mx.array, mx.array]
+    """(B · T, H) last hidden states of policy and reference"""
 
 
 def behaviour_logprobs(
@@ -72,17 +74,23 @@ def behaviour_logprobs(
     Note: the sum of `kl` over a forecast has the expectation of the usual k1 estimate and far less
     noise; it is exact in each step, given what was sampled before it.
     """
-    hidden = _response_hidden(policy, prompt_ids, tokens)
-    head = policy.head()
+    one = response_seen(policy, prompt_ids, tokens)
     with policy.as_reference():
-        other = _response_hidden(policy, prompt_ids, tokens)
-        other_head = policy.head()
-    found = compare(
-        head, hidden, other, tokens.reshape(-1), temperature=temperature, other_head=other_head
+        other = response_seen(policy, prompt_ids, tokens)
+    found = compare(one, [other], tokens.reshape(-1), temperature=temperature)
+    old, ref, kl, entropy = (
+        a.reshape(tokens.shape)
+        for a in (found.logprobs, found.others[0], found.kl[0], found.entropy)
     )
-    return Behaviour(
-        *(a.reshape(tokens.shape) for a in (found.logprobs, found.other, found.kl, found.entropy))
-    )
+    return Behaviour(old, ref, kl, entropy, (one.hidden, other.hidden))
+
+
+def response_seen(policy: Policy, prompt_ids: Sequence[int], tokens: mx.array) -> Seen:
+    """The policy as it is now at each response position. Shapes: tokens (B, T) → hidden (B · T, H).
+
+    Note: no gradient.
+    """
+    return Seen(_response_hidden(policy, prompt_ids, tokens), policy.head())
 
 
 def _response_hidden(

@@ -660,7 +660,7 @@ METRICS: tuple[Metric, ...] = (
     Metric(
         "kl_update",
         "KL of the update",
-        "mean over the same forecasts of the k3 estimate, new policy against the behaviour policy",
+        "mean over the same forecasts of Σ_t exact KL(new‖behaviour policy)",
         "nats a sequence",
         "0.05–0.3; the learning rate is steered there",
         4,

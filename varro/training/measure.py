@@ -7,13 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from varro.domain import Group
+from varro.policy.head import Seen, compare
 from varro.policy.load import Policy
-from varro.policy.logprobs import behaviour_logprobs, pad_responses, response_logprobs
+from varro.policy.logprobs import (
+    behaviour_logprobs,
+    pad_responses,
+    response_logprobs,
+    response_seen,
+)
 from varro.policy.mlx import mx
 from varro.training.gspo import sampler_weights, sequence_k3, sequence_kl
 
@@ -52,8 +59,26 @@ class Measured(Given):
 
 
 @dataclass(frozen=True)
+class Guarded:
+    """One of the guard's groups, with the policies that the new one will be held against.
+
+    Only hidden states are kept, (R · T, H) of each: no second model, and no second pass.
+    """
+
+    group: Measured
+    old: Seen
+    ref: Seen
+    base: Seen
+    """the reference, as long as they are the same"""
+    kl_ref: Floats
+    """(R,) exact Σ_t KL(behaviour‖reference)"""
+    kl_base: Floats
+
+
+@dataclass(frozen=True)
 class Before:
     groups: list[Measured]
+    guarded: list[Guarded]
     old_from: str
     """`recomputed` or `sampler`"""
     kl_sampler: float
@@ -64,16 +89,14 @@ class Before:
 class Distances:
     """The new policy on the day's forecasts. Units: nats a sequence, means over forecasts.
 
-    `kl_ref` and `kl_base` are exact at each token, but the prefixes are the old policy's, and no
+    Each is an exact KL(new‖other) at each token, but the prefixes are the old policy's, and no
     importance weights make up for it: across one day's step they would add more noise than truth.
     """
 
     kl_update: float
-    """k3 estimate against the behaviour policy"""
-    kl_ref_before: float
+    """to the behaviour policy"""
     kl_ref: float
     kl_base: float
-    """to the frozen base; that of the reference as long as they are the same"""
 
 
 def measure_before(
@@ -92,57 +115,72 @@ def measure_before(
     recomputed, and if the sampler's log-probs are within `max_kl_sampler` of them, they are the old
     ones of all groups, those included: the ratio has one denominator. Otherwise all is recomputed.
     """
-    at_once = {*range(n_first), *_spread(len(groups))} if from_sampler else set(range(len(groups)))
+    for_guard = _spread(len(groups))
+    at_once = {*range(n_first), *for_guard} if from_sampler else set(range(len(groups)))
     found: dict[int, Measured] = {}
+    guarded: list[Guarded] = []
 
-    def measure(places: set[int], how: _Measure) -> None:
+    def recompute(places: set[int]) -> None:
         order = sorted(places)
         given = [_sampled_tokens(groups[n]) for n in order]
-        for n, measured in zip(order, how(policy, given, temperature), strict=True):
+        for n, (measured, anchors) in zip(
+            order, _recomputed(policy, given, temperature), strict=True
+        ):
             found[n] = measured
+            if n in for_guard:
+                guarded.append(_guarded(policy, measured, anchors, temperature))
             on_group()
 
-    measure(at_once, _recomputed)
+    recompute(at_once)
     kl_sampler = _mismatch([found[n] for n in sorted(at_once)])
     agrees = from_sampler and kl_sampler <= max_kl_sampler
-    measure(set(range(len(groups))) - at_once, _from_sampler if agrees else _recomputed)
+    rest = set(range(len(groups))) - at_once
     if agrees:
         found = {n: replace(m, old=m.sampler) for n, m in found.items()}
+        given = [_sampled_tokens(groups[n]) for n in sorted(rest)]
+        for n, measured in zip(
+            sorted(rest), _from_sampler(policy, given, temperature), strict=True
+        ):
+            found[n] = measured
+            on_group()
+    else:
+        recompute(rest)
     return Before(
-        [found[n] for n in range(len(groups))], "sampler" if agrees else "recomputed", kl_sampler
+        [found[n] for n in range(len(groups))],
+        guarded,
+        "sampler" if agrees else "recomputed",
+        kl_sampler,
     )
 
 
 def measure_after(
     policy: Policy,
-    measured: Sequence[Measured],
+    guarded: Sequence[Guarded],
     *,
     temperature: float,
     on_group: Callable[[], None],
 ) -> Distances:
-    """How far the policy is now from the behaviour policy, the reference and the frozen base, on at
-    most GUARD_GROUPS of the groups; with fewer, on all."""
-    chosen = [measured[n] for n in _spread(len(measured))]
-    k3, ref, before = [], [], []
-    for group, (new, _, kl, _) in zip(chosen, _compared(policy, chosen, temperature), strict=True):
-        assert group.kl is not None
-        k3.append(np.array(sequence_k3(new, group.old, group.mask)))
-        ref.append(_summed(kl, group.mask))
-        before.append(group.kl)
+    """How far the policy is now from the behaviour policy, the reference and the frozen base."""
+
+    def work(one: Guarded) -> list[mx.array]:
+        group = one.group
+        now = response_seen(policy, group.prompt_ids, group.tokens)
+        others = [one.old, one.ref] + ([one.base] if one.base is not one.ref else [])
+        found = compare(now, others, group.tokens.reshape(-1), temperature=temperature)
+        return [kl.reshape(group.tokens.shape) for kl in found.kl]
+
+    sums: list[list[Floats]] = []
+    for one, kl in zip(guarded, policy.side_by_side(work, guarded), strict=True):
+        sums.append([_summed(k, one.group.mask) for k in kl])
         on_group()
-    kl_ref = _mean(ref)
-    kl_base = kl_ref
-    if policy.reference is not None:
-        kl_base = kl_to_base(policy, measured, temperature=temperature)
-    return Distances(_mean(k3), _mean(before), kl_ref, kl_base)
+    kl_update, kl_ref, *kl_base = (_mean(column) for column in zip(*sums, strict=True))
+    return Distances(kl_update, kl_ref, kl_base[0] if kl_base else kl_ref)
 
 
-def kl_to_base(policy: Policy, measured: Sequence[Measured], *, temperature: float) -> float:
-    """Exact KL of the present policy to the frozen base, on the guard's groups; nats a sequence."""
-    chosen = [measured[n] for n in _spread(len(measured))]
-    with policy.tied_to_base():
-        found = list(_compared(policy, chosen, temperature))
-    return _mean([_summed(kl, g.mask) for g, (_, _, kl, _) in zip(chosen, found, strict=True)])
+def distances_before(guarded: Sequence[Guarded]) -> Distances:
+    """The same of the behaviour policy itself."""
+    kl_ref, kl_base = ([getattr(one, name) for one in guarded] for name in ("kl_ref", "kl_base"))
+    return Distances(0.0, _mean(kl_ref), _mean(kl_base))
 
 
 def n_after(n_groups: int) -> int:
@@ -186,9 +224,6 @@ def behaviour_figures(before: Before) -> dict[str, float]:
     }
 
 
-_Measure = Callable[[Policy, Sequence[Given], float], Iterator[Measured]]
-
-
 def _sampled_tokens(group: Group) -> Given:
     rows = np.array([k for k, f in enumerate(group.forecasts) if f.token_ids], dtype=np.int_)
     forecasts = [group.forecasts[k] for k in rows]
@@ -200,29 +235,44 @@ def _sampled_tokens(group: Group) -> Given:
     return Given(group.prompt_ids, rows, tokens, mask, mx.array(sampler), n_tokens)
 
 
-def _compared(
+def _recomputed(
     policy: Policy, groups: Sequence[Given], temperature: float
-) -> Iterator[tuple[mx.array, mx.array, mx.array, mx.array]]:
-    """(log-probs, the reference's, exact KL, exact entropy) of each group. Shapes: (R, T)."""
+) -> Iterator[tuple[Measured, tuple[Seen, Seen]]]:
+    """Each group measured, with the policy and its reference as they were seen."""
 
-    def work(group: Given) -> tuple[mx.array, ...]:
+    def work(group: Given) -> tuple[Any, ...]:
         found = behaviour_logprobs(policy, group.prompt_ids, group.tokens, temperature=temperature)
-        return found.old, found.ref, found.kl, found.entropy
+        return found.old, found.ref, found.kl, found.entropy, found.hidden
 
-    return policy.side_by_side(work, groups)
-
-
-def _recomputed(policy: Policy, groups: Sequence[Given], temperature: float) -> Iterator[Measured]:
-    for group, (old, ref, kl, entropy) in zip(
-        groups, _compared(policy, groups, temperature), strict=True
+    head = policy.head()
+    with policy.as_reference():
+        ref_head = policy.head()
+    for group, (old, ref, kl, entropy, hidden) in zip(
+        groups, policy.side_by_side(work, groups), strict=True
     ):
-        yield Measured(
+        measured = Measured(
             **vars(group),
             old=old,
             ref=ref,
             kl=_summed(kl, group.mask),
             entropy=float(_summed(entropy, group.mask).sum()),
         )
+        yield measured, (Seen(hidden[0], head), Seen(hidden[1], ref_head))
+
+
+def _guarded(
+    policy: Policy, group: Measured, anchors: tuple[Seen, Seen], temperature: float
+) -> Guarded:
+    assert group.kl is not None
+    old, ref = anchors
+    if policy.reference is None:
+        return Guarded(group, old, ref, ref, group.kl, group.kl)
+    with policy.tied_to_base(), policy.as_reference():
+        base = response_seen(policy, group.prompt_ids, group.tokens)
+    found = compare(old, [base], group.tokens.reshape(-1), temperature=temperature)
+    kl = found.kl[0].reshape(group.tokens.shape)
+    mx.eval(base.hidden, kl)
+    return Guarded(group, old, ref, base, group.kl, _summed(kl, group.mask))
 
 
 def _from_sampler(

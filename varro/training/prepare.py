@@ -15,10 +15,10 @@ from varro.policy.load import Policy
 from varro.training.advantage import within_group_correlation
 from varro.training.guard import Verdict, judge_day
 from varro.training.measure import (
+    Guarded,
     Measured,
     behaviour_figures,
     k1_by_forecast,
-    kl_to_base,
     measure_before,
     weights_by_forecast,
 )
@@ -39,8 +39,8 @@ class PreparedDay:
     weights: Floats
     """trainer / sampler, truncated"""
     trains: Bools
-    kl_base: float | None
-    """exact, nats a sequence, on the guard's groups; None while the base is the reference"""
+    guarded: list[Guarded]
+    """groups on which the guard will measure the new policy"""
     metrics: dict[str, Any]
     verdict: Verdict
     """whether it can be trained on"""
@@ -104,16 +104,13 @@ def prepare_day(
         "tis_mean": float(weights.mean()),
         "length_correlation": correlation,
     }
-    kl_base = None
-    if policy.reference is not None:
-        kl_base = kl_to_base(policy, before.groups, temperature=temperature)
     return PreparedDay(
         groups=before.groups,
         earned=earned,
         kl=kl,
         weights=weights,
         trains=selection.trains,
-        kl_base=kl_base,
+        guarded=before.guarded,
         metrics=metrics,
         verdict=verdict,
     )

@@ -22,7 +22,7 @@ from varro.policy.load import Policy
 from varro.training.gspo import leashed_advantages
 from varro.training.guard import Verdict, judge_leash, judge_update, next_norm_ema
 from varro.training.leash import next_kl_coef
-from varro.training.measure import measure_after, n_after
+from varro.training.measure import distances_before, measure_after, n_after
 from varro.training.prepare import PreparedDay, prepare_day
 from varro.training.steering import bounded_lr_scale, next_clip_scale, next_lr_scale, warmed_up
 from varro.training.steps import StepsDone, make_batch, run_steps
@@ -255,7 +255,8 @@ def _attempt(
     metrics |= {"n_skipped_steps": len(done.skips), **done.metrics}
     if done.verdict.action == "refuse":
         return done, done.verdict
-    after = measure_after(policy, day.groups, temperature=settings.temperature, on_group=tick)
+    before = distances_before(day.guarded)
+    after = measure_after(policy, day.guarded, temperature=settings.temperature, on_group=tick)
     metrics |= {
         "kl_update": after.kl_update,
         "kl_ref_after": after.kl_ref,
@@ -263,8 +264,8 @@ def _attempt(
     }
     return done, judge_update(
         kl_update=after.kl_update,
-        kl_ref=(after.kl_ref_before, after.kl_ref),
-        kl_base=(after.kl_ref_before if day.kl_base is None else day.kl_base, after.kl_base),
+        kl_ref=(before.kl_ref, after.kl_ref),
+        kl_base=(before.kl_base, after.kl_base),
         kl_limit=leash.kl_limit,
         base_kl_limit=leash.base_kl_limit,
         may_redo=not attempt.is_last,
