@@ -35,10 +35,10 @@ def all_valid(values):
     return np.ones(np.shape(values), dtype=bool)
 
 
-def advantages(format_, semantic, *, valid=None, moments=None, weights=WEIGHTS):
+def advantages(format_, semantic, *, valid=None, moments=None, weights=WEIGHTS, **more):
     format_, semantic = np.array(format_, dtype=float), np.array(semantic, dtype=float)
     mask = all_valid(format_) if valid is None else np.array(valid, dtype=bool)
-    return component_advantages(format_, semantic, mask, moments=moments, weights=weights)
+    return component_advantages(format_, semantic, mask, moments=moments, weights=weights, **more)
 
 
 # -- coefficients
@@ -127,6 +127,19 @@ def test_a_days_shares_are_the_weights(rho):
     assert np.mean(found.total**2) == pytest.approx(1.0)
     np.testing.assert_allclose(found.format + found.semantic, found.total, atol=1e-12)
     np.testing.assert_allclose(found.total.mean(axis=1), 0, atol=1e-12)
+
+
+@pytest.mark.parametrize("rho", [-0.5, 0.0, 0.5])
+def test_without_a_scale_per_component_the_weights_are_plain_factors(rho):
+    """Catches a control that is the thing itself: the raw sum over its spread, in which the
+    component that spreads five times as much owns the gradient."""
+    format_, semantic = correlated(rho, sd=(0.3, 0.06))
+    moments = within_group_moments(format_, semantic, all_valid(format_))
+    found = advantages(format_, semantic, moments=moments, per_component=False)
+    raw = 0.25 * format_ + 0.75 * semantic
+    centred = raw - raw.mean(axis=1, keepdims=True)
+    np.testing.assert_allclose(found.total, centred / centred.std(), atol=1e-9)
+    assert found.shares["format"] > 0.5
 
 
 def test_spreads_below_their_floors_are_not_blown_up():

@@ -109,6 +109,9 @@ class RewardConfig(_Section):
     format_weight: float = Field(0.25, ge=0, le=1)
     semantic_weight: float = Field(0.75, ge=0, le=1)
     """shares of influence on the gradient (`contrast`), or plain factors (`similarity`)"""
+    scale_per_component: bool = True
+    """`contrast`: weights are shares of the gradient; without it they are plain factors of
+    components whose spreads differ"""
     scale_decay: float = Field(0.7, ge=0, lt=1)
     """how much of yesterday's running spread of each component is kept (days)"""
     min_outcomes: int = Field(10, ge=1)

@@ -498,7 +498,12 @@ def _advantages(
     ]
     moments = running_moments(days, decay=config.reward.scale_decay)
     earned = component_advantages(
-        format_, semantic, component_array(settled, "valid") > 0, moments=moments, weights=weights
+        format_,
+        semantic,
+        component_array(settled, "valid") > 0,
+        moments=moments,
+        weights=weights,
+        per_component=config.reward.scale_per_component,
     )
     facts = {f"share_{k}": v for k, v in (earned.shares or {}).items()}
     if moments:

@@ -111,6 +111,16 @@ def coefficients(correlation: float, weights: tuple[float, float]) -> tuple[floa
     return t * b, b
 
 
+def _plain_coefficients(
+    moments: Moments, spreads: tuple[float, float], weights: tuple[float, float]
+) -> tuple[float, float]:
+    """(a, b) that undo the components' spreads, and make the sum's spread 1."""
+    raw_f, raw_s = weights[0] * spreads[0], weights[1] * spreads[1]
+    covariance = weights[0] * weights[1] * moments.covariance
+    spread = math.sqrt(max(raw_f**2 + raw_s**2 + 2 * covariance, MIN_SPREAD["semantic"] ** 2))
+    return raw_f / spread, raw_s / spread
+
+
 def component_advantages(
     format_: Floats,
     semantic: Floats,
@@ -118,9 +128,12 @@ def component_advantages(
     *,
     moments: Moments | None,
     weights: tuple[float, float],
+    per_component: bool = True,
 ) -> Advantages:
     """Advantages of a day's groups, in units of their running spread.
 
+    Without `per_component` the weights are plain factors of the components, and their sum is
+    divided by its own running spread: the control of what the formula above is for.
     An unresolved group learns from its format alone, at UNRESOLVED_WEIGHT. An invalid forecast
     stands apart: it is no part of its group's mean, and has INVALID_ADVANTAGE. A group without a
     valid forecast teaches nothing.
@@ -129,7 +142,10 @@ def component_advantages(
     running = moments or Moments(0.0, 0.0, 0.0, 0)
     sd_f = max(math.sqrt(running.var_format), MIN_SPREAD["format"])
     sd_s = max(math.sqrt(running.var_semantic), MIN_SPREAD["semantic"])
-    a, b = coefficients(running.covariance / (sd_f * sd_s), weights)
+    if per_component:
+        a, b = coefficients(running.covariance / (sd_f * sd_s), weights)
+    else:
+        a, b = _plain_coefficients(running, (sd_f, sd_s), weights)
     resolved = ~np.isnan(semantic).any(axis=1, keepdims=True)
     part_f = _centred(format_, valid) / sd_f * np.where(resolved, a, UNRESOLVED_WEIGHT)
     part_s = np.where(resolved, b * _centred(np.nan_to_num(semantic), valid) / sd_s, 0.0)
