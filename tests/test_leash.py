@@ -1,6 +1,7 @@
 """The KL leash: its controller, its gradient either way, and when its reference moves."""
 
 import itertools
+from functools import partial
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from varro.training.gspo import (
     sequence_kl,
     sequence_log_ratio,
 )
-from varro.training.leash import next_kl_coef, should_reset_reference
+from varro.training.leash import leash_strength, next_kl_coef, should_reset_reference
 
 LEASH = {
     "n_forecasts": 256,
@@ -23,6 +24,13 @@ LEASH = {
     "min_kl_coef": 0.003,
     "max_kl_coef": 0.3,
 }
+
+
+def test_the_leash_is_stronger_the_further_out_at_once():
+    """Catches a leash that is at its strongest a month after the policy has run off."""
+    at = partial(leash_strength, 0.03, gain=0.25, dead_band=(7.0, 9.0))
+    assert [at(kl) for kl in (0.0, 7.0, 8.0, 11.0)] == pytest.approx([0.03, 0.03, 0.28, 1.03])
+    assert leash_strength(0.0, 11.0, gain=0.0, dead_band=(7.0, 9.0)) == 0.0
 
 
 def test_the_coefficient_rests_inside_the_dead_band():

@@ -15,14 +15,19 @@ from random import Random
 import numpy as np
 import pytest
 
-from varro.config import RewardConfig
-from varro.domain import Forecast, Group, Headline, Role
+from varro.config import GuardConfig, LeashConfig, RewardConfig, UpdateConfig
+from varro.domain import Forecast, Group, Headline, Role, stable_seed
+from varro.policy.checkpoint import TrainerState
+from varro.policy.sample import SamplingSettings, sample_groups
 from varro.reward.settle import gather_outcomes, settle_groups
+from varro.training.advantage import plain_advantages
+from varro.training.update import update_policy
 
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).resolve().parent.parent
 SAMPLE = ROOT / "data" / "sample"
+NOW = datetime(2026, 1, 5, tzinfo=UTC)
 
 
 def varro(*arguments, **environment):
@@ -121,6 +126,73 @@ def test_qwen3_0_6b_shape_goes_through_forecast_and_update(tmp_path):
         f"update {report['timings']['update']:.0f} s, "
         f"peak RSS {machine['peak_rss_gb']:.1f} GB, MLX {machine['mlx_peak_gb']:.1f} GB"
     )
+
+
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("is_leashed", [True, False])
+def test_the_leash_holds_a_policy_that_is_paid_to_drift(policy, is_leashed):
+    """Catches a leash that is too weak, or grows too late, to hold what a reward pulls at day after
+    day: the share of tokens from one half of the vocabulary, which never runs out. Held for sixty
+    cycles in its dead band, a nat more or less; without a leash the same reward passes 20 nats."""
+    leash = LeashConfig(horizon=512)  # of the 128 forecasts here: a house day is 256 of 1,024
+    if not is_leashed:
+        leash = LeashConfig(kl_coef=0, min_kl_coef=0, gain=0, kl_limit=1e9, base_kl_limit=1e9)
+    size = policy.head().weight.shape[0]
+    is_paid = np.random.default_rng(0).permutation(size) < size // 2
+    config = UpdateConfig(lr=2e-3, clip_low=2e-2, clip_high=3e-2)  # as the embedded day's
+    state = TrainerState(kl_coef=leash.kl_coef)
+    found = []
+    for cycle, titles in enumerate(_sixty_days_of_titles(16)):
+        groups = _sampled(policy, titles, cycle)
+        rewards = np.array(
+            [[is_paid[list(f.token_ids)].mean() for f in g.forecasts] for g in groups]
+        )
+        earned = plain_advantages(rewards, weights=(0.0, 1.0), format_=np.zeros_like(rewards))
+        result = update_policy(
+            policy, groups, earned.total, state, low_variance=earned.low_variance, config=config,
+            leash=leash, guard=GuardConfig(), temperature=0.8, seed_parts=("drift", cycle),
+        )  # fmt: skip
+        state = result.state
+        found.append(result.metrics["kl_ref"])
+        print(f"cycle {cycle}: reward {rewards.mean():.3f}, KL {found[-1]:.2f}", flush=True)
+        if not is_leashed and found[-1] > 20:
+            return
+    assert is_leashed, f"at most {max(found):.1f} nats without a leash"
+    arrived = next(n for n, kl in enumerate(found) if kl >= 7)
+    assert arrived < 30
+    assert all(6 <= kl <= 10 for kl in found[arrived:])
+
+
+def _sixty_days_of_titles(n):
+    """Titles of the sample world's days, in three rounds: the drift does not care for news."""
+    days = {}
+    with gzip.open(SAMPLE / "world.jsonl.gz", "rt") as lines:
+        for line in lines:
+            row = json.loads(line)
+            days.setdefault(row["first_seen"][:10], []).append(row["title"])
+    order = [days[day] for day in sorted(days)]
+    return [order[i % len(order)][i // len(order) * n :][:n] for i in range(60)]
+
+
+def _sampled(policy, titles, cycle):
+    settings = SamplingSettings(0.8, 80, stop_at_paragraph=True, max_rows=512)
+    prompts = [policy.prompts.encode(title) for title in titles]
+    seeds = [[stable_seed("drift", cycle, i, k) for k in range(8)] for i in range(len(titles))]
+    groups = []
+    for title, prompt, samples in zip(
+        titles, prompts, sample_groups(policy, prompts, seeds=seeds, settings=settings), strict=True
+    ):
+        forecasts = tuple(
+            Forecast(f"{title}-{k}", title, k, s.token_ids, s.logprobs, "", s.finish_reason, k)
+            for k, s in enumerate(samples)
+        )
+        headline = Headline(title, "w", "f", "s", title, title, "", None, NOW)
+        groups.append(
+            Group(
+                title, "r", "d", Role.TRAIN, headline, policy.version, NOW, "p", prompt, forecasts
+            )
+        )
+    return groups
 
 
 @pytest.fixture

@@ -29,7 +29,7 @@ CONFIG = UpdateConfig(
 OPEN = GuardConfig(
     min_spike=1e9, kl_redo=1e9, kl_refuse=1e9, max_length_correlation=1.0, max_kl_sampler=1e9
 )
-LEASH = LeashConfig(kl_coef=0.0, min_kl_coef=0.0)
+LEASH = LeashConfig(kl_coef=0.0, min_kl_coef=0.0, gain=0.0)
 FRESH = TrainerState(kl_coef=0.0)
 SHORT = SamplingSettings(temperature=0.8, max_tokens=16, stop_at_paragraph=True, max_rows=256)
 TITLES = ["Norvik Energy reports strong gas demand", "Fed holds rates", "Ports shut", "Rain helps"]
@@ -326,13 +326,15 @@ def test_an_update_past_the_hard_end_of_the_leash_is_undone(policy):
         policy,
         make_groups(policy, varied),
         leash=leash,
-        config=replace_lr(lr=5e-3),
+        config=replace_lr(lr=5e-3, steer_lr=True),
         state=TrainerState(kl_coef=0.05),
     )
     assert "past the limit" in result.refused
-    # 0.05 doubled for the second attempt, and once more for tomorrow.
+    # Twice the leash for the second attempt, and twice for tomorrow, when there is more behind it:
+    # at a lower rate it could not pull the policy back.
     assert result.metrics["n_attempts"] == 2
-    assert result.state.kl_coef == 0.2
+    assert result.metrics["kl_coef"] == result.state.kl_coef == 0.1
+    assert result.state.lr_scale == 1.0
     assert result.state.n_updates == 0 and not result.state.optimizer
     assert adapter_bytes(policy) == before
 

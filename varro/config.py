@@ -212,6 +212,8 @@ class LeashConfig(_Section):
     """initial strength, per nat of a forecast's KL, against rewards in units of their spread"""
     min_kl_coef: float = Field(0.003, ge=0)
     max_kl_coef: float = Field(0.3, gt=0)
+    gain: float = Field(0.25, ge=0)
+    """by which the leash is stronger for each nat beyond the lower edge of the dead band"""
     target: float = Field(8.0, gt=0)
     """nats a sequence, policy to reference"""
     dead_band: tuple[float, float] = (7.0, 9.0)

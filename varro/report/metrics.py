@@ -652,7 +652,8 @@ METRICS: tuple[Metric, ...] = (
     Metric(
         "kl_coef",
         "Leash strength",
-        "the weight of kl_ref in the update, adjusted after each day towards the target KL",
+        "the weight of kl_ref in the update: adjusted after each day towards the target KL, and "
+        "raised at once beyond the lower edge of the dead band",
         "per nat",
         None,
         4,

@@ -13,6 +13,19 @@ RESET_EVERY = 28
 """updates between two resets, at least"""
 
 
+def leash_strength(
+    kl_coef: float, kl_ref: float, *, gain: float, dead_band: tuple[float, float]
+) -> float:
+    """What a nat of distance costs today: kl_coef + gain · max(0, kl_ref − lower edge of the band).
+
+    The coefficient alone moves by some per cent a day and is late: against a steady pull the policy
+    is at its hard end before the leash has grown. This part needs no memory.
+    Units: kl_ref and dead_band in nats a sequence. Source: proportional-integral control; the
+    coefficient is the integral, the rest the proportional part.
+    """
+    return kl_coef + gain * max(0.0, kl_ref - dead_band[0])
+
+
 def next_kl_coef(
     kl_coef: float,
     kl_ref: float,

@@ -21,7 +21,7 @@ from varro.policy.checkpoint import TrainerState
 from varro.policy.load import Policy
 from varro.training.gspo import leashed_advantages
 from varro.training.guard import Verdict, judge_leash, judge_update, next_norm_ema
-from varro.training.leash import next_kl_coef
+from varro.training.leash import leash_strength, next_kl_coef
 from varro.training.measure import distances_before, measure_after, n_after
 from varro.training.prepare import PreparedDay, prepare_day
 from varro.training.steering import bounded_lr_scale, next_clip_scale, next_lr_scale, warmed_up
@@ -168,7 +168,9 @@ def _attempts(
     config, leash = settings.update, settings.leash
     parent = policy.adapter()  # the optimiser makes new arrays and leaves these as they are
     lr = warmed_up(config.lr * state.lr_scale, state.n_updates, n_warmup=config.n_warmup)
-    kl_coef = state.kl_coef
+    kl_coef = leash_strength(
+        state.kl_coef, metrics["kl_ref"], gain=leash.gain, dead_band=leash.dead_band
+    )
     first_move: float | None = None
     for n in range(1, MAX_ATTEMPTS + 1):
         metrics |= {"n_attempts": n, "lr": lr, "kl_coef": kl_coef}
@@ -189,9 +191,9 @@ def _attempts(
         tick = _silent
         lr /= 2
         if verdict.past_limit:
-            kl_coef = min(2 * kl_coef, max(leash.max_kl_coef, kl_coef))
+            kl_coef *= 2
     next_coef = next_kl_coef(
-        kl_coef,
+        state.kl_coef,
         metrics["kl_ref"],
         past_limit=verdict.past_limit,
         n_forecasts=metrics["n_forecasts"],
@@ -202,7 +204,9 @@ def _attempts(
         max_kl_coef=leash.max_kl_coef,
     )
     if verdict.action != "accept":
-        scale = bounded_lr_scale(state.lr_scale / 2) if config.steer_lr else state.lr_scale
+        scale = state.lr_scale
+        if config.steer_lr and not verdict.past_limit:  # that far out only the leash leads back
+            scale = bounded_lr_scale(scale / 2)
         return _refused(metrics, replace(state, kl_coef=next_coef, lr_scale=scale), verdict)
     assert first_move is not None
     metrics["refused"] = None
