@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from varro.policy.fastmath import softmax, swiglu
+from varro.policy.fastmath import exp, softmax, swiglu
 from varro.policy.mlx import mx
 
 _MASKED = -1e30
@@ -118,9 +118,8 @@ class AnswerMemory:
         """None: `attend` masks by itself."""
 
     def attend(self, queries: mx.array, keys: mx.array, values: mx.array) -> mx.array:
-        own = _causal_scores(queries, keys)
         rows = Rows(1, queries.shape[0], None, None)
-        return _attend_both(self._prompts, rows, queries, own, values)
+        return _attend_both(self._prompts, rows, queries, keys, values)
 
 
 class DecodeMemory:
@@ -149,8 +148,8 @@ class DecodeMemory:
         self._values[:, :, n : n + 1] = values
         self._n_tokens = n + 1
         self.offset = self.offset + 1
-        own = _scores(queries, self._keys[:, :, : n + 1])
-        return _attend_both(self._prompts, self._rows, queries, own, self._values[:, :, : n + 1])
+        seen = (self._keys[:, :, : n + 1], self._values[:, :, : n + 1])
+        return _attend_both(self._prompts, self._rows, queries, *seen)
 
     def keep(self, kept: mx.array, rows: Rows, prompts: Prompts) -> None:
         """Go on with the rows `kept` (ascending), arranged as `rows` over `prompts`."""
@@ -233,19 +232,19 @@ class _SwiGLU:
         return out
 
 
-def _scores(queries: mx.array, keys: mx.array) -> mx.array:
-    """Shapes: (B, H, L, D), (B, KV, S, D) → (B, KV, R · L, S), with R = H / KV."""
-    return _folded(queries, keys.shape[1]) @ keys.swapaxes(-1, -2)
-
-
 def _causal_scores(queries: mx.array, keys: mx.array) -> mx.array:
-    """As `_scores` of L tokens with themselves, a large negative number in a token's future."""
-    scores = _scores(queries, keys)
-    n_tokens = queries.shape[2]
+    """Scores of L tokens with themselves. Shapes: (B, H, L, D), (B, KV, L, D) → (B, KV, R · L, L),
+    with R = H / KV."""
+    return _masked(_folded(queries, keys.shape[1]) @ keys.swapaxes(-1, -2), queries.shape[2])
+
+
+def _masked(scores: mx.array, n_tokens: int) -> mx.array:
+    """With a large negative number in each token's future. Shapes: (..., R · L, L) or, of the
+    newest token alone, (..., R, S)."""
     if n_tokens == 1:
         return scores
     one = mx.triu(mx.full((n_tokens, n_tokens), _MASKED, dtype=scores.dtype), k=1)
-    return scores + mx.concatenate([one] * (queries.shape[1] // keys.shape[1]))
+    return scores + mx.concatenate([one] * (scores.shape[-2] // n_tokens))
 
 
 def _folded(queries: mx.array, n_kv: int) -> mx.array:
@@ -255,22 +254,65 @@ def _folded(queries: mx.array, n_kv: int) -> mx.array:
 
 
 def _attend_both(
-    prompts: Prompts, rows: Rows, queries: mx.array, own: mx.array, values: mx.array
+    prompts: Prompts,
+    rows: Rows,
+    queries: mx.array,
+    keys: mx.array,
+    values: mx.array,
 ) -> mx.array:
-    """One soft-max over the prompt's and the rows' own scores.
+    """One soft-max over the prompt's and the rows' own scores, both of which stay where they are.
 
-    Shapes: queries (B, H, L, D), own (B, KV, R · L, S), values (B, KV, S, D) → (B, H, L, D).
+    Shapes: queries (B, H, L, D), keys and values (B, KV, S, D) → (B, H, L, D).
     """
-    folded = _folded(queries, own.shape[1])
-    scores = _to_grid(folded, rows) @ prompts.keys.swapaxes(-1, -2)  # (N, KV, S · R · L, P)
-    if prompts.padding is not None:
-        scores = scores + prompts.padding.astype(scores.dtype)
-    shared = _to_rows(scores, rows)  # (B, KV, R · L, P)
-    weights = softmax(mx.concatenate([shared, own], axis=-1))
-    n_shared = shared.shape[-1]
-    of_prompt = _to_grid(weights[..., :n_shared], rows) @ prompts.values
-    out = _to_rows(of_prompt, rows) + weights[..., n_shared:] @ values
+    attention = _attention_over(rows, prompts.padding, queries.shape[2])
+    folded = _folded(queries, keys.shape[1])
+    out: mx.array = attention(folded, prompts.keys, prompts.values, keys, values)[0]
     return out.reshape(queries.shape)
+
+
+def _attention_over(rows: Rows, padding: mx.array | None, n_tokens: int) -> Any:
+    """Attention with a backward pass of its own: two passes over the scores and no copy of them."""
+
+    @mx.custom_function
+    def attention(
+        queries: mx.array,
+        prompt_keys: mx.array,
+        prompt_values: mx.array,
+        keys: mx.array,
+        values: mx.array,
+    ) -> tuple[mx.array, mx.array, mx.array, mx.array]:
+        shared = _to_grid(queries, rows) @ prompt_keys.swapaxes(-1, -2)  # (N, KV, S · R · L, P)
+        shared = shared.astype(mx.float32)
+        if padding is not None:
+            shared = shared + padding
+        own = _masked((queries @ keys.swapaxes(-1, -2)).astype(mx.float32), n_tokens)
+        of_shared = _to_rows(mx.max(shared, axis=-1, keepdims=True), rows)
+        largest = mx.maximum(of_shared, mx.max(own, axis=-1, keepdims=True))
+        shared = exp(shared - _to_grid(largest, rows))
+        own = exp(own - largest)  # (B, KV, R · L, S)
+        total = _to_rows(shared.sum(axis=-1, keepdims=True), rows) + own.sum(axis=-1, keepdims=True)
+        shared, own = shared.astype(queries.dtype), own.astype(queries.dtype)
+        out = (_to_rows(shared @ prompt_values, rows) + own @ values) / total
+        return out.astype(queries.dtype), shared, own, total.astype(queries.dtype)
+
+    @attention.vjp
+    def vjp(primals: Any, cotangents: Any, outputs: Any) -> Any:
+        queries, prompt_keys, prompt_values, keys, values = primals
+        out, shared, own, total = outputs
+        slope = cotangents[0] / total
+        centre = (slope * out).sum(axis=-1, keepdims=True)
+        on_grid = _to_grid(slope, rows)
+        of_shared = shared * (on_grid @ prompt_values.swapaxes(-1, -2) - _to_grid(centre, rows))
+        of_own = own * (slope @ values.swapaxes(-1, -2) - centre)
+        return (
+            _to_rows(of_shared @ prompt_keys, rows) + of_own @ keys,
+            of_shared.swapaxes(-1, -2) @ _to_grid(queries, rows),
+            shared.swapaxes(-1, -2) @ on_grid,
+            of_own.swapaxes(-1, -2) @ queries,
+            own.swapaxes(-1, -2) @ slope,
+        )
+
+    return attention
 
 
 def _to_grid(x: mx.array, rows: Rows) -> mx.array:

@@ -6,7 +6,8 @@ not be kept either. For a frozen head the gradient of a log-prob with respect to
     ∂ log π(y) / ∂h = ( E[y] − Σ_v π(v) E[v] ) / T,
 
 does not depend on what follows, so it is computed beside the log-prob and kept in place of the
-soft-max: H numbers a token instead of V. A head that trains computes its soft-max again.
+soft-max: H numbers a token instead of V. A head that trains keeps its soft-max where that is small,
+and computes it again where it is not.
 Source of the idea to fuse head and loss: Liger kernel, arXiv:2410.10989.
 """
 
@@ -19,8 +20,11 @@ from typing import cast
 from varro.policy.fastmath import exp
 from varro.policy.mlx import mx
 
-MAX_LOGITS_BYTES = 64 * 2**20
+MAX_LOGITS_BYTES = 32 * 2**20
 """of one piece of logits"""
+MAX_KEPT_BYTES = 128 * 2**20
+"""of the soft-max of a head that trains, kept for the backward pass; a larger one is computed
+again, a piece at a time"""
 
 
 def rows_at_once(n_vocab: int) -> int:
@@ -52,8 +56,7 @@ def token_logprobs(
     Shapes: (M, H), (M,) → (M,) float32.  Units: nats.
     """
     if head.trains:
-        out: mx.array = _training_head(temperature)(hidden, head.weight, tokens)
-        return out
+        return _training_head(temperature)(hidden, head.weight, tokens)[0]
     both = _frozen_head(head, temperature)(hidden, tokens)
     logprobs: mx.array = both[0]
     return logprobs
@@ -170,32 +173,47 @@ def _frozen_head(head: Head, temperature: float) -> Callable[..., tuple[mx.array
     return cast(Callable[..., tuple[mx.array, mx.array]], logprobs_and_slopes)
 
 
-def _training_head(temperature: float) -> Callable[..., mx.array]:
+def _training_head(temperature: float) -> Callable[..., tuple[mx.array, ...]]:
     @mx.custom_function
-    def logprobs(hidden: mx.array, weight: mx.array, tokens: mx.array) -> mx.array:
-        return plain_token_logprobs(Head(weight), hidden, tokens, temperature=temperature)
+    def logprobs_and_powers(
+        hidden: mx.array, weight: mx.array, tokens: mx.array
+    ) -> tuple[mx.array, ...]:
+        if not _keeps_powers(hidden, weight):
+            head = Head(weight)
+            return (plain_token_logprobs(head, hidden, tokens, temperature=temperature),)
+        read = _read(scaled_logits(Head(weight), hidden, temperature), tokens)
+        return read.logprobs, read.powers, read.total
 
-    @logprobs.vjp
+    @logprobs_and_powers.vjp
     def vjp(
-        primals: tuple[mx.array, mx.array, mx.array], cotangent: mx.array, output: mx.array
+        primals: tuple[mx.array, mx.array, mx.array],
+        cotangents: tuple[mx.array, ...],
+        outputs: tuple[mx.array, ...],
     ) -> tuple[mx.array, mx.array, mx.array]:
         hidden, weight, tokens = primals
-        scale = cotangent.astype(mx.float32) / temperature  # (M,)
+        scale = (cotangents[0].astype(mx.float32) / temperature)[:, None]  # (M, 1)
+        # Of the chosen tokens, and then what all tokens take from it.
+        for_weight = mx.zeros_like(weight).at[tokens].add((scale * hidden).astype(weight.dtype))
         for_hidden: list[mx.array] = []
-        for_weight = mx.zeros_like(weight)
-        for a, b in _pieces(hidden.shape[0], weight.shape[0]):
-            piece = _after(hidden[a:b], [for_weight])
-            read = _read(scaled_logits(Head(weight), piece, temperature), tokens[a:b])
-            picked = scale[a:b, None]
-            weighted = read.powers * (picked / read.total[:, None])  # (m, V)
-            for_hidden.append(picked * weight[tokens[a:b]] - weighted @ weight)
+        for a, b in _pieces(hidden.shape[0], weight.shape[0], kept=_keeps_powers(hidden, weight)):
+            if len(outputs) > 1:
+                powers, total = outputs[1], outputs[2]
+            else:
+                piece = _after(hidden[a:b], [for_weight])
+                read = _read(scaled_logits(Head(weight), piece, temperature), tokens[a:b])
+                powers, total = read.powers, read.total
+            weighted = powers * (scale[a:b] / total[:, None])  # (m, V)
+            for_hidden.append(scale[a:b] * weight[tokens[a:b]] - weighted @ weight)
             for_weight = for_weight - weighted.T @ hidden[a:b]
-            for_weight = for_weight.at[tokens[a:b]].add(picked * hidden[a:b])
         return mx.concatenate(for_hidden), for_weight, mx.zeros_like(tokens)
 
-    return cast(Callable[..., mx.array], logprobs)
+    return cast(Callable[..., tuple[mx.array, ...]], logprobs_and_powers)
 
 
-def _pieces(n_rows: int, n_vocab: int) -> list[tuple[int, int]]:
-    size = rows_at_once(n_vocab)
+def _keeps_powers(hidden: mx.array, weight: mx.array) -> bool:
+    return 4 * hidden.shape[0] * weight.shape[0] <= MAX_KEPT_BYTES
+
+
+def _pieces(n_rows: int, n_vocab: int, *, kept: bool = False) -> list[tuple[int, int]]:
+    size = n_rows if kept else rows_at_once(n_vocab)
     return [(a, min(a + size, n_rows)) for a in range(0, n_rows, size)]

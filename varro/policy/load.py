@@ -84,6 +84,7 @@ class Policy:
             n_heads=args.num_attention_heads,
             n_kv_heads=args.num_key_value_heads,
             head_dim=getattr(args, "head_dim", args.hidden_size // args.num_attention_heads),
+            trains_head=self.fine_tune == "full",
         )
 
     def side_by_side(

@@ -11,7 +11,7 @@ import os
 from dataclasses import dataclass
 
 from varro.errors import PolicyError
-from varro.policy.head import MAX_LOGITS_BYTES
+from varro.policy.head import MAX_KEPT_BYTES, MAX_LOGITS_BYTES
 
 _LOGITS_COPIES = 6
 """pieces of logits that live at once: logits, shifted, powers, and what comes of them"""
@@ -36,6 +36,7 @@ class ModelShape:
     n_heads: int
     n_kv_heads: int
     head_dim: int
+    trains_head: bool = False
 
     def kv_bytes(self, n_tokens: int) -> int:
         """Keys and values of so many tokens in all layers."""
@@ -54,8 +55,10 @@ class ModelShape:
 
 @dataclass(frozen=True)
 class UpdatePlan:
+    n_rows: int
+    """forecasts of a micro-batch: a group is dealt out to the streams"""
     n_side_by_side: int
-    """groups at once"""
+    """micro-batches at once"""
     recompute: bool
     """layers are computed again in the backward pass (gradient checkpointing)"""
     peak_bytes: int
@@ -95,13 +98,15 @@ def plan_update(
 ) -> UpdatePlan:
     """The quickest way to train on groups of this size within the budget.
 
-    Side by side before kept layers: two streams are worth more than a third of a forward pass.
+    A group is shared out among the streams, so that what is kept is that of one group however many
+    there are. Side by side before kept layers: two streams are worth more than a third of a pass.
     Raises: PolicyError if one group does not fit even with its layers recomputed.
     """
-    n_tokens = prompt_tokens + group_size * answer_tokens
+    n_rows = -(-group_size // n_streams)
+    n_tokens = prompt_tokens + n_rows * answer_tokens
     fixed = shape.weights_bytes + (_MOMENTS - 1) * shape.trainable_bytes
     one_layer = shape.layer_bytes(n_tokens, prompt_tokens + answer_tokens)
-    logits = _LOGITS_COPIES * MAX_LOGITS_BYTES
+    logits = _LOGITS_COPIES * (MAX_KEPT_BYTES if shape.trains_head else MAX_LOGITS_BYTES)
     kept = shape.n_layers * one_layer + logits
     again = one_layer + 2 * shape.n_layers * 4 * n_tokens * shape.hidden + logits
     for n, recompute, group in (
@@ -112,7 +117,7 @@ def plan_update(
     ):
         peak = fixed + n * (group + shape.trainable_bytes)
         if peak <= budget_bytes:
-            return UpdatePlan(n, recompute, peak)
+            return UpdatePlan(n_rows, n, recompute, peak)
     raise PolicyError(_too_small("training on one group", peak, budget_bytes))
 
 

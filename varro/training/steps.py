@@ -183,21 +183,20 @@ def run_steps(
         n_forecasts = sum(b.advantages.size for b in minibatch)
         total: Any = None
         loss = leash_loss = 0.0
-        for batch, ((value, leash, log_ratio), grads) in zip(
-            minibatch,
-            policy.side_by_side(
-                partial(differentiated, n_forecasts=n_forecasts),
-                minibatch,
-                at_once=plan.n_side_by_side,
-            ),
-            strict=True,
-        ):
-            total = grads if total is None else tree_map(mx.add, total, grads)
-            mx.eval(total)
-            loss += value.item()
-            leash_loss += leash.item()
-            seen.log_ratios.append(np.array(log_ratio))
-            seen.clipped.append(np.array(is_clipped(log_ratio, batch.advantages, **clip)))
+        dealt = [_parts(batch, plan.n_rows) for batch in minibatch]
+        results = policy.side_by_side(
+            partial(differentiated, n_forecasts=n_forecasts),
+            [part for parts in dealt for part in parts],
+            at_once=plan.n_side_by_side,
+        )
+        for parts in dealt:
+            for part, ((value, leash, log_ratio), grads) in zip(parts, results, strict=False):
+                total = grads if total is None else tree_map(mx.add, total, grads)
+                mx.eval(total)
+                loss += value.item()
+                leash_loss += leash.item()
+                seen.log_ratios.append(np.array(log_ratio))
+                seen.clipped.append(np.array(is_clipped(log_ratio, part.advantages, **clip)))
             on_group()
         clipped_grads, norm = optim.clip_grad_norm(total, config.max_grad_norm)
         verdict = judge_step(
@@ -228,6 +227,19 @@ def run_steps(
         return done
     done.optimizer = dict(tree_flatten(optimizer.state))
     return done
+
+
+def _parts(batch: StepBatch, n_rows: int) -> list[StepBatch]:
+    """The group in micro-batches of at most `n_rows` forecasts, sizes differing by at most one."""
+    size = batch.advantages.size
+    n = -(-size // n_rows)
+    bounds = [round(i * size / n) for i in range(n + 1)]
+
+    def part(a: int, b: int) -> StepBatch:
+        arrays = {name: value[a:b] for name, value in vars(batch).items() if name != "prompt_ids"}
+        return StepBatch(batch.prompt_ids, **arrays)
+
+    return [part(a, b) for a, b in pairwise(bounds)]
 
 
 def _minibatches(batches: Sequence[StepBatch], n_minibatches: int) -> list[Sequence[StepBatch]]:
