@@ -9,7 +9,7 @@ PACKAGE = Path(__file__).resolve().parent.parent / "varro"
 
 # Higher may import lower or equal within the same room; never the other way round.
 LAYERS = {
-    "domain": 0, "errors": 0, "files": 0, "threads": 0,
+    "domain": 0, "errors": 0, "files": 0, "launch": 0, "threads": 0,
     "config": 1,
     "forecast.beats": 2, "forecast.direction": 2, "forecast.figures": 2, "forecast.grounds": 2,
     "forecast.lexicon": 2, "forecast.subject": 2, "forecast.timeframe": 2,
@@ -20,11 +20,12 @@ LAYERS = {
     "training.leash": 2, "training.selection": 2, "training.steering": 2,
     "evaluation.calibration": 2, "evaluation.stats": 2,
     "news.clean": 2, "news.duplicates": 2, "news.times": 2,
-    "policy.attention": 2, "policy.blas": 2, "policy.fastmath": 2, "policy.folder": 2,
-    "policy.head": 2, "policy.memory": 2, "policy.mlx": 2, "policy.prompt": 2, "report.metrics": 2,
+    "policy.attention": 2, "policy.blas": 2, "policy.cluster": 2, "policy.fastmath": 2,
+    "policy.folder": 2, "policy.head": 2, "policy.memory": 2, "policy.mlx": 2, "policy.prompt": 2,
+    "policy.wire": 2, "report.metrics": 2,
     "policy": 3, "reward.embed": 3, "news": 3, "ledger": 3, "report.machine": 3,
     "forecast": 4, "reward": 4, "training": 4, "evaluation": 4, "report": 4,
-    "run": 5,
+    "run": 5, "worker": 5,
     "day": 6,
     "service": 7,
     "cli": 8,

@@ -9,16 +9,21 @@ from __future__ import annotations
 import os
 from functools import cache
 
+from varro.launch import processes_here
+
 
 @cache
 def cpu_threads() -> int:
-    """Threads this process may use: OMP_NUM_THREADS if set, else the processors it may run on."""
+    """Threads this process may use: OMP_NUM_THREADS if set, else its share of the processors it may
+    run on."""
     wanted = os.environ.get("OMP_NUM_THREADS", "")
     if wanted.isdigit() and int(wanted):
         return int(wanted)
     if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+        n_processors = len(os.sched_getaffinity(0))
+    else:
+        n_processors = os.cpu_count() or 1
+    return max(1, n_processors // processes_here())
 
 
 def cpu_streams() -> int:

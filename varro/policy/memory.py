@@ -11,6 +11,7 @@ import os
 from dataclasses import dataclass
 
 from varro.errors import PolicyError
+from varro.launch import processes_here
 from varro.policy.head import MAX_KEPT_BYTES, MAX_LOGITS_BYTES
 
 _LOGITS_COPIES = 6
@@ -65,8 +66,9 @@ class UpdatePlan:
 
 
 def default_budget_bytes() -> int:
-    """Half of the machine's memory: the other half is for the embedder, the system and people."""
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+    """Half of the machine's memory: the other half is for the embedder, the system and people.
+    Processes of a cluster on one machine share it."""
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2 // processes_here()
 
 
 def plan_rows(
