@@ -85,6 +85,11 @@ class MemoryConfig(_Section):
         return int(self.budget_gb * 1e9) or None
 
 
+class ClusterConfig(_Section):
+    timeout_s: float = Field(1800.0, gt=0)
+    """longest wait of a process for the others of `mlx.launch`; one that died is noticed at once"""
+
+
 class SamplingConfig(_Section):
     n_forecasts: int = Field(8, ge=2)
     """G, forecasts per headline"""
@@ -286,6 +291,7 @@ class Config(_Section):
     news: NewsConfig
     policy: PolicyConfig
     memory: MemoryConfig = MemoryConfig()
+    cluster: ClusterConfig = ClusterConfig()
     sampling: SamplingConfig = SamplingConfig()
     display: DisplayConfig = DisplayConfig()
     reward: RewardConfig = RewardConfig()
@@ -310,9 +316,11 @@ class Config(_Section):
         """Flat `section.key → value` of what may not change within a run.
 
         Left out: where things lie (home, folders of files), what only changes the reading matter
-        (display, report), and how much memory the work may take.
+        (display, report), how much memory the work may take, and how long processes wait for each
+        other.
         """
-        dump = self.model_dump(mode="json", exclude={"home", "memory", "display", "report"})
+        left_out = {"home", "memory", "cluster", "display", "report"}
+        dump = self.model_dump(mode="json", exclude=left_out)
         located = ("news", "archive"), ("news", "feeds"), ("policy", "model"), ("embedder", "model")
         for section, key in located:
             if dump[section][key] is not None:

@@ -7,7 +7,8 @@ VarroError                 anything Varro refuses, with a message a person can a
 ├── PolicyError            model, tokenizer or embedder that cannot be used (exit 6)
 │   ├── StalePolicyError   data sampled by another version than the live one
 │   └── CheckpointError    a checkpoint that is missing, damaged or foreign
-└── StageError             a stage of a day that cannot go on (exit 7); carries day and stage
+├── StageError             a stage of a day that cannot go on (exit 7); carries day and stage
+└── ClusterError           other processes that are gone, or do not agree (exit 8)
 """
 
 
@@ -48,3 +49,7 @@ class StageError(VarroError):
         super().__init__(message)
         self.day = day
         self.stage = stage
+
+
+class ClusterError(VarroError):
+    exit_code = 8
