@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
@@ -91,6 +91,38 @@ class Group:
     prompt_version: str
     prompt_ids: tuple[int, ...]
     forecasts: tuple[Forecast, ...]
+
+
+def group_as_dict(group: Group) -> dict[str, Any]:
+    """Plain data and arrays, for another process; `group_from_dict` reads it."""
+    facts = asdict(group)
+    headline = facts["headline"]
+    facts["made_at"] = group.made_at.isoformat()
+    headline["first_seen"] = group.headline.first_seen.isoformat()
+    if group.headline.published is not None:
+        headline["published"] = group.headline.published.isoformat()
+    return facts
+
+
+def group_from_dict(facts: dict[str, Any]) -> Group:
+    """The group that `group_as_dict` was given."""
+    headline, published = facts["headline"], facts["headline"]["published"]
+    when = {
+        "first_seen": datetime.fromisoformat(headline["first_seen"]),
+        "published": datetime.fromisoformat(published) if published else None,
+    }
+    forecasts = tuple(
+        Forecast(**(forecast | {"token_ids": tuple(forecast["token_ids"])}))
+        for forecast in facts["forecasts"]
+    )
+    whole = {
+        "role": Role(facts["role"]),
+        "headline": Headline(**(headline | when)),
+        "made_at": datetime.fromisoformat(facts["made_at"]),
+        "prompt_ids": tuple(facts["prompt_ids"]),
+        "forecasts": forecasts,
+    }
+    return Group(**(facts | whole))
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,12 +9,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeVar
 
+from varro import __version__
 from varro.config import PolicyConfig
 from varro.errors import PolicyError
 from varro.policy.attention import share_prompts
+from varro.policy.cluster import Cluster
 from varro.policy.folder import check_model_config, hash_weights, resolve_model
 from varro.policy.head import Head
 from varro.policy.memory import ModelShape, default_budget_bytes
@@ -61,6 +64,10 @@ class Policy:
     reference: dict[str, mx.array] | None = None
     """trainable arrays of the policy that the leash is tied to; None is the frozen base"""
     version: int = 0
+    is_base: bool = False
+    """the adapter is off"""
+    cluster: Cluster = field(default_factory=Cluster)
+    """the processes that share the work"""
 
     def hidden(self, input_ids: mx.array, cache: list[Any] | None = None) -> mx.array:
         """Last hidden states, before the language-model head. Shapes: (B, T) → (B, T, H)."""
@@ -171,10 +178,19 @@ class Policy:
     def adapter_off(self) -> Iterator[None]:
         """Inside, the policy is the frozen base: LoRA's scale is 0 in every layer, or, where all
         weights train, the first weights are back."""
-        if self.fine_tune == "full":
-            with self._swapped(self.base):
-                yield
-            return
+        was_base, self.is_base = self.is_base, True
+        try:
+            if self.fine_tune == "full":
+                with self._swapped(self.base):
+                    yield
+            else:
+                with self._unscaled():
+                    yield
+        finally:
+            self.is_base = was_base
+
+    @contextmanager
+    def _unscaled(self) -> Iterator[None]:
         layers = [m for m in self.model.modules() if "lora_a" in m]
         for layer in layers:
             layer.scale = 0.0
@@ -183,6 +199,37 @@ class Policy:
         finally:
             for layer in layers:
                 layer.scale = self.lora_scale
+
+    def join(self, cluster: Cluster) -> None:
+        """Share the work with other processes, each of which holds this policy.
+
+        Raises: ClusterError if one of them holds another.
+        """
+        cluster.meet(
+            {
+                "Varro": __version__,
+                "MLX": version("mlx"),
+                "base weights with sha256": self.base_sha256,
+                "weights of type": str(self.model.model.embed_tokens.weight.dtype),
+                "what trains": [self.fine_tune, self.lora_rank, self.lora_scale],
+            }
+        )
+        self.cluster = cluster
+
+    def align(self) -> None:
+        """Take over rank 0's adapter, reference and version: all ranks do before a job.
+
+        The frozen base is everywhere the same.
+        """
+        if self.cluster.size == 1 or self.is_base:
+            return
+        mine, tied_to = self.adapter(), self.reference or {}
+        adapter, reference = self.cluster.mirror(mine), self.cluster.mirror(tied_to)
+        if adapter is not mine:
+            self.set_adapter(dict(adapter))
+        if reference is not tied_to:
+            self.set_reference(dict(reference) or None)
+        self.version = self.cluster.from_main(self.version)
 
     @contextmanager
     def tied_to_base(self) -> Iterator[None]:

@@ -8,7 +8,7 @@ the same seeds make the same choices wherever they agree.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from itertools import pairwise
 from typing import Any
 
@@ -73,7 +73,7 @@ def sample_groups(
     settings: SamplingSettings,
     on_tokens: Callable[[int], None] | None = None,
 ) -> list[list[Sample]]:
-    """For each prompt, one sample per seed.
+    """For each prompt, one sample per seed; the processes of a cluster share the prompts.
 
     Raises: PolicyError if a prompt and its answer do not fit the model's context, or one group
     does not fit the memory budget.
@@ -84,6 +84,35 @@ def sample_groups(
                 f"a prompt of {len(prompt)} tokens and {settings.max_tokens} more do not fit the "
                 f"policy's context of {policy.context_length}; lower sampling.max_tokens"
             )
+    cluster = policy.cluster
+    cluster.call(
+        "sample", prompts=prompts, seeds=seeds, settings=asdict(settings), of_base=policy.is_base
+    )
+    policy.align()
+    found = _sample_share(
+        policy,
+        cluster.share(prompts),
+        seeds=cluster.share(seeds),
+        settings=settings,
+        on_tokens=on_tokens and (lambda n: on_tokens(n * cluster.size)),
+    )
+    everyone = cluster.gather(
+        [[(s.token_ids, s.logprobs, s.finish_reason) for s in samples] for samples in found]
+    )
+    return [
+        [Sample(tuple(ids), logprobs, reason) for ids, logprobs, reason in samples]
+        for samples in everyone
+    ]
+
+
+def _sample_share(
+    policy: Policy,
+    prompts: Sequence[tuple[int, ...]],
+    *,
+    seeds: Sequence[Sequence[int]],
+    settings: SamplingSettings,
+    on_tokens: Callable[[int], None] | None,
+) -> list[list[Sample]]:
     found: list[list[Sample]] = [[] for _ in prompts]
     n_rows = settings.max_rows
     if prompts:

@@ -79,6 +79,7 @@ class Guarded:
 class Before:
     groups: list[Measured]
     guarded: list[Guarded]
+    """of the guard's groups those that this process measured"""
     old_from: str
     """`recomputed` or `sampler`"""
     kl_sampler: float
@@ -109,7 +110,7 @@ def measure_before(
     temperature: float,
     on_group: Callable[[], None],
 ) -> Before:
-    """Old and reference log-probs of a day's groups.
+    """Old and reference log-probs of a day's groups, which the processes of a cluster share.
 
     With `from_sampler` the first `n_first` groups (a minibatch) and those of the guard are
     recomputed, and if the sampler's log-probs are within `max_kl_sampler` of them, they are the old
@@ -120,28 +121,36 @@ def measure_before(
     found: dict[int, Measured] = {}
     guarded: list[Guarded] = []
 
-    def recompute(places: set[int]) -> None:
-        order = sorted(places)
-        given = [_sampled_tokens(groups[n]) for n in order]
-        for n, (measured, anchors) in zip(
-            order, _recomputed(policy, given, temperature), strict=True
-        ):
-            found[n] = measured
-            if n in for_guard:
-                guarded.append(_guarded(policy, measured, anchors, temperature))
-            on_group()
+    given = [_sampled_tokens(group) for group in groups]
+    cluster = policy.cluster
 
-    recompute(at_once)
+    def collect(places: list[int], measured: list[dict[str, Any]]) -> None:
+        everyone = cluster.gather(measured, on_other=on_group)
+        for n, figures in zip(places, everyone, strict=True):
+            found[n] = Measured(**vars(given[n]), **figures)
+
+    def recompute(places: list[int]) -> None:
+        mine = cluster.share(places)
+        measured = []
+        for n, (figures, anchors) in zip(
+            mine, _recomputed(policy, [given[n] for n in mine], temperature), strict=True
+        ):
+            measured.append(figures)
+            if n in for_guard:
+                group = Measured(**vars(given[n]), **figures)
+                guarded.append(_guarded(policy, group, anchors, temperature))
+            on_group()
+        collect(places, measured)
+
+    recompute(sorted(at_once))
     kl_sampler = _mismatch([found[n] for n in sorted(at_once)])
     agrees = from_sampler and kl_sampler <= max_kl_sampler
-    rest = set(range(len(groups))) - at_once
+    rest = sorted(set(range(len(groups))) - at_once)
     if agrees:
         found = {n: replace(m, old=m.sampler) for n, m in found.items()}
-        given = [_sampled_tokens(groups[n]) for n in sorted(rest)]
-        for n, measured in zip(
-            sorted(rest), _from_sampler(policy, given, temperature), strict=True
-        ):
-            found[n] = measured
+        refs = _from_sampler(policy, [given[n] for n in cluster.share(rest)], temperature)
+        collect(rest, refs)
+        for _ in refs:
             on_group()
     else:
         recompute(rest)
@@ -160,7 +169,8 @@ def measure_after(
     temperature: float,
     on_group: Callable[[], None],
 ) -> Distances:
-    """How far the policy is now from the behaviour policy, the reference and the frozen base."""
+    """How far the policy is now from the behaviour policy, the reference and the frozen base, on
+    all processes' `guarded` groups."""
 
     def work(one: Guarded) -> list[mx.array]:
         group = one.group
@@ -173,13 +183,15 @@ def measure_after(
     for one, kl in zip(guarded, policy.side_by_side(work, guarded), strict=True):
         sums.append([_summed(k, one.group.mask) for k in kl])
         on_group()
-    kl_update, kl_ref, *kl_base = (_mean(column) for column in zip(*sums, strict=True))
+    everyone = policy.cluster.gather(sums, on_other=on_group)
+    kl_update, kl_ref, *kl_base = (_mean(column) for column in zip(*everyone, strict=True))
     return Distances(kl_update, kl_ref, kl_base[0] if kl_base else kl_ref)
 
 
-def distances_before(guarded: Sequence[Guarded]) -> Distances:
+def distances_before(policy: Policy, guarded: Sequence[Guarded]) -> Distances:
     """The same of the behaviour policy itself."""
-    kl_ref, kl_base = ([getattr(one, name) for one in guarded] for name in ("kl_ref", "kl_base"))
+    everyone = policy.cluster.gather([[one.kl_ref, one.kl_base] for one in guarded])
+    kl_ref, kl_base = zip(*everyone, strict=True)
     return Distances(0.0, _mean(kl_ref), _mean(kl_base))
 
 
@@ -237,8 +249,8 @@ def _sampled_tokens(group: Group) -> Given:
 
 def _recomputed(
     policy: Policy, groups: Sequence[Given], temperature: float
-) -> Iterator[tuple[Measured, tuple[Seen, Seen]]]:
-    """Each group measured, with the policy and its reference as they were seen."""
+) -> Iterator[tuple[dict[str, Any], tuple[Seen, Seen]]]:
+    """What was measured of each group, with the policy and its reference as they were seen."""
 
     def work(group: Given) -> tuple[Any, ...]:
         found = behaviour_logprobs(policy, group.prompt_ids, group.tokens, temperature=temperature)
@@ -250,14 +262,13 @@ def _recomputed(
     for group, (old, ref, kl, entropy, hidden) in zip(
         groups, policy.side_by_side(work, groups), strict=True
     ):
-        measured = Measured(
-            **vars(group),
-            old=old,
-            ref=ref,
-            kl=_summed(kl, group.mask),
-            entropy=float(_summed(entropy, group.mask).sum()),
-        )
-        yield measured, (Seen(hidden[0], head), Seen(hidden[1], ref_head))
+        figures = {
+            "old": old,
+            "ref": ref,
+            "kl": _summed(kl, group.mask),
+            "entropy": float(_summed(entropy, group.mask).sum()),
+        }
+        yield figures, (Seen(hidden[0], head), Seen(hidden[1], ref_head))
 
 
 def _guarded(
@@ -277,14 +288,16 @@ def _guarded(
 
 def _from_sampler(
     policy: Policy, groups: Sequence[Given], temperature: float
-) -> Iterator[Measured]:
+) -> list[dict[str, Any]]:
     def work(group: Given) -> mx.array:
         return response_logprobs(policy, group.prompt_ids, group.tokens, temperature=temperature)
 
     with policy.as_reference():
         refs = list(policy.side_by_side(work, groups))
-    for group, ref in zip(groups, refs, strict=True):
-        yield Measured(**vars(group), old=group.sampler, ref=ref, kl=None, entropy=None)
+    return [
+        {"old": group.sampler, "ref": ref, "kl": None, "entropy": None}
+        for group, ref in zip(groups, refs, strict=True)
+    ]
 
 
 def _mismatch(measured: Sequence[Measured]) -> float:

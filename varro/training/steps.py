@@ -117,7 +117,8 @@ def run_steps(
     temperature: float,
     on_group: Callable[[], None],
 ) -> StepsDone:
-    """One pass over the day's batches, changing the policy's adapter in place.
+    """One pass over the day's batches, changing the policy's adapter in place. The processes of a
+    cluster share each minibatch, and take its step alike.
 
     A step whose gradient is a spike is left out; what must not go on is broken off, with the
     adapter wherever it then is: the caller has the parent. `loss_kl_coef` is the leash's strength
@@ -164,6 +165,7 @@ def run_steps(
             leash = (batch.weights * penalty).sum() / n_forecasts
         return loss + leash, leash, log_ratio
 
+    cluster = policy.cluster
     plan = plan_update(
         policy.shape(),
         prompt_tokens=max(len(b.prompt_ids) for b in batches),
@@ -182,26 +184,39 @@ def run_steps(
     for minibatch in _minibatches(batches, config.n_minibatches):
         n_forecasts = sum(b.advantages.size for b in minibatch)
         total: Any = None
-        loss = leash_loss = 0.0
-        dealt = [_parts(batch, plan.n_rows) for batch in minibatch]
+        mine = cluster.share(minibatch)
+        dealt = [_parts(batch, plan.n_rows) for batch in mine]
         results = policy.side_by_side(
             partial(differentiated, n_forecasts=n_forecasts),
             [part for parts in dealt for part in parts],
             at_once=plan.n_side_by_side,
         )
+        figures = []
         for parts in dealt:
+            group = []
             for part, ((value, leash, log_ratio), grads) in zip(parts, results, strict=False):
                 total = grads if total is None else tree_map(mx.add, total, grads)
                 mx.eval(total)
-                loss += value.item()
-                leash_loss += leash.item()
-                seen.log_ratios.append(np.array(log_ratio))
-                seen.clipped.append(np.array(is_clipped(log_ratio, part.advantages, **clip)))
+                is_past = is_clipped(log_ratio, part.advantages, **clip)
+                group.append((value.item(), leash.item(), np.array(log_ratio), np.array(is_past)))
+            values, leashes, log_ratios, clipped = zip(*group, strict=True)
+            figures.append(
+                (sum(values), sum(leashes), np.concatenate(log_ratios), np.concatenate(clipped))
+            )
             on_group()
+        if total is None:  # more processes than groups
+            total = tree_map(mx.zeros_like, policy.model.trainable_parameters())
+        total = cluster.sum_gradients(total)
+        everyone = cluster.gather(figures, on_other=on_group)
+        losses, leash_losses, log_ratios, clipped = zip(*everyone, strict=True)
+        loss, leash_loss = sum(losses), sum(leash_losses)
+        seen.log_ratios += log_ratios
+        seen.clipped += clipped
         clipped_grads, norm = optim.clip_grad_norm(total, config.max_grad_norm)
+        grad_norm = cluster.from_main(norm.item())
         verdict = judge_step(
             loss,
-            norm.item(),
+            grad_norm,
             leash_loss,
             norm_ema=norm_ema,
             n_skipped=len(done.skips),
@@ -217,7 +232,7 @@ def run_steps(
         mx.eval(policy.model.trainable_parameters(), optimizer.state)
         seen.losses.append(loss)
         seen.leash_losses.append(leash_loss)
-        seen.norms.append(norm.item())
+        seen.norms.append(grad_norm)
     done.metrics = seen.metrics()
     if not seen.losses:
         done.verdict = Verdict("refuse", f"no step was taken: {done.skips[0].reason}")

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from varro.config import GuardConfig, LeashConfig, UpdateConfig
-from varro.domain import Group, stable_hash
+from varro.domain import Group, group_as_dict, stable_hash
 from varro.errors import StalePolicyError
 from varro.policy.checkpoint import TrainerState
 from varro.policy.load import Policy
@@ -74,7 +74,8 @@ def update_policy(
     """One GSPO update on settled groups, changing the policy's adapter in place.
 
     `advantages` (N, G) are those of the rewards, before the leash; groups that are `low_variance`
-    (N,), or have none between them, are left out.
+    (N,), or have none between them, are left out. In a cluster every process runs this, and ends
+    with the same policy.
 
     An update that would end past the leash's hard end, or that moves the policy too far, is undone
     and done once more from the parent with half the learning rate (and twice the leash, if it was
@@ -85,8 +86,23 @@ def update_policy(
     Raises: StalePolicyError if a group was sampled by another version than the live policy;
     whatever stops the work halfway, with the adapter put back first.
     """
-    _refuse_stale(policy, groups)
+    if policy.cluster.rank == 0:  # a worker has yet to take the version over
+        _refuse_stale(policy, groups)
     started = time.perf_counter()
+    policy.cluster.call(
+        "update",
+        groups=[group_as_dict(group) for group in groups],
+        advantages=advantages,
+        low_variance=low_variance,
+        state=state.numbers(),
+        config=config.model_dump(mode="json"),
+        leash=leash.model_dump(mode="json"),
+        guard=guard.model_dump(mode="json"),
+        temperature=temperature,
+        seed_parts=seed_parts,
+    )
+    policy.align()
+    state = replace(state, optimizer=policy.cluster.mirror(state.optimizer))
     tick = on_group or (lambda: None)
     settings = _Settings(config, leash, guard, temperature)
     flat = low_variance | (np.ptp(advantages, axis=1) == 0)
@@ -259,7 +275,7 @@ def _attempt(
     metrics |= {"n_skipped_steps": len(done.skips), **done.metrics}
     if done.verdict.action == "refuse":
         return done, done.verdict
-    before = distances_before(day.guarded)
+    before = distances_before(policy, day.guarded)
     after = measure_after(policy, day.guarded, temperature=settings.temperature, on_group=tick)
     metrics |= {
         "kl_update": after.kl_update,
