@@ -17,13 +17,14 @@ from varro.errors import ConfigError, StageError, VarroError
 
 if TYPE_CHECKING:
     from varro.config import Config
+    from varro.policy.cluster import Cluster
     from varro.run import OpenRun
 
 app = typer.Typer(
     name="varro",
     help="One small language model that learns from tomorrow's news, every day.",
     epilog="Exit codes: 0 done · 1 unforeseen · 2 usage · 3 configuration · 4 news · 5 ledger · "
-    "6 policy or checkpoint · 7 stage · 130 interrupted.",
+    "6 policy or checkpoint · 7 stage · 8 cluster · 130 interrupted.",
     no_args_is_help=True,
     add_completion=True,
     pretty_exceptions_enable=False,
@@ -477,7 +478,9 @@ def _opened(config: Config) -> Iterator[OpenRun]:
     from varro.run import open_run
     from varro.service.progress import StageProgress
 
+    cluster = _joined(config)
     with open_run(config) as work:
+        work.cluster = cluster
         progress = StageProgress(Console(stderr=True))
         work.progress = progress
         if work.archive is not None and work.archive.malformed:
@@ -491,6 +494,25 @@ def _opened(config: Config) -> Iterator[OpenRun]:
             yield work
         finally:
             progress.stop()
+    if cluster is not None:
+        cluster.leave()
+
+
+def _joined(config: Config) -> Cluster | None:
+    """The cluster that `mlx.launch` started, on its rank 0. The other ranks work, and end here."""
+    from varro.launch import launched_backend
+
+    if launched_backend() is None:
+        return None
+    from varro.policy.cluster import join_cluster
+    from varro.worker import serve
+
+    cluster = join_cluster(timeout_s=config.cluster.timeout_s)
+    print(f"varro: rank {cluster.rank} of {cluster.size}", file=sys.stderr)
+    if cluster.rank == 0:
+        return cluster
+    serve(config, cluster)
+    raise typer.Exit
 
 
 def _due_day(work: OpenRun, wanted: str | None) -> Any:

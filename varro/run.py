@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from varro import __version__
 from varro.config import Config
@@ -17,6 +17,9 @@ from varro.news.opml import Feed, load_opml
 from varro.policy.folder import check_policy
 from varro.reward.embed import RememberingEmbedder, check_embedder, load_embedder
 from varro.reward.score import reward_version
+
+if TYPE_CHECKING:
+    from varro.policy.cluster import Cluster
 
 
 class Progress(Protocol):
@@ -51,6 +54,8 @@ class OpenRun:
     progress: Progress = field(default_factory=Silent)
     lock: Any = None
     """open file that holds the run's lock"""
+    cluster: Cluster | None = None
+    """processes that share the policy's work, of which this is rank 0"""
 
     @property
     def name(self) -> str:
@@ -153,6 +158,8 @@ def live_policy(work: OpenRun) -> Any:
             for stage in work.ledger.stage_runs(work.name):
                 if stage.day > checkpoint.day and "trainer_next" in stage.detail:
                     work.trainer = replace(work.trainer, **stage.detail["trainer_next"])
+        if work.cluster is not None:
+            policy.join(work.cluster)
         work.policy = policy
     return work.policy
 

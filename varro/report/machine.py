@@ -38,6 +38,7 @@ def describe_machine(policy: Any = None) -> dict[str, Any]:
             "mlx_peak_gb": mx.get_peak_memory() / 1e9,
             "n_parameters": base,
             "trainable_frac": trainable / (base + trainable),
+            "n_processes": policy.cluster.size,
         }
     return facts
 

@@ -235,6 +235,8 @@ def _news(news: Part) -> Section:
 def _machine(machine: Part, checkpoint: Part | None, timings: Part) -> Section:
     facts = [Row(name, (shown(machine[name]),)) for name in ("device", "blas", "platform")]
     facts.append(Row("python", (shown(machine["python"]),)))
+    if machine.get("n_processes", 1) > 1:
+        facts.append(Row("processes", (shown(machine["n_processes"]),)))
     facts += [Row(name, (shown(version),)) for name, version in machine["versions"].items()]
     for name in ("n_parameters", "trainable_frac", "peak_rss_gb", "mlx_peak_gb"):
         facts.append(metric_row(name, number(machine, name)))
