@@ -27,6 +27,11 @@ TESTS = (
 )
 
 
+CLUSTER_TESTS = (
+    "tests/test_cluster.py::test_exchanges_give_every_rank_the_same",
+    "tests/test_cluster.py::test_two_processes_give_what_one_gives",
+    "tests/test_cluster.py::test_a_killed_worker_stops_the_update_and_the_parent_stays",
+)
 REWARD_TESTS = ("tests/test_advantage.py", "tests/test_contrast.py", "tests/test_score.py")
 
 
@@ -429,6 +434,55 @@ MUTANTS = (
         "DAY_BEFORE = 2",
         "DAY_BEFORE = 1",
         ("tests/test_day.py::test_the_day_before_and_the_outcomes_are_equally_far",),
+    ),
+    Mutant(
+        "gradients of the other processes left out",
+        "training/steps.py",
+        "        total = cluster.sum_gradients(total)\n",
+        "",
+        CLUSTER_TESTS,
+    ),
+    Mutant(
+        "gradients averaged instead of summed",
+        "policy/cluster.py",
+        "lambda gradient: gradient * self.size",
+        "lambda gradient: gradient",
+        CLUSTER_TESTS,
+    ),
+    Mutant(
+        "one share on every process",
+        "policy/cluster.py",
+        "return list(items[self.rank :: self.size])",
+        "return list(items[0 :: self.size])",
+        CLUSTER_TESTS,
+    ),
+    Mutant(
+        "a worker keeps its own adapter",
+        "policy/load.py",
+        "            self.set_adapter(dict(adapter))\n        if reference",
+        "            pass\n        if reference",
+        CLUSTER_TESTS,
+    ),
+    Mutant(
+        "a worker keeps its own reference",
+        "policy/load.py",
+        "            self.set_reference(dict(reference) or None)",
+        "            pass",
+        CLUSTER_TESTS,
+    ),
+    Mutant(
+        "a worker samples the base with its adapter",
+        "worker.py",
+        "with policy.adapter_off() if of_base else nullcontext():",
+        "with nullcontext():",
+        CLUSTER_TESTS,
+    ),
+    Mutant(
+        "the parent is not restored when a process is lost",
+        "training/update.py",
+        "        except BaseException:\n            policy.set_adapter(parent)\n",
+        "        except BaseException:\n",
+        CLUSTER_TESTS,
     ),
     Mutant(
         "base on other seeds",
