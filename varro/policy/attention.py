@@ -10,9 +10,9 @@ device); weights, names and everything else stay mlx_lm's.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 
@@ -182,10 +182,37 @@ def hidden_recomputed(body: Any, tokens: mx.array, prompt: Sequence[PromptMemory
             out: mx.array = block(x, None, AnswerMemory(Prompts(keys, values, None)))
             return out
 
-        hidden = mx.checkpoint(run)(own, hidden, memory.keys, memory.values)
+        hidden = _recomputed(run)(own, hidden, memory.keys, memory.values)
         block.update(own)
     out: mx.array = body.norm(hidden)
     return out
+
+
+def _recomputed(run: Callable[..., mx.array]) -> Callable[..., mx.array]:
+    """`run` of a tree and some arrays, computed again in its backward pass: after what follows it,
+    and all its gradients before what precedes it.
+
+    Note: `mx.checkpoint` leaves that order open. Walking breadth first, MLX takes the gradients of
+    weights last, in all layers, and what they need is kept until then: nothing would be saved.
+    """
+    from mlx.utils import tree_flatten, tree_unflatten
+
+    again = mx.custom_function(run)
+
+    @again.vjp
+    def vjp(primals: tuple[Any, ...], cotangent: mx.array, output: mx.array) -> tuple[Any, ...]:
+        own = tree_flatten(primals[0])
+        names, n = [name for name, _ in own], len(own)
+
+        def flat(*arrays: mx.array) -> list[mx.array]:
+            return [run(tree_unflatten(list(zip(names, arrays, strict=False))), *arrays[n:])]
+
+        given = mx.depends([*(array for _, array in own), *primals[1:]], [cotangent])
+        _, grads = mx.vjp(flat, given, [cotangent])
+        back = mx.depends(grads[n:], grads[:n])
+        return tree_unflatten(list(zip(names, grads, strict=False))), *back
+
+    return cast(Callable[..., mx.array], again)
 
 
 def share_prompts(model: Any) -> None:
