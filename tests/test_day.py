@@ -18,6 +18,7 @@ from varro.errors import ConfigError, FeedError, StageError
 from varro.evaluation.evaluate import PARTS
 from varro.policy.checkpoint import load_checkpoint
 from varro.policy.load import load_policy
+from varro.report.metrics import MEMORY
 from varro.reward.embed import RememberingEmbedder
 from varro.run import ledger_path, live_policy, open_run
 from varro.service.replay import next_days, replay_days, summarize
@@ -120,6 +121,27 @@ def test_three_days_settle_train_and_report(whole):
     assert report["machine"]["blas"]
     for name in ("report.md", "report.html"):
         assert (folder / name).stat().st_size > 1000
+
+
+def test_every_stage_says_what_it_took_of_memory(whole):
+    """Catches a stage without its figures, MLX's peak of the morning passed on to all that follows,
+    a cache that is kept from stage to stage, and a report that leaves a stage out."""
+    with opened(whole) as work:
+        stages = work.ledger.stage_runs("main", day_of(2).day)
+    took = {s.stage: s.detail["memory"] for s in stages}
+    assert list(took) == list(Stage)
+    for memory in took.values():
+        assert set(memory) == set(MEMORY)
+        assert 0 < memory["rss_gb"] <= memory["peak_rss_gb"] + 0.01
+        assert memory["mlx_active_gb"] <= memory["mlx_peak_gb"]
+    # Ten steps back and forth through the policy, against a copy of its adapter.
+    assert took[Stage.UPDATE]["mlx_peak_gb"] > 2 * took[Stage.PUBLISH]["mlx_peak_gb"]
+    assert took[Stage.FORECAST]["mlx_cache_gb"] > took[Stage.REPORT]["mlx_cache_gb"] == 0
+    folder = report_folder(whole.home, "main", day_of(2).day)
+    report = json.loads((folder / "report.json").read_text())
+    assert report["memory"] == {str(s): m for s, m in took.items() if s is not Stage.REPORT}
+    line = next(x for x in (folder / "report.md").read_text().splitlines() if "Peak MLX" in x)
+    assert f"{took[Stage.UPDATE]['mlx_peak_gb']:.2f}" in line
 
 
 def arrays_of(fed, *names):

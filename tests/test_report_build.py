@@ -293,7 +293,7 @@ def _facts(texts: list[str] | None = None, settle: dict[str, Any] | None = None)
         checkpoint=None,
         machine={
             "device": "cpu", "blas": "x", "platform": "x", "python": "3.11", "versions": {},
-            "peak_rss_gb": 1.0, "mlx_peak_gb": None, "n_parameters": None, "trainable_frac": None,
+            "n_parameters": None, "trainable_frac": None,
         },
     )  # fmt: skip
 

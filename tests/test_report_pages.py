@@ -15,7 +15,7 @@ import pytest
 
 from varro.errors import VarroError
 from varro.report import pages
-from varro.report.metrics import CONTROLS, METRICS, format_value
+from varro.report.metrics import CONTROLS, MEMORY, METRICS, format_value
 from varro.report.page import is_web_link
 from varro.report.pages import (
     render_days_markdown,
@@ -784,10 +784,12 @@ def _report() -> dict[str, Any]:
             "platform": "Linux-x86_64",
             "python": "3.11.7",
             "versions": {"mlx": "0.32.4", "numpy": "2.4.0"},
-            "peak_rss_gb": 1.2,
-            "mlx_peak_gb": 0.4,
             "trainable_frac": 0.06,
             "n_parameters": 1_040_000,
+        },
+        "memory": {
+            "ingest": dict.fromkeys(MEMORY, 0.3),
+            "update": dict.fromkeys(MEMORY, 1.2),
         },
         "timings": {"ingest": 0.1, "settle": 4.0, "update": 9.5},
         "reproduce": "varro train-day --run main --day 2026-01-06",
@@ -819,6 +821,7 @@ def _replace_text(value: Any, replace: Callable[[str], str], name: str = "") -> 
             "finish_reasons",
             "versions",
             "timings",
+            "memory",
         }
         return {
             f"{replace(key)} {index}" if is_free else key: _replace_text(child, replace, key)

@@ -44,7 +44,7 @@ from varro.evaluation.stats import medoid
 from varro.news.fetch import HttpFetcher
 from varro.news.ingest import ingest_archive, ingest_feeds, select_headlines
 from varro.report.build import ReportFacts, build_report
-from varro.report.machine import describe_machine
+from varro.report.machine import describe_machine, stage_memory
 from varro.report.pages import write_report
 from varro.reward.canaries import CANARIES_VERSION, score_canaries
 from varro.reward.embed import check_embedder
@@ -417,11 +417,12 @@ def _update_and_publish(work: OpenRun, due: DueDay) -> None:
                 }
                 work.trainer = result.state
         if result is None or result.refused:
-            new_run = work.ledger.checkpoint(work.name) is None
-            checkpoint, publish = None, _stage_row(work, due, Stage.PUBLISH, 0.0, {})
-            if new_run:
+            update_row = timing.row(detail)
+            if work.ledger.checkpoint(work.name) is None:
                 checkpoint, publish = _publish(work, due, work.trainer, version=0, parent=None)
-            work.ledger.finish_stage(timing.row(detail), checkpoint=checkpoint, also=[publish])
+            else:
+                checkpoint, publish = None, _begun(work, due, Stage.PUBLISH).row({})
+            work.ledger.finish_stage(update_row, checkpoint=checkpoint, also=[publish])
             timing.summary = f"no update: {detail['reason']}"
             return
         metrics = result.metrics
@@ -542,7 +543,7 @@ def _publish(
 ) -> tuple[CheckpointInfo, StageRun]:
     from varro.policy.checkpoint import publish_checkpoint
 
-    started = time.perf_counter()
+    timing = _begun(work, due, Stage.PUBLISH)
     path, sha256 = publish_checkpoint(
         work.home,
         work.policy,
@@ -554,10 +555,9 @@ def _publish(
         seed=work.config.run.seed,
         config_toml=render_toml(work.config),
     )
-    seconds = time.perf_counter() - started
     return (
         CheckpointInfo(work.name, version, parent, due.day, path, sha256),
-        _stage_row(work, due, Stage.PUBLISH, seconds, {"version": version}),
+        timing.row({"version": version}),
     )
 
 
@@ -621,10 +621,6 @@ def _report(work: OpenRun, due: DueDay) -> None:
         timing.summary = str(page)
     if work.embedder is not None:
         work.embedder.forget()
-    if work.policy is not None:
-        from varro.policy.mlx import mx
-
-        mx.clear_cache()
 
 
 # -- what stages share
@@ -642,23 +638,33 @@ class _Timing:
         return time.perf_counter() - self.started
 
     def row(self, detail: dict[str, Any]) -> StageRun:
-        return _stage_row(self.work, self.due, self.stage, self.seconds(), detail)
+        memory = stage_memory(with_mlx=self.work.policy is not None)
+        detail = {**detail, "memory": memory}
+        return StageRun(
+            self.work.name, self.due.day, self.stage, self.due.as_of, self.seconds(), detail
+        )
 
 
-def _stage_row(
-    work: OpenRun, due: DueDay, stage: Stage, seconds: float, detail: dict[str, Any]
-) -> StageRun:
-    return StageRun(work.name, due.day, stage, due.as_of, seconds, detail)
+def _begun(work: OpenRun, due: DueDay, stage: Stage) -> _Timing:
+    if work.policy is not None:
+        from varro.policy.mlx import reset_peak
+
+        reset_peak()
+    return _Timing(work, due, stage, time.perf_counter())
 
 
 @contextmanager
 def _timed(
     work: OpenRun, due: DueDay, stage: Stage, *, total: int | None = None, unit: str = ""
 ) -> Iterator[_Timing]:
-    timing = _Timing(work, due, stage, time.perf_counter())
+    timing = _begun(work, due, stage)
     work.progress.started(due.day, stage, total=total, unit=unit)
     yield timing
     work.progress.finished(due.day, stage, seconds=timing.seconds(), summary=timing.summary)
+    if work.policy is not None:
+        from varro.policy.mlx import release_memory
+
+        release_memory()
 
 
 def _since(work: OpenRun, due: DueDay) -> datetime:

@@ -15,10 +15,12 @@ load_fast_blas()
 # Work on two CPU streams runs side by side only if MLX walks the graph breadth first.
 os.environ.setdefault("MLX_BFS_MAX_WIDTH", "1000")
 
+_CACHE_SHARE = 4
+_libc = ctypes.CDLL(None)
+
 if sys.platform == "linux":
     # MLX's CPU back end asks malloc for each array. glibc gives large blocks back to the system at
-    # once, and zeroing them again costs an eighth of an update: keep them.
-    _libc = ctypes.CDLL(None)
+    # once, and zeroing them again costs an eighth of an update: keep them until a stage has ended.
     if hasattr(_libc, "mallopt"):
         _libc.mallopt(-4, 0)  # M_MMAP_MAX
         _libc.mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD
@@ -27,7 +29,16 @@ if sys.platform == "linux":
 import mlx.core as mx  # noqa: E402
 import mlx.nn as nn  # noqa: E402
 
-__all__ = ["device_name", "make_streams", "mx", "nn"]
+__all__ = [
+    "device_name",
+    "limit_cache",
+    "make_streams",
+    "mx",
+    "nn",
+    "read_memory",
+    "release_memory",
+    "reset_peak",
+]
 
 
 def device_name() -> str:
@@ -43,3 +54,36 @@ def make_streams() -> tuple[mx.Stream, ...]:
     if device_name() != "cpu":
         return (default,)
     return (default, *(mx.new_stream(mx.cpu) for _ in range(cpu_streams() - 1)))
+
+
+def limit_cache(budget_bytes: int) -> None:
+    """Let MLX keep at most a quarter of the budget of freed buffers, to use again.
+
+    Note: its own limit on Metal and CUDA is nearly all memory there is. On a CPU it is 32 MiB, and
+    stays: there malloc keeps what is freed. Nothing is ever wired: a Mac's other work goes on.
+    """
+    if device_name() != "cpu":
+        mx.set_cache_limit(budget_bytes // _CACHE_SHARE)
+
+
+def release_memory() -> None:
+    """Give what is free back to the system: MLX's cache, and what glibc's malloc holds on to."""
+    mx.clear_cache()
+    if hasattr(_libc, "malloc_trim"):
+        _libc.malloc_trim(0)
+
+
+def reset_peak() -> None:
+    """From now on the peak of `read_memory` is counted anew."""
+    mx.reset_peak_memory()
+
+
+def read_memory() -> dict[str, float]:
+    """MLX's arrays in use, the buffers it keeps, and its peak.  Units: GB (10^9 bytes)."""
+    active = mx.get_active_memory()
+    return {
+        "mlx_active_gb": active / 1e9,
+        "mlx_cache_gb": mx.get_cache_memory() / 1e9,
+        # A peak that was reset is 0 until something is allocated.
+        "mlx_peak_gb": max(active, mx.get_peak_memory()) / 1e9,
+    }

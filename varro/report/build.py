@@ -26,7 +26,7 @@ from varro.domain import (
 from varro.evaluation.evaluate import claim, pooled_accuracy
 from varro.report.alarms import WEEK, alarms
 from varro.report.examples import described, settled_examples
-from varro.report.metrics import REPEATING
+from varro.report.metrics import MEMORY, REPEATING
 from varro.reward.summary import calibrated
 
 SCHEMA = 4
@@ -125,6 +125,7 @@ def build_report(facts: ReportFacts) -> dict[str, Any]:
             "sha256": facts.checkpoint.sha256,
         },
         "machine": facts.machine,
+        "memory": _memory(facts.stages),
         "timings": {str(s.stage): s.seconds for s in facts.stages},
         "reproduce": _reproduce(facts),
     }
@@ -194,7 +195,7 @@ def _week(evaluations: Sequence[EvaluationInfo]) -> list[dict[str, Any]]:
 
 def _settled(facts: ReportFacts, detail: Mapping[str, Any]) -> dict[str, Any]:
     """The settle stage's summary, with the weights beside what became of them."""
-    left_out = ("moments", "buckets", "rivals", "probabilities", "canaries")
+    left_out = ("moments", "buckets", "rivals", "probabilities", "canaries", "memory")
     metrics = facts.update.metrics if facts.update else {}
     reward = facts.config.reward
     repetition = [
@@ -238,6 +239,15 @@ def _evaluation(info: EvaluationInfo) -> dict[str, Any]:
 def _update(info: UpdateInfo) -> dict[str, Any]:
     metrics = {key: value for key, value in info.metrics.items() if key != "guard"}
     return {"from_version": info.from_version, "to_version": info.to_version, **metrics}
+
+
+def _memory(stages: Sequence[StageRun]) -> dict[str, dict[str, float | None]]:
+    """What each stage took; the report's own is known only when it has been written."""
+    return {
+        str(s.stage): {name: s.detail.get("memory", {}).get(name) for name in MEMORY}
+        for s in stages
+        if s.stage is not Stage.REPORT
+    }
 
 
 def _guard(info: UpdateInfo | None, stage: StageRun | None) -> list[str]:

@@ -38,6 +38,8 @@ MAX_FORMAT = 0.95
 MAX_PLACEBO_RISE = 0.02
 """limits of the alarms; source: science.md, section 4.3"""
 
+MEMORY = ("peak_rss_gb", "rss_gb", "mlx_peak_gb", "mlx_active_gb", "mlx_cache_gb")
+"""what each stage took"""
 CONTROLS = ("shuffled", "base_against_base", "heldout", "over_day_before", "echo", "template")
 """what stands beside the claim, in this order; all are cosines"""
 
@@ -864,8 +866,25 @@ METRICS: tuple[Metric, ...] = (
     ),
     Metric("n_feeds", "Feeds", "feeds asked; an archive counts as one", "count", None, 0),
     Metric("seconds", "Seconds", "wall time of a stage", "s", None, 1),
-    Metric("peak_rss_gb", "Peak memory", "largest resident size of the process", "GB", None, 2),
-    Metric("mlx_peak_gb", "Peak MLX memory", "largest allocation by MLX", "GB", None, 2),
+    Metric(
+        "peak_rss_gb",
+        "Peak memory",
+        "largest resident size of the process up to the stage's end",
+        "GB",
+        None,
+        2,
+    ),
+    Metric("rss_gb", "Memory", "resident size of the process at the stage's end", "GB", None, 2),
+    Metric("mlx_active_gb", "MLX arrays", "in use by MLX at the stage's end", "GB", None, 2),
+    Metric(
+        "mlx_cache_gb",
+        "MLX cache",
+        "freed buffers that MLX keeps, given back after the stage",
+        "GB",
+        None,
+        2,
+    ),
+    Metric("mlx_peak_gb", "Peak MLX memory", "largest use by MLX in the stage", "GB", None, 2),
     Metric("n_parameters", "Parameters", "weights of the policy", "count", None, 0),
     Metric(
         "trainable_frac", "Trainable", "share of the weights that the adapter trains", "%", None, 2

@@ -14,7 +14,7 @@ from varro.report.measures import (
     hygiene_section,
     reward_section,
 )
-from varro.report.metrics import find_metric, format_value
+from varro.report.metrics import MEMORY, find_metric, format_value
 from varro.report.page import (
     DASH,
     Badge,
@@ -70,7 +70,7 @@ def build_page(report: Part) -> Page:
             _examples("Worst forecasts", report["worst"]),
             _new_forecasts(report["forecast"], report["display"], report["n_in_group"]),
             _news(report["news"]),
-            _machine(report["machine"], report["checkpoint"], report["timings"]),
+            _machine(report["machine"], report["checkpoint"], report["timings"], report["memory"]),
         ),
         command=shown(report["reproduce"]),
     )
@@ -232,20 +232,22 @@ def _news(news: Part) -> Section:
     return Section("News and feeds", notes=notes, tables=tuple(tables))
 
 
-def _machine(machine: Part, checkpoint: Part | None, timings: Part) -> Section:
+def _machine(machine: Part, checkpoint: Part | None, timings: Part, memory: Part) -> Section:
     facts = [Row(name, (shown(machine[name]),)) for name in ("device", "blas", "platform")]
     facts.append(Row("python", (shown(machine["python"]),)))
     if machine.get("n_processes", 1) > 1:
         facts.append(Row("processes", (shown(machine["n_processes"]),)))
     facts += [Row(name, (shown(version),)) for name, version in machine["versions"].items()]
-    for name in ("n_parameters", "trainable_frac", "peak_rss_gb", "mlx_peak_gb"):
+    for name in ("n_parameters", "trainable_frac"):
         facts.append(metric_row(name, number(machine, name)))
-    order = [stage.value for stage in Stage if stage.value in timings]
-    order += sorted(set(timings) - set(order))
-    times = tuple(Row(s, (format_value("seconds", timings[s]),), "seconds") for s in order)
+    times = tuple(
+        Row(s, (format_value("seconds", timings[s]),), "seconds") for s in _in_order(timings)
+    )
     tables = [Table("Machine", ("What", "Value"), tuple(facts))]
     if times:
         tables.append(Table(f"Wall time, n = {len(times)} stages", ("Stage", "Seconds"), times))
+    if memory:
+        tables.append(_memory_table(memory))
     if checkpoint is None:
         return Section(
             "Machine and provenance",
@@ -258,3 +260,18 @@ def _machine(machine: Part, checkpoint: Part | None, timings: Part) -> Section:
         "Machine and provenance",
         tables=(Table("Checkpoint published", ("What", "Value"), published), *tables),
     )
+
+
+def _memory_table(memory: Part) -> Table:
+    stages = _in_order(memory)
+    return Table(
+        f"Memory in GB, n = {len(stages)} stages",
+        ("What", *stages),
+        tuple(metric_row(name, *(number(memory[s], name) for s in stages)) for name in MEMORY),
+    )
+
+
+def _in_order(stages: Iterable[str]) -> list[str]:
+    """Names of stages as they follow each other in a day, others after them."""
+    known = [stage.value for stage in Stage]
+    return sorted(stages, key=lambda s: (known.index(s) if s in known else len(known), s))

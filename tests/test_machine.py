@@ -1,0 +1,50 @@
+"""Memory of a stage: read as the system sees it, and given back when a stage has ended."""
+
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+import pytest
+
+from varro.policy.mlx import mx, read_memory, release_memory, reset_peak
+from varro.report.machine import peak_rss_gb, rss_gb, stage_memory
+from varro.report.metrics import MEMORY
+
+
+def test_resident_memory_now_follows_what_is_held():
+    """Catches pages read as kilobytes, and the process's peak passed off as its size now."""
+    before = rss_gb()
+    held = np.ones(25_000_000)  # 0.2 GB
+    grown = rss_gb()
+    assert 0.15 < grown - before < 0.25
+    assert peak_rss_gb() >= grown - 0.01
+    del held
+    release_memory()
+    assert rss_gb() < grown - 0.15
+
+
+def test_what_mlx_has_freed_goes_back_to_the_system():
+    """Catches a process that stays as large after a stage as the stage has ever been: malloc keeps
+    every block that MLX frees, until it is told."""
+    if sys.platform != "linux":
+        pytest.skip("NOT TESTED: only glibc's malloc is told to keep what is freed")
+    many = [mx.random.normal((250_000,)) for _ in range(300)]  # 0.3 GB
+    mx.eval(many)
+    held = rss_gb()
+    del many
+    assert rss_gb() > held - 0.1
+    release_memory()
+    assert rss_gb() < held - 0.2
+    assert read_memory()["mlx_cache_gb"] == 0
+
+
+def test_a_stage_has_its_own_mlx_peak():
+    """Catches a morning's peak that hides every later stage's."""
+    mx.eval(mx.zeros((10_000_000,)))
+    assert stage_memory(with_mlx=True)["mlx_peak_gb"] >= 0.04
+    reset_peak()
+    found = stage_memory(with_mlx=True)
+    assert found["mlx_peak_gb"] < 0.04
+    assert set(found) == set(MEMORY)
+    assert set(stage_memory(with_mlx=False)) == {"peak_rss_gb", "rss_gb"}
