@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 import shutil
 import sqlite3
 from datetime import UTC, date, datetime, timedelta
@@ -52,15 +53,34 @@ def run_days(config, embedder, n):
         return summarize(work.ledger, config)
 
 
+class Heard:
+    """A progress that writes down what it is told: of each stage its total, how far it came, and
+    its line."""
+
+    def __init__(self):
+        self.total, self.came, self.line = {}, {}, {}
+
+    def started(self, day, stage, *, total, unit):
+        self.total[stage], self.came[stage] = total, 0
+
+    def advanced(self, n, spared=0):
+        self.came[list(self.came)[-1]] += n + spared
+
+    def finished(self, day, stage, *, seconds, summary):
+        self.line[stage] = summary
+
+
 @pytest.fixture(scope="module")
 def lineage(tmp_path_factory, embedder):
-    """(configuration of a run of three unbroken days, copy of its home after two of them)"""
+    """(configuration of a run of three unbroken days, copy of its home after two of them, what was
+    told of the third)"""
     config = small_config(tmp_path_factory.mktemp("whole"))
     run_days(config, embedder, 2)
     half = shutil.copytree(config.home, tmp_path_factory.mktemp("half") / "home")
     with opened(config, embedder) as work:
+        work.progress = Heard()
         run_day(work, day_of(2))
-    return config, half
+    return config, half, work.progress
 
 
 @pytest.fixture
@@ -142,6 +162,28 @@ def test_every_stage_says_what_it_took_of_memory(whole):
     assert report["memory"] == {str(s): m for s, m in took.items() if s is not Stage.REPORT}
     line = next(x for x in (folder / "report.md").read_text().splitlines() if "Peak MLX" in x)
     assert f"{took[Stage.UPDATE]['mlx_peak_gb']:.2f}" in line
+
+
+@pytest.mark.parametrize("stage", [Stage.UPDATE, Stage.FORECAST, Stage.EVALUATE])
+def test_a_bar_is_full_when_its_stage_has_ended(lineage, stage):
+    """Catches a time left that is never reached: answers that end early, passes that are counted
+    twice, or groups that are left out."""
+    heard = lineage[2]
+    assert heard.came[stage] == heard.total[stage] > 0
+
+
+def test_sampling_and_training_say_how_fast_they_were(whole, lineage):
+    """Catches tokens/s of the sampler or the trainer missing from the line of its stage or from the
+    report, in any of its forms."""
+    for stage in (Stage.UPDATE, Stage.FORECAST, Stage.EVALUATE):
+        assert re.search(r"[1-9]\d* tokens/s", lineage[2].line[stage]), stage
+    folder = report_folder(whole.home, "main", day_of(2).day)
+    report = json.loads((folder / "report.json").read_text())
+    sampler, trainer = (report[part]["tokens_per_s"] for part in ("forecast", "update"))
+    for page in ("report.md", "report.html"):
+        text = (folder / page).read_text()
+        assert f"tokens at {sampler:,.0f} tokens/s" in text
+        assert re.search(rf"Tokens per second\W.*\W{trainer:,.0f}\W.*tokens/s", text)
 
 
 def arrays_of(fed, *names):

@@ -607,11 +607,12 @@ def _evaluate(work: OpenRun, due: DueDay) -> None:
         detail["machine"] = describe_machine(policy)
         work.ledger.finish_stage(timing.row(detail), groups=groups, evaluation=evaluation)
         if evaluation is None:
-            timing.summary = f"{len(groups)} headlines forecast by the frozen base"
+            told = f"{len(groups)} headlines forecast by the frozen base"
         elif evaluation.lift is None:
-            timing.summary = f"{len(groups)} headlines forecast by the frozen base, none compared"
+            told = f"{len(groups)} headlines forecast by the frozen base, none compared"
         else:
-            timing.summary = f"lift {evaluation.lift:+.4f} on {evaluation.n_headlines} headlines"
+            told = f"lift {evaluation.lift:+.4f} on {evaluation.n_headlines} headlines"
+        timing.summary = f"{told}, {detail['tokens_per_s']:.0f} tokens/s"
 
 
 def _report(work: OpenRun, due: DueDay) -> None:

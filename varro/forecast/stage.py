@@ -21,7 +21,7 @@ def forecast_headlines(
     made_at: datetime,
     n_forecasts: int,
     settings: SamplingSettings,
-    on_tokens: Callable[[int], None] | None = None,
+    on_tokens: Callable[[int, int], None] | None = None,
 ) -> list[Group]:
     """One group per request, made by the policy as it is now.
 

@@ -71,9 +71,11 @@ def sample_groups(
     *,
     seeds: Sequence[Sequence[int]],
     settings: SamplingSettings,
-    on_tokens: Callable[[int], None] | None = None,
+    on_tokens: Callable[[int, int], None] | None = None,
 ) -> list[list[Sample]]:
     """For each prompt, one sample per seed; the processes of a cluster share the prompts.
+
+    `on_tokens` is told how many tokens were sampled, and how many need not be: answers have ended.
 
     Raises: PolicyError if a prompt and its answer do not fit the model's context, or one group
     does not fit the memory budget.
@@ -188,7 +190,7 @@ def _decode(
     prompts: Sequence[tuple[int, ...]],
     rows: list[_Row],
     settings: SamplingSettings,
-    on_tokens: Callable[[int], None] | None,
+    on_tokens: Callable[[int, int], None] | None,
 ) -> None:
     head = policy.head()
     stop = np.zeros(head.weight.shape[0], dtype=bool)
@@ -211,7 +213,8 @@ def _decode(
                 _finish_rows(part, stop, policy.eos_ids)
         parts = [part for part in parts if part.live] if step < settings.max_tokens else []
         if on_tokens:
-            on_tokens(n_steps * n_live)
+            n_ended = n_live - sum(len(part.live) for part in parts)
+            on_tokens(n_steps * n_live, n_ended * (settings.max_tokens - step))
 
 
 def _shares(policy: Policy, rows: list[_Row]) -> list[tuple[list[_Row], mx.Stream]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from rich.console import Console
@@ -17,20 +18,25 @@ from rich.text import Text
 
 from varro.domain import Stage
 
+_SPEED_OVER_S = 3600.0
+"""the time left follows from the speed of the last hour: a pass may take minutes"""
+
 
 class _Rate(ProgressColumn):
     def render(self, task: Task) -> Text:
-        speed = task.finished_speed or task.speed
-        return Text(f"{speed:,.0f} {task.fields['unit']}/s" if speed else "")
+        n, seconds = task.fields["done"], task.elapsed
+        return Text(f"{n / seconds:,.0f} {task.fields['unit']}/s" if n and seconds else "")
 
 
 class StageProgress:
     """Prints to a console (stderr), so that stdout stays for results."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console, *, clock: Callable[[], float] | None = None) -> None:
         self._console = console
+        self._clock = clock
         self._bars: Progress | None = None
         self._task: Any = None
+        self._done = 0
 
     def started(self, day: str, stage: Stage, *, total: int | None, unit: str) -> None:
         if not self._console.is_terminal:
@@ -42,13 +48,18 @@ class StageProgress:
             TimeRemainingColumn(),
             console=self._console,
             transient=True,
+            speed_estimate_period=_SPEED_OVER_S,
+            get_time=self._clock,
         )
-        self._task = self._bars.add_task(f"{day} {stage}", total=total, unit=unit)
+        self._done = 0
+        self._task = self._bars.add_task(f"{day} {stage}", total=total, unit=unit, done=0)
         self._bars.start()
 
-    def advanced(self, n: int) -> None:
+    def advanced(self, n: int, spared: int = 0) -> None:
+        """`n` more are done, and `spared` need not be: they shorten the way and are no speed."""
         if self._bars is not None:
-            self._bars.advance(self._task, n)
+            self._done += n
+            self._bars.update(self._task, advance=n + spared, done=self._done)
 
     def finished(self, day: str, stage: Stage, *, seconds: float, summary: str) -> None:
         self.stop()
