@@ -21,7 +21,7 @@ from varro.policy.cluster import Cluster
 from varro.policy.folder import check_model_config, hash_weights, resolve_model
 from varro.policy.head import Head
 from varro.policy.memory import ModelShape, default_budget_bytes
-from varro.policy.mlx import device_name, limit_cache, make_streams, mx, nn
+from varro.policy.mlx import device_name, limit_memory, make_streams, mx, nn
 from varro.policy.prompt import PromptEncoder, make_prompt_encoder
 
 LORA_KEYS = (
@@ -264,7 +264,7 @@ def load_policy(config: PolicyConfig, *, lora_seed: int, budget_bytes: int | Non
     path = resolve_model(config.model)
     model_config = check_model_config(path)
     budget_bytes = budget_bytes or default_budget_bytes()
-    limit_cache(budget_bytes)
+    limit_memory(budget_bytes)
     from mlx_lm import load
 
     try:

@@ -110,7 +110,8 @@ def plan_update(
     one_layer = shape.layer_bytes(n_tokens, prompt_tokens + answer_tokens)
     logits = _LOGITS_COPIES * (MAX_KEPT_BYTES if shape.trains_head else MAX_LOGITS_BYTES)
     kept = shape.n_layers * one_layer + logits
-    again = one_layer + 2 * shape.n_layers * 4 * n_tokens * shape.hidden + logits
+    prompt = shape.n_layers * shape.layer_bytes(prompt_tokens, prompt_tokens)  # always kept
+    again = prompt + one_layer + 2 * shape.n_layers * 4 * n_tokens * shape.hidden + logits
     for n, recompute, group in (
         (n_streams, False, kept),
         (n_streams, True, again),

@@ -31,7 +31,7 @@ import mlx.nn as nn  # noqa: E402
 
 __all__ = [
     "device_name",
-    "limit_cache",
+    "limit_memory",
     "make_streams",
     "mx",
     "nn",
@@ -56,12 +56,14 @@ def make_streams() -> tuple[mx.Stream, ...]:
     return (default, *(mx.new_stream(mx.cpu) for _ in range(cpu_streams() - 1)))
 
 
-def limit_cache(budget_bytes: int) -> None:
-    """Let MLX keep at most a quarter of the budget of freed buffers, to use again.
+def limit_memory(budget_bytes: int) -> None:
+    """Tell MLX the budget: above it work waits for what is under way, and buffers kept for later go
+    first. Of those a quarter of the budget is kept at most.
 
-    Note: its own limit on Metal and CUDA is nearly all memory there is. On a CPU it is 32 MiB, and
-    stays: there malloc keeps what is freed. Nothing is ever wired: a Mac's other work goes on.
+    Note: its own limits are nearly all memory there is; only the cache's on a CPU is 32 MiB, and
+    stays, for there malloc keeps what is freed. Nothing is ever wired: a Mac's other work goes on.
     """
+    mx.set_memory_limit(budget_bytes)
     if device_name() != "cpu":
         mx.set_cache_limit(budget_bytes // _CACHE_SHARE)
 
