@@ -91,13 +91,54 @@ def test_ten_days_in_ten_processes_equal_ten_days_in_one(tmp_path):
     assert len(hashes(one)) == 1 + 7
 
 
-def test_qwen3_0_6b_shape_goes_through_forecast_and_update(tmp_path):
-    """Catches code that only a tiny model can run; prints the time and the peak memory."""
-    model = tmp_path / "qwen3-0.6b-random"
+@pytest.fixture(scope="module")
+def qwen(tmp_path_factory):
+    """Folder of a policy of Qwen3-0.6B's shape with random weights."""
+    model = tmp_path_factory.mktemp("qwen3-0.6b") / "random"
     build = [sys.executable, ROOT / "scripts" / "build_random_policy.py", "--out", model]
     subprocess.run(build, check=True, timeout=600)
+    return model
+
+
+def test_one_group_of_qwen3_0_6b_is_sampled_and_trained_on_in_eight_gigabytes(qwen):
+    """Catches a plan that is not kept: on a budget of 7 GB, eight answers of 176 tokens go through
+    sampler and trainer in a process of its own; prints its peak memory."""
+    command = [sys.executable, __file__, qwen]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=3000)
+    assert done.returncode == 0, done.stderr
+    took = json.loads(done.stdout.splitlines()[-1])
+    print(took)
+    assert took["n_tokens"] == 8 * 176
+    assert took["refused"] is None
+    assert 2.4 < took["peak_rss_gb"] < 8
+
+
+def one_group(model):
+    """What sampling and an update of one group of 8 × 176 tokens take."""
+    from test_update import OPEN, TITLES, make_groups, update, varied
+
+    from varro.config import PolicyConfig, UpdateConfig
+    from varro.policy.load import load_policy
+    from varro.policy.sample import SamplingSettings
+    from varro.report.machine import stage_memory
+
+    policy = load_policy(PolicyConfig(model=model), lora_seed=0, budget_bytes=7_000_000_000)
+    policy.eos_ids = policy.paragraph_ids = frozenset()
+    settings = SamplingSettings(0.8, 176, stop_at_paragraph=True, max_rows=512)
+    groups = make_groups(policy, varied, titles=TITLES[:1], n=8, settings=settings)
+    config = UpdateConfig(lr=1e-6, mask_overlong=False)
+    result = update(policy, groups, config=config, guard=OPEN)
+    return stage_memory(with_mlx=True) | {
+        "n_tokens": result.metrics["n_tokens"],
+        "refused": result.refused,
+    }
+
+
+def test_qwen3_0_6b_shape_goes_through_forecast_and_update(tmp_path, qwen):
+    """Catches code that only a tiny model can run; prints the time and the peak memory."""
     overrides = [
-        f"policy.model={model}",
+        f"policy.model={qwen}",
+        "memory.budget_gb=7",
         "news.n_headlines=2",
         "evaluate.n_headlines=1",
         "display.n_headlines=0",
@@ -117,14 +158,15 @@ def test_qwen3_0_6b_shape_goes_through_forecast_and_update(tmp_path):
     replay(SAMPLE / "world.jsonl.gz", home, *days, "--run", "big", *flags)
     path = home / "reports" / "big" / "2026-01-08" / "report.json"
     report = json.loads(path.read_text())
-    machine, update = report["machine"], report["update"]
+    machine, update, memory = report["machine"], report["update"], report["memory"]
     assert 590e6 < machine["n_parameters"] < 600e6
     assert update["n_forecasts"] == 16
-    assert 0 < machine["peak_rss_gb"] < 16
+    assert 2.4 < memory["evaluate"]["peak_rss_gb"] < 8
     print(
         f"forecast {report['timings']['forecast']:.0f} s, "
-        f"update {report['timings']['update']:.0f} s, "
-        f"peak RSS {machine['peak_rss_gb']:.1f} GB, MLX {machine['mlx_peak_gb']:.1f} GB"
+        f"update {report['timings']['update']:.0f} s, peak RSS "
+        f"{memory['evaluate']['peak_rss_gb']:.1f} GB, MLX in update "
+        f"{memory['update']['mlx_peak_gb']:.1f} GB"
     )
 
 
@@ -265,3 +307,7 @@ def _group(title, texts):
     )
     made_at = datetime(2026, 1, 6, tzinfo=UTC)
     return Group(title, "r", "d", Role.TRAIN, _news(title), 0, made_at, "p", (), forecasts)
+
+
+if __name__ == "__main__":
+    print(json.dumps(one_group(sys.argv[1])))
