@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from random import Random
 
@@ -184,3 +186,20 @@ def test_remembered_vectors_are_the_models_to_the_bit(model, texts, vectors):
     memory = remembering(model)
     memory.encode(texts[:2])
     assert memory.encode(texts[:4]).tobytes() == vectors[:4].tobytes()
+
+
+def test_vectors_are_the_same_with_and_without_a_policy_beside_them():
+    """Catches a stage alone that scores otherwise than a whole day, in its last bits: torch's
+    products run on the BLAS that MLX was given, if that was loaded first."""
+    found = set()
+    for first in ("", "import varro.policy.mlx; "):
+        code = (
+            f"{first}from varro.config import EmbedderConfig; "
+            "from varro.reward.embed import load_embedder; "
+            "print(load_embedder(EmbedderConfig()).encode(['Oil waits for OPEC']).tobytes().hex())"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        )
+        found.add(done.stdout)
+    assert len(found) == 1

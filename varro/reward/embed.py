@@ -18,6 +18,7 @@ from varro.config import EmbedderConfig
 from varro.domain import stable_hash
 from varro.errors import PolicyError
 from varro.files import sha256_file
+from varro.policy.blas import load_fast_blas
 
 _ROWS = 16
 _STEP = 8
@@ -124,6 +125,8 @@ def load_embedder(config: EmbedderConfig) -> SentenceEmbedder:
     Raises: PolicyError if its folder or weights are missing or have another hash.
     """
     folder = check_embedder(config)
+    # torch uses it too if it is loaded first, as beside a policy, and its last bits are others.
+    load_fast_blas()
     from sentence_transformers import SentenceTransformer
     from transformers.utils import logging as transformers_logging
 
