@@ -80,6 +80,10 @@ class MemoryConfig(_Section):
     budget_gb: float = Field(0.0, ge=0)
     """for policy and trainer; batches are planned to stay within it. 0 is half of the machine's"""
 
+    process_per_stage: bool = False
+    """run each stage of `train-day` and `replay` in a process of its own, whose memory is free when
+    the stage has ended; costs a few seconds a stage to load models again"""
+
     def budget_bytes(self) -> int | None:
         """None where the machine decides."""
         return int(self.budget_gb * 1e9) or None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
 from varro import __version__
 from varro.config import Config
@@ -77,8 +77,8 @@ def ledger_path(home: Path) -> Path:
     return home / "ledger.sqlite"
 
 
-def open_run(config: Config) -> OpenRun:
-    """The run a config names, begun if it is new.
+def open_run(config: Config, *, lock: BinaryIO | None = None) -> OpenRun:
+    """The run a config names, begun if it is new. `lock` is the run's, if it is held already.
 
     What can be refused is refused before anything is written.
     Raises: FeedError for a bad archive or feed list; PolicyError; LedgerError; StageError if
@@ -107,7 +107,7 @@ def open_run(config: Config) -> OpenRun:
     if not ledger_path(config.home).exists():
         check_embedder(config.embedder)
         check_policy(config.policy)
-    lock = lock_file(config.home / f".{wanted.name}.lock")
+    lock = lock or lock_file(config.home / f".{wanted.name}.lock")
     ledger = None
     try:
         ledger = open_ledger(ledger_path(config.home))

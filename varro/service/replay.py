@@ -16,6 +16,7 @@ from varro.evaluation.evaluate import claim, pooled_accuracy
 from varro.ledger.store import Ledger
 from varro.report.metrics import CONTROLS
 from varro.run import OpenRun
+from varro.service.apart import run_day_apart
 
 SETTLE_KEYS = ("format", "semantic", "placebo", "copy_frac", "repetition_frac", "words")
 UPDATE_KEYS = ("kl_ref", "clip_frac", "entropy", "share_format", "share_semantic")
@@ -38,7 +39,7 @@ def replay_days(work: OpenRun, *, first: date | None, last: date | None) -> list
     done = set(work.ledger.days_done(work.name))
     for day in days:
         if day.isoformat() not in done:
-            run_day(work, DueDay(day.isoformat(), end_of_day(day)))
+            _run_whole(work, DueDay(day.isoformat(), end_of_day(day)))
     start, end = first or days[0], last or days[-1]
     span_days = [date.fromordinal(n) for n in range(start.toordinal(), end.toordinal() + 1)]
     return [d.isoformat() for d in span_days if d not in set(days)]
@@ -46,7 +47,14 @@ def replay_days(work: OpenRun, *, first: date | None, last: date | None) -> list
 
 def run_due(work: OpenRun, due: Sequence[DueDay]) -> None:
     for day in due:
-        run_day(work, day)
+        _run_whole(work, day)
+
+
+def _run_whole(work: OpenRun, due: DueDay) -> None:
+    if work.config.memory.process_per_stage:
+        run_day_apart(work, due)
+    else:
+        run_day(work, due)
 
 
 def next_days(work: OpenRun, due: Sequence[DueDay]) -> list[DueDay]:

@@ -1,0 +1,135 @@
+"""Stages in processes of their own: the same day, and a small process that waits for them."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from datetime import date
+from pathlib import Path
+
+import pytest
+from conftest import SMALL_DAYS, lend_embedder, small_config
+
+from varro.day import DueDay, end_of_day, run_day
+from varro.domain import Role, Stage
+from varro.run import open_run
+
+APART = """
+import json, sys
+from varro import cli
+from varro.report.machine import rss_gb
+sys.argv = ["varro", *sys.argv[1:]]
+try:
+    cli.main()
+except SystemExit as end:
+    code = end.code or 0
+heavy = sorted({"mlx.core", "torch", "sentence_transformers"} & set(sys.modules))
+print(json.dumps({"code": code, "rss_gb": rss_gb(), "heavy": heavy}))
+"""
+
+
+def command(home, *arguments):
+    flags = [part for key in SMALL_DAYS for part in ("--set", key)]
+    return [
+        *(sys.executable, "-c", APART, "train-day", "--home", str(home), *flags),
+        *("--set", "memory.process_per_stage=true", *arguments),
+    ]
+
+
+def content(home):
+    """Rows that do not say how long or how large, and hashes of what was published."""
+    with open_run(small_config(home)) as work:
+        days = sorted({s.day for s in work.ledger.stage_runs(work.name)})
+        found = {
+            "stages": [(s.day, s.stage, s.as_of) for s in work.ledger.stage_runs(work.name)],
+            "texts": [
+                (f.id, f.token_ids, f.sampler_logprobs.tobytes(), f.text)
+                for day in days
+                for g in work.ledger.groups(work.name, day=day, roles=list(Role))
+                for f in g.forecasts
+            ],
+            "settlements": [s for d in days for s, _ in work.ledger.settlements(work.name, day=d)],
+            "updates": [
+                {k: v for k, v in u.metrics.items() if k != "tokens_per_s"}
+                for day in days
+                if (u := work.ledger.update(work.name, day))
+            ],
+        }
+    found["weights"] = {
+        manifest.parent.name: {
+            name: digest
+            for name, digest in json.loads(manifest.read_text())["sha256"].items()
+            if name.endswith(".safetensors")
+        }
+        for manifest in sorted((home / "checkpoints").rglob("manifest.json"))
+    }
+    return found
+
+
+@pytest.fixture(scope="module")
+def two_days(tmp_path_factory, embedder):
+    """(home whose second day ran in one process, home whose second day ran in six, what that said,
+    home after the first day)"""
+    first = tmp_path_factory.mktemp("first") / "home"
+    with open_run(small_config(first)) as work:
+        lend_embedder(work, embedder)
+        run_day(work, DueDay("2026-01-05", end_of_day(date(2026, 1, 5))))
+    one, many = (tmp_path_factory.mktemp(name) / "home" for name in ("one", "many"))
+    for home in (one, many):
+        shutil.copytree(first, home)
+    together = command(one, "--set", "memory.process_per_stage=false")
+    subprocess.run(together, capture_output=True, timeout=280, check=True)
+    done = subprocess.run(command(many), capture_output=True, text=True, timeout=280, check=True)
+    return one, many, done, first
+
+
+def test_stages_apart_come_to_the_same_day(two_days):
+    """Catches what one stage leaves in memory for the next and no ledger row or checkpoint holds:
+    rows, texts, log-probs and weights are equal, bit for bit."""
+    one, many, _, _ = two_days
+    found = content(many)
+    assert found == content(one)
+    assert len(found["updates"]) == 1 and len(found["weights"]) == 2
+
+
+def test_the_process_that_waits_stays_small_and_says_what_it_always_says(two_days):
+    """Catches a parent that loads what its children load, and a child whose line is lost."""
+    said = json.loads(two_days[2].stdout.splitlines()[-1])
+    assert said["code"] == 0 and said["heavy"] == []
+    assert said["rss_gb"] < 0.3
+    stages = [line.split()[1] for line in two_days[2].stderr.splitlines()]
+    assert stages == [str(s) for s in Stage if s is not Stage.PUBLISH]
+
+
+def test_a_childs_error_is_the_parents(two_days, tmp_path):
+    """Catches an error that is printed twice or not at all, and an exit code of 0 or 1 for all:
+    a damaged checkpoint is met in the update, after two stages that stay."""
+    home = Path(shutil.copytree(two_days[3], tmp_path / "home"))
+    (newest,) = home.glob("checkpoints/main/v00000")
+    (newest / "adapters.safetensors").write_bytes(b"broken")
+    done = subprocess.run(command(home), capture_output=True, text=True, timeout=280)
+    assert json.loads(done.stdout.splitlines()[-1])["code"] == 6
+    assert done.stderr.count("varro: ") == 1 and "Traceback" not in done.stderr
+    with open_run(small_config(home)) as work:
+        stages = [s.stage for s in work.ledger.stage_runs("main", "2026-01-06")]
+    assert stages == [Stage.INGEST, Stage.SETTLE]
+
+
+def test_an_interrupt_ends_parent_and_child(tmp_path):
+    """Catches a child that works on, and holds the run, after Ctrl-C."""
+    home = tmp_path / "home"
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command(home), start_new_session=True, **pipes) as process:
+        assert " ingest " in process.stderr.readline()
+        time.sleep(1.0)
+        os.killpg(process.pid, signal.SIGINT)
+        rest = process.stderr.read()  # ends when the last process that writes there has ended
+        assert json.loads(process.stdout.read())["code"] == 130
+    assert "Traceback" not in rest
+    with open_run(small_config(home)) as work:  # the lock is free
+        assert work.ledger.days_done("main") == []

@@ -1,0 +1,108 @@
+"""A day whose stages run in a process each: when a stage has ended, all its memory is the system's
+again, what torch, MLX and malloc hold back included. The process that waits stays small.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import traceback
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
+from multiprocessing.reduction import DupFd
+from typing import Any
+
+from rich.console import Console
+
+from varro.config import Config
+from varro.day import DueDay, run_day
+from varro.domain import Stage
+from varro.errors import StageError
+from varro.policy.folder import check_policy
+from varro.reward.embed import check_embedder
+from varro.run import OpenRun, open_run
+from varro.service.progress import StageProgress
+
+
+def run_day_apart(work: OpenRun, due: DueDay) -> None:
+    """`run_day`, each unfinished stage in a process of its own, under this one's lock.
+
+    Raises: what the stage raises, with the child's traceback as a note; StageError if its process
+    ended without a word.
+    """
+    check_policy(work.config.policy)
+    check_embedder(work.config.embedder)
+    finished = {s.stage for s in work.ledger.stage_runs(work.name, due.day)}
+    for stage in Stage:
+        if stage not in finished and stage is not Stage.PUBLISH:
+            _run_stage_apart(work, due, stage)
+
+
+def _run_stage_apart(work: OpenRun, due: DueDay, stage: Stage) -> None:
+    # Spawned, not forked: MLX and torch do not survive a fork.
+    context = get_context("spawn")
+    ours, theirs = context.Pipe(duplex=False)
+    is_watched = isinstance(work.progress, StageProgress)
+    child = context.Process(
+        target=_stage,
+        args=(theirs, _Inherited(work.lock.fileno()), work.config, due, stage, is_watched),
+    )
+    child.start()
+    theirs.close()
+    try:
+        error = ours.recv()
+    except EOFError:
+        child.join()
+        error = StageError(
+            f"the process of stage {stage} of {due.day} ended without a word "
+            f"({_ending(child.exitcode)}); what was finished before stays, run the day again",
+            day=due.day,
+            stage=stage,
+        )
+    finally:
+        child.kill()  # of no effect on one that has ended; else we were interrupted
+        child.join()
+    if error is not None:
+        raise error
+
+
+def _ending(exit_code: int | None) -> str:
+    if exit_code == -signal.SIGKILL:
+        return "killed, as the system does when memory runs out"
+    return f"exit code {exit_code}"
+
+
+class _Inherited:
+    """A file descriptor that a spawned process has too: one lock, held by both."""
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _received, (DupFd(self.fd),)
+
+
+def _received(duplicate: Any) -> _Inherited:
+    return _Inherited(duplicate.detach())
+
+
+def _stage(
+    answer: Connection,
+    lock: _Inherited,
+    config: Config,
+    due: DueDay,
+    stage: Stage,
+    is_watched: bool,
+) -> None:
+    """The child: one stage, and None or what it raised as the answer."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that waits was told, and ends us
+    try:
+        with open_run(config, lock=os.fdopen(lock.fd, "ab")) as work:
+            if is_watched:
+                work.progress = StageProgress(Console(stderr=True))
+            run_day(work, due, only=stage)
+    except Exception as error:
+        error.add_note(traceback.format_exc())
+        answer.send(error)
+    else:
+        answer.send(None)
