@@ -70,8 +70,8 @@ def test_an_update_gives_way_in_order():
 
 
 def test_work_does_not_run_ahead_of_the_memory_budget(deep_policy):
-    """Catches MLX left to its own limit, nearly the machine's memory: a hundred operations are given
-    out before the first has ended, and each has its result allocated."""
+    """Catches MLX left to its own limit, nearly the machine's memory: a hundred operations begin
+    before the first has ended, and each has its result allocated."""
     tokens = mx.array(np.random.default_rng(0).integers(10, 1900, (8, 96)))
 
     def peak(budget_bytes):

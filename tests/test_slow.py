@@ -103,32 +103,60 @@ def qwen(tmp_path_factory):
 def test_one_group_of_qwen3_0_6b_is_sampled_and_trained_on_in_eight_gigabytes(qwen):
     """Catches a plan that is not kept: on a budget of 7 GB, eight answers of 176 tokens go through
     sampler and trainer in a process of its own; prints its peak memory."""
-    command = [sys.executable, __file__, qwen]
+    took = trained_apart(qwen, n_headlines=1, n_tokens=176, budget_gb=7)
+    assert 2.4 < took["peak_rss_gb"] < 8
+
+
+def test_memory_grows_with_what_is_worked_on_at_once_and_not_with_headlines():
+    """Catches a day held whole anywhere: all rows decoded together, all groups' layers, all hidden
+    states for the guard. Eight headlines fill the sampler's batch of 64 rows; prints the table."""
+    tiny = ROOT / "data" / "tiny-policy"
+    sizes = (8, 32, 128)
+    took = [trained_apart(tiny, n_headlines=n, n_tokens=48, max_rows=64) for n in sizes]
+    for n, one in zip(sizes, took, strict=True):
+        print(f"{n:4} headlines: {one}")
+    peaks = [[one[key] for one in took] for key in ("sampling_gb", "mlx_peak_gb", "peak_rss_gb")]
+    for of_eight, *more in peaks:
+        assert max(more) < 1.1 * of_eight
+
+
+def trained_apart(model, **work):
+    """What `sample_and_train` takes of memory in a process of its own."""
+    command = [sys.executable, __file__, model, json.dumps(work)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=3000)
     assert done.returncode == 0, done.stderr
     took = json.loads(done.stdout.splitlines()[-1])
     print(took)
-    assert took["n_tokens"] == 8 * 176
+    assert took["n_tokens"] == work["n_headlines"] * 8 * work["n_tokens"]
     assert took["refused"] is None
-    assert 2.4 < took["peak_rss_gb"] < 8
+    return took
 
 
-def one_group(model):
-    """What sampling and an update of one group of 8 × 176 tokens take."""
-    from test_update import OPEN, TITLES, make_groups, update, varied
+def sample_and_train(model, *, n_headlines, n_tokens, budget_gb=7, max_rows=512):
+    """Memory after sampling and an update of groups of eight, none of which ends early.
+
+    `mlx_peak_gb` is the update's, `sampling_gb` the sampler's.
+    """
+    from test_update import OPEN, make_groups, update, varied
 
     from varro.config import PolicyConfig, UpdateConfig
     from varro.policy.load import load_policy
+    from varro.policy.mlx import read_memory, reset_peak
     from varro.policy.sample import SamplingSettings
     from varro.report.machine import stage_memory
 
-    policy = load_policy(PolicyConfig(model=model), lora_seed=0, budget_bytes=7_000_000_000)
+    policy = load_policy(PolicyConfig(model=model), lora_seed=0, budget_bytes=int(budget_gb * 1e9))
     policy.eos_ids = policy.paragraph_ids = frozenset()
-    settings = SamplingSettings(0.8, 176, stop_at_paragraph=True, max_rows=512)
-    groups = make_groups(policy, varied, titles=TITLES[:1], n=8, settings=settings)
+    settings = SamplingSettings(0.8, n_tokens, stop_at_paragraph=True, max_rows=max_rows)
+    titles = [f"Norvik Energy reports strong gas demand, {n:03}" for n in range(n_headlines)]
+    reset_peak()
+    groups = make_groups(policy, varied, titles=titles, n=8, settings=settings)
+    sampling_gb = read_memory()["mlx_peak_gb"]
+    reset_peak()
     config = UpdateConfig(lr=1e-6, mask_overlong=False)
     result = update(policy, groups, config=config, guard=OPEN)
     return stage_memory(with_mlx=True) | {
+        "sampling_gb": sampling_gb,
         "n_tokens": result.metrics["n_tokens"],
         "refused": result.refused,
     }
@@ -310,4 +338,4 @@ def _group(title, texts):
 
 
 if __name__ == "__main__":
-    print(json.dumps(one_group(sys.argv[1])))
+    print(json.dumps(sample_and_train(sys.argv[1], **json.loads(sys.argv[2]))))
