@@ -96,7 +96,7 @@ def sample_groups(
         cluster.share(prompts),
         seeds=cluster.share(seeds),
         settings=settings,
-        on_tokens=on_tokens and (lambda n: on_tokens(n * cluster.size)),
+        on_tokens=on_tokens and (lambda *n: on_tokens(*(k * cluster.size for k in n))),
     )
     everyone = cluster.gather(
         [[(s.token_ids, s.logprobs, s.finish_reason) for s in samples] for samples in found]
@@ -113,7 +113,7 @@ def _sample_share(
     *,
     seeds: Sequence[Sequence[int]],
     settings: SamplingSettings,
-    on_tokens: Callable[[int], None] | None,
+    on_tokens: Callable[[int, int], None] | None,
 ) -> list[list[Sample]]:
     found: list[list[Sample]] = [[] for _ in prompts]
     n_rows = settings.max_rows
