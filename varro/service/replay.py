@@ -51,7 +51,7 @@ def run_due(work: OpenRun, due: Sequence[DueDay]) -> None:
 
 
 def _run_whole(work: OpenRun, due: DueDay) -> None:
-    if work.config.memory.process_per_stage:
+    if work.config.memory.process_per_stage and work.cluster is None:
         run_day_apart(work, due)
     else:
         run_day(work, due)
