@@ -18,7 +18,9 @@ import numpy as np
 import pytest
 
 from varro.domain import Forecast, Group, Headline, Role, group_as_dict, group_from_dict
+from varro.errors import ClusterError
 from varro.launch import launched_backend, processes_here
+from varro.policy.cluster import join_cluster
 from varro.policy.mlx import mx
 from varro.policy.wire import pack, unpack
 
@@ -249,6 +251,11 @@ def test_the_launcher_is_read_without_loading_mlx(monkeypatch, tmp_path):
     assert (launched_backend(), processes_here()) == ("ring", 1)
     hostfile.write_text("")  # what mlx.launch -n 1 writes
     assert (launched_backend(), processes_here()) == (None, 1)
+    for broken in ('[["10.0.0.1:5000"],', "{}x"):
+        hostfile.write_text(broken)
+        assert (launched_backend(), processes_here()) == ("ring", 1)
+    with pytest.raises(ClusterError, match="hostfile"):  # not: run the day alone
+        join_cluster(timeout_s=5)
     monkeypatch.setenv("MLX_JACCL_COORDINATOR", "10.0.0.1:5000")
     assert (launched_backend(), processes_here()) == ("jaccl", 1)
     monkeypatch.setenv("OMPI_COMM_WORLD_SIZE", "4")

@@ -728,6 +728,7 @@ def _report() -> dict[str, Any]:
             "kl_base_after": 2.5,
             "clip_scale": 1.25,
             "lr_scale": 0.8,
+            "leash_strength": 0.28,
             "tis_mean": 1.0001,
             "leash_loss": 0.01,
             "length_correlation": 0.12,

@@ -446,7 +446,7 @@ def test_an_update_past_the_hard_end_of_the_leash_is_undone(policy):
     # Twice the leash for the second attempt, and twice for tomorrow, when there is more behind it:
     # at a lower rate it could not pull the policy back.
     assert result.metrics["n_attempts"] == 2
-    assert result.metrics["kl_coef"] == result.state.kl_coef == 0.1
+    assert result.metrics["leash_strength"] == result.state.kl_coef == 0.1
     assert result.state.lr_scale == 1.0
     assert result.state.n_updates == 0 and not result.state.optimizer
     assert adapter_bytes(policy) == before

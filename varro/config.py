@@ -82,7 +82,8 @@ class MemoryConfig(_Section):
 
     process_per_stage: bool = False
     """run each stage of `train-day` and `replay` in a process of its own, whose memory is free when
-    the stage has ended; costs a few seconds a stage to load models again"""
+    the stage has ended; costs a few seconds a stage to load models again. Without effect in a
+    cluster, whose processes stay together for the whole day"""
 
     def budget_bytes(self) -> int | None:
         """None where the machine decides."""
@@ -119,8 +120,8 @@ class RewardConfig(_Section):
     semantic_weight: float = Field(0.75, ge=0, le=1)
     """shares of influence on the gradient (`contrast`), or plain factors (`similarity`)"""
     scale_per_component: bool = True
-    """`contrast`: weights are shares of the gradient; without it they are plain factors of
-    components whose spreads differ"""
+    """weights are shares of the gradient; without it they are plain factors of components whose
+    spreads differ, as they always are of `similarity`"""
     scale_decay: float = Field(0.7, ge=0, lt=1)
     """how much of yesterday's running spread of each component is kept (days)"""
     min_outcomes: int = Field(10, ge=1)
@@ -221,6 +222,7 @@ class LeashConfig(_Section):
     """initial strength, per nat of a forecast's KL, against rewards in units of their spread"""
     min_kl_coef: float = Field(0.003, ge=0)
     max_kl_coef: float = Field(0.3, gt=0)
+    """bounds of the controller's coefficient; what `gain` adds comes on top"""
     gain: float = Field(0.25, ge=0)
     """by which the leash is stronger for each nat beyond the lower edge of the dead band"""
     target: float = Field(8.0, gt=0)

@@ -21,7 +21,8 @@ def launched_backend() -> str | None:
         return "jaccl"
     if "NCCL_HOST_IP" in os.environ:
         return "nccl"
-    return "ring" if len(_ring_hosts()) > 1 else None
+    hosts = _ring_hosts()
+    return "ring" if hosts is None or len(hosts) > 1 else None
 
 
 def processes_here() -> int:
@@ -30,15 +31,17 @@ def processes_here() -> int:
         return int(os.environ.get("OMPI_COMM_WORLD_LOCAL_SIZE", "1"))
     if launched_backend() != "ring":
         return 1
-    hosts = _ring_hosts()
+    hosts = _ring_hosts() or []
     rank = int(os.environ["MLX_RANK"])
     return hosts.count(hosts[rank]) if rank < len(hosts) else 1
 
 
-def _ring_hosts() -> list[str]:
-    """First address of each rank, without its port; empty where there is no readable hostfile."""
+def _ring_hosts() -> list[str] | None:
+    """First address of each rank, without its port; empty for a launch of one process; None where
+    the hostfile can not be read, which is for the one who joins to say."""
     try:
-        ranks = json.loads(Path(os.environ.get("MLX_HOSTFILE", "")).read_text(encoding="utf-8"))
+        text = Path(os.environ.get("MLX_HOSTFILE", "")).read_text(encoding="utf-8")
+        ranks = json.loads(text or "[]")
         return [addresses[0].rpartition(":")[0] for addresses in ranks]
     except (OSError, ValueError, LookupError, AttributeError, TypeError):
-        return []
+        return None

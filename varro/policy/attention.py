@@ -178,12 +178,13 @@ def hidden_recomputed(body: Any, tokens: mx.array, prompt: Sequence[PromptMemory
         def run(
             own: Any, x: mx.array, keys: mx.array, values: mx.array, block: Any = block
         ) -> mx.array:
+            held = block.trainable_parameters()
             block.update(own)
             out: mx.array = block(x, None, AnswerMemory(Prompts(keys, values, None)))
+            block.update(held)  # or the next micro-batch would wait for this one's backward pass
             return out
 
         hidden = _recomputed(run)(own, hidden, memory.keys, memory.values)
-        block.update(own)
     out: mx.array = body.norm(hidden)
     return out
 
@@ -324,6 +325,8 @@ def _attention_over(rows: Rows, padding: mx.array | None, n_tokens: int) -> Any:
 
     @attention.vjp
     def vjp(primals: Any, cotangents: Any, outputs: Any) -> Any:
+        if rows.grid is not None:
+            raise ValueError("no gradient through prompts with unequally many rows")
         queries, prompt_keys, prompt_values, keys, values = primals
         out, shared, own, total = outputs
         slope = cotangents[0] / total

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 from varro import __version__
 from varro.config import PolicyConfig
 from varro.errors import PolicyError
+from varro.launch import processes_here
 from varro.policy.attention import share_prompts
 from varro.policy.cluster import Cluster
 from varro.policy.folder import check_model_config, hash_weights, resolve_model
@@ -263,7 +264,7 @@ def load_policy(config: PolicyConfig, *, lora_seed: int, budget_bytes: int | Non
     """
     path = resolve_model(config.model)
     model_config = check_model_config(path)
-    budget_bytes = budget_bytes or default_budget_bytes()
+    budget_bytes = (budget_bytes or default_budget_bytes()) // processes_here()
     limit_memory(budget_bytes)
     from mlx_lm import load
 

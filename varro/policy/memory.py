@@ -1,4 +1,4 @@
-"""Memory planned before it is used: rows decoded together, groups trained side by side, and
+"""Memory planned before it is used: rows decoded together, forecasts trained side by side, and
 whether layers are computed twice instead of kept.
 
 The figures are upper estimates of MLX's peak, from the model's shape; `tests/test_memory.py` holds
@@ -11,7 +11,6 @@ import os
 from dataclasses import dataclass
 
 from varro.errors import PolicyError
-from varro.launch import processes_here
 from varro.policy.head import MAX_KEPT_BYTES, MAX_LOGITS_BYTES
 
 _LOGITS_COPIES = 6
@@ -68,7 +67,7 @@ class UpdatePlan:
 def default_budget_bytes() -> int:
     """Half of the machine's memory: the other half is for the embedder, the system and people.
     Processes of a cluster on one machine share it."""
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2 // processes_here()
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
 
 
 def plan_rows(

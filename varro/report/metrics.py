@@ -653,9 +653,17 @@ METRICS: tuple[Metric, ...] = (
     ),
     Metric(
         "kl_coef",
+        "Leash coefficient",
+        "what the controller has come to, adjusted after each day towards the target KL",
+        "per nat",
+        None,
+        4,
+    ),
+    Metric(
+        "leash_strength",
         "Leash strength",
-        "the weight of kl_ref in the update: adjusted after each day towards the target KL, and "
-        "raised at once beyond the lower edge of the dead band",
+        "the weight of kl_ref in the update: the coefficient, and more the further kl_ref is past "
+        "the lower edge of the dead band",
         "per nat",
         None,
         4,
@@ -885,6 +893,7 @@ METRICS: tuple[Metric, ...] = (
         2,
     ),
     Metric("mlx_peak_gb", "Peak MLX memory", "largest use by MLX in the stage", "GB", None, 2),
+    Metric("n_processes", "Processes", "of the cluster that made the day", "", None, 0),
     Metric("n_parameters", "Parameters", "weights of the policy", "count", None, 0),
     Metric(
         "trainable_frac", "Trainable", "share of the weights that the adapter trains", "%", None, 2

@@ -1,5 +1,5 @@
 """The inner steps of an update: one optimiser step for each minibatch of whole groups, gradients
-accumulated a group at a time so that memory does not grow with the day."""
+accumulated a micro-batch at a time so that memory does not grow with the day."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class StepsDone:
 
 
 @dataclass
-class _Seen:
+class _Tally:
     """What the steps came to, forecast by forecast and step by step."""
 
     losses: list[float] = field(default_factory=list)
@@ -179,7 +179,7 @@ def run_steps(
     def differentiated(batch: StepBatch, n_forecasts: int) -> Any:
         return loss_and_grad(policy.model, batch, n_forecasts)
 
-    seen = _Seen()
+    tally = _Tally()
     done = StepsDone(optimizer_state, Verdict("accept", "steps taken"))
     for minibatch in _minibatches(batches, config.n_minibatches):
         n_forecasts = sum(b.advantages.size for b in minibatch)
@@ -210,8 +210,8 @@ def run_steps(
         everyone = cluster.gather(figures, on_other=on_group)
         losses, leash_losses, log_ratios, clipped = zip(*everyone, strict=True)
         loss, leash_loss = sum(losses), sum(leash_losses)
-        seen.log_ratios += log_ratios
-        seen.clipped += clipped
+        tally.log_ratios += log_ratios
+        tally.clipped += clipped
         clipped_grads, norm = optim.clip_grad_norm(total, config.max_grad_norm)
         grad_norm = cluster.from_main(norm.item())
         verdict = judge_step(
@@ -230,11 +230,11 @@ def run_steps(
             continue
         optimizer.update(policy.model, clipped_grads)
         mx.eval(policy.model.trainable_parameters(), optimizer.state)
-        seen.losses.append(loss)
-        seen.leash_losses.append(leash_loss)
-        seen.norms.append(grad_norm)
-    done.metrics = seen.metrics()
-    if not seen.losses:
+        tally.losses.append(loss)
+        tally.leash_losses.append(leash_loss)
+        tally.norms.append(grad_norm)
+    done.metrics = tally.metrics()
+    if not tally.losses:
         done.verdict = Verdict("refuse", f"no step was taken: {done.skips[0].reason}")
         return done
     if not all(mx.isfinite(a).all().item() for a in policy.adapter().values()):

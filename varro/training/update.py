@@ -53,7 +53,8 @@ class _Settings:
 @dataclass(frozen=True)
 class _Attempt:
     lr: float
-    kl_coef: float
+    strength: float
+    """of the leash"""
     is_last: bool
 
 
@@ -184,13 +185,13 @@ def _attempts(
     config, leash = settings.update, settings.leash
     parent = policy.adapter()  # the optimiser makes new arrays and leaves these as they are
     lr = warmed_up(config.lr * state.lr_scale, state.n_updates, n_warmup=config.n_warmup)
-    kl_coef = leash_strength(
+    strength = leash_strength(
         state.kl_coef, metrics["kl_ref"], gain=leash.gain, dead_band=leash.dead_band
     )
     first_move: float | None = None
     for n in range(1, MAX_ATTEMPTS + 1):
-        metrics |= {"n_attempts": n, "lr": lr, "kl_coef": kl_coef}
-        attempt = _Attempt(lr, kl_coef, n == MAX_ATTEMPTS)
+        metrics |= {"n_attempts": n, "lr": lr, "leash_strength": strength}
+        attempt = _Attempt(lr, strength, n == MAX_ATTEMPTS)
         try:
             done, verdict = _attempt(policy, day, attempt, state, metrics, settings, tick)
         except BaseException:
@@ -207,7 +208,7 @@ def _attempts(
         tick = _silent
         lr /= 2
         if verdict.past_limit:
-            kl_coef *= 2
+            strength *= 2
     next_coef = next_kl_coef(
         state.kl_coef,
         metrics["kl_ref"],
@@ -246,7 +247,7 @@ def _attempt(
     in_reward = leash.kind == "reward"
     unleashed, leashed = (
         leashed_advantages(day.earned, day.kl, kl_coef=c, max_advantage=config.max_advantage)
-        for c in (0.0, attempt.kl_coef if in_reward else 0.0)
+        for c in (0.0, attempt.strength if in_reward else 0.0)
     )
     verdict = judge_leash(unleashed, leashed, day.kl)
     if verdict.action == "refuse":
@@ -265,7 +266,7 @@ def _attempt(
         config=config,
         lr=attempt.lr,
         clip_scale=state.clip_scale,
-        loss_kl_coef=0.0 if in_reward else attempt.kl_coef,
+        loss_kl_coef=0.0 if in_reward else attempt.strength,
         norm_ema=state.grad_norm_ema,
         guard=settings.guard,
         temperature=settings.temperature,
