@@ -94,8 +94,8 @@ def _safety(update: Part | None, entropy_first: float | None, guard: Sequence[st
     values = {**update, "entropy_first": entropy_first}
     names = ("kl_ref", "kl_k1", "kl_k3", "kl_ref_after", "kl_base_after", "clip_frac", "clip_scale",
              "entropy", "entropy_first", "grad_norm", "n_skipped_steps", "n_attempts", "kl_coef",
-             "leash_strength", "kl_update", "kl_sampler", "tis_mean", "ratio_mean", "loss", "leash_loss",
-             "lr", "lr_scale", "length_correlation", "tokens_per_s")  # fmt: skip
+             "leash_strength", "kl_update", "kl_sampler", "tis_mean", "ratio_mean", "loss",
+             "leash_loss", "lr", "lr_scale", "length_correlation", "tokens_per_s")  # fmt: skip
     left_out = ("n_low_variance", "n_too_few", "n_overlong", "n_off_sampler", "n_empty")
     caption = (
         f"Update v{shown(update['from_version'])} to v{shown(update['to_version'])}, "
