@@ -438,8 +438,8 @@ MUTANTS = (
     Mutant(
         "gradients of the other processes left out",
         "training/steps.py",
-        "        total = cluster.sum_gradients(total)\n",
-        "",
+        "return cluster.sum_gradients(total), cluster",
+        "return total, cluster",
         CLUSTER_TESTS,
     ),
     Mutant(

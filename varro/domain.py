@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -244,6 +245,12 @@ def stable_hash(*parts: object) -> str:
 def stable_seed(*parts: object) -> int:
     """63-bit seed H(parts): independent of order of work, batch size and process."""
     return int(stable_hash(*parts), 16) >> 65
+
+
+def even_runs(n_items: int, n_runs: int) -> list[tuple[int, int]]:
+    """[start, end) of `n_runs` runs of items, whose sizes differ by at most one."""
+    bounds = [round(i * n_items / n_runs) for i in range(n_runs + 1)]
+    return list(pairwise(bounds))
 
 
 def headline_id(corpus: str, feed: str, guid: str, title: str) -> str:

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from varro.domain import even_runs
 from varro.errors import PolicyError
 from varro.policy.attention import (
     DecodeMemory,
@@ -221,8 +221,8 @@ def _shares(policy: Policy, rows: list[_Row]) -> list[tuple[list[_Row], mx.Strea
     """The rows dealt out to the policy's streams, whole groups together."""
     prompts = sorted({row.prompt for row in rows})
     n = min(len(policy.streams), len(prompts))
-    bounds = [round(i * len(prompts) / n) for i in range(n + 1)]
-    of_prompt = {p: i for i, (a, b) in enumerate(pairwise(bounds)) for p in prompts[a:b]}
+    runs = even_runs(len(prompts), n)
+    of_prompt = {p: i for i, (a, b) in enumerate(runs) for p in prompts[a:b]}
     return [
         ([row for row in rows if of_prompt[row.prompt] == i], policy.streams[i]) for i in range(n)
     ]

@@ -6,16 +6,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from varro.config import GuardConfig, UpdateConfig
+from varro.domain import even_runs
 from varro.policy.load import Policy
 from varro.policy.logprobs import response_logprobs
-from varro.policy.memory import plan_update
+from varro.policy.memory import UpdatePlan, plan_update
 from varro.policy.mlx import mx, nn
 from varro.training.gspo import (
     gspo_objective,
@@ -125,7 +125,7 @@ def run_steps(
     in the loss; 0 if it is in the advantages.
     """
     import mlx.optimizers as optim
-    from mlx.utils import tree_flatten, tree_map, tree_unflatten
+    from mlx.utils import tree_flatten, tree_unflatten
 
     optimizer = optim.AdamW(
         learning_rate=lr,
@@ -141,6 +141,15 @@ def run_steps(
         "clip_low": config.clip_low * clip_scale,
         "clip_high": config.clip_high * clip_scale,
     }
+
+    plan = plan_update(
+        policy.shape(),
+        prompt_tokens=max(len(b.prompt_ids) for b in batches),
+        answer_tokens=max(b.tokens.shape[1] for b in batches),
+        group_size=max(b.tokens.shape[0] for b in batches),
+        n_streams=len(policy.streams),
+        budget_bytes=policy.budget_bytes,
+    )
 
     def loss_of(model: Any, batch: StepBatch, n_forecasts: int) -> tuple[mx.array, ...]:
         new = response_logprobs(
@@ -165,15 +174,6 @@ def run_steps(
             leash = (batch.weights * penalty).sum() / n_forecasts
         return loss + leash, leash, log_ratio
 
-    cluster = policy.cluster
-    plan = plan_update(
-        policy.shape(),
-        prompt_tokens=max(len(b.prompt_ids) for b in batches),
-        answer_tokens=max(b.tokens.shape[1] for b in batches),
-        group_size=max(b.tokens.shape[0] for b in batches),
-        n_streams=len(policy.streams),
-        budget_bytes=policy.budget_bytes,
-    )
     loss_and_grad = nn.value_and_grad(policy.model, loss_of)
 
     def differentiated(batch: StepBatch, n_forecasts: int) -> Any:
@@ -183,37 +183,20 @@ def run_steps(
     done = StepsDone(optimizer_state, Verdict("accept", "steps taken"))
     for minibatch in _minibatches(batches, config.n_minibatches):
         n_forecasts = sum(b.advantages.size for b in minibatch)
-        total: Any = None
-        mine = cluster.share(minibatch)
-        dealt = [_parts(batch, plan.n_rows) for batch in mine]
-        results = policy.side_by_side(
+        total, everyone = _gradients(
+            policy,
+            minibatch,
             partial(differentiated, n_forecasts=n_forecasts),
-            [part for parts in dealt for part in parts],
-            at_once=plan.n_side_by_side,
+            plan=plan,
+            clip=clip,
+            on_group=on_group,
         )
-        figures = []
-        for parts in dealt:
-            group = []
-            for part, ((value, leash, log_ratio), grads) in zip(parts, results, strict=False):
-                total = grads if total is None else tree_map(mx.add, total, grads)
-                mx.eval(total)
-                is_past = is_clipped(log_ratio, part.advantages, **clip)
-                group.append((value.item(), leash.item(), np.array(log_ratio), np.array(is_past)))
-            values, leashes, log_ratios, clipped = zip(*group, strict=True)
-            figures.append(
-                (sum(values), sum(leashes), np.concatenate(log_ratios), np.concatenate(clipped))
-            )
-            on_group()
-        if total is None:  # more processes than groups
-            total = tree_map(mx.zeros_like, policy.model.trainable_parameters())
-        total = cluster.sum_gradients(total)
-        everyone = cluster.gather(figures, on_other=on_group)
         losses, leash_losses, log_ratios, clipped = zip(*everyone, strict=True)
         loss, leash_loss = sum(losses), sum(leash_losses)
         tally.log_ratios += log_ratios
         tally.clipped += clipped
         clipped_grads, norm = optim.clip_grad_norm(total, config.max_grad_norm)
-        grad_norm = cluster.from_main(norm.item())
+        grad_norm = policy.cluster.from_main(norm.item())
         verdict = judge_step(
             loss,
             grad_norm,
@@ -244,24 +227,60 @@ def run_steps(
     return done
 
 
+def _gradients(
+    policy: Policy,
+    minibatch: Sequence[StepBatch],
+    differentiated: Callable[[StepBatch], Any],
+    *,
+    plan: UpdatePlan,
+    clip: Mapping[str, float],
+    on_group: Callable[[], None],
+) -> tuple[Any, list[Any]]:
+    """Gradients of a minibatch, summed over groups and processes, and of each group the loss, the
+    leash's part of it, log ratios (R,) and which of them are clipped (R,)."""
+    from mlx.utils import tree_map
+
+    cluster = policy.cluster
+    total: Any = None
+    dealt = [_parts(batch, plan.n_rows) for batch in cluster.share(minibatch)]
+    results = policy.side_by_side(
+        differentiated,
+        [part for parts in dealt for part in parts],
+        at_once=plan.n_side_by_side,
+    )
+    figures = []
+    for parts in dealt:
+        group = []
+        for part, ((value, leash, log_ratio), grads) in zip(parts, results, strict=False):
+            total = grads if total is None else tree_map(mx.add, total, grads)
+            mx.eval(total)
+            is_past = is_clipped(log_ratio, part.advantages, **clip)
+            group.append((value.item(), leash.item(), np.array(log_ratio), np.array(is_past)))
+        values, leashes, log_ratios, clipped = zip(*group, strict=True)
+        figures.append(
+            (sum(values), sum(leashes), np.concatenate(log_ratios), np.concatenate(clipped))
+        )
+        on_group()
+    if total is None:  # more processes than groups
+        total = tree_map(mx.zeros_like, policy.model.trainable_parameters())
+    return cluster.sum_gradients(total), cluster.gather(figures, on_other=on_group)
+
+
 def _parts(batch: StepBatch, n_rows: int) -> list[StepBatch]:
     """The group in micro-batches of at most `n_rows` forecasts, sizes differing by at most one."""
     size = batch.advantages.size
-    n = -(-size // n_rows)
-    bounds = [round(i * size / n) for i in range(n + 1)]
 
     def part(a: int, b: int) -> StepBatch:
         arrays = {name: value[a:b] for name, value in vars(batch).items() if name != "prompt_ids"}
         return StepBatch(batch.prompt_ids, **arrays)
 
-    return [part(a, b) for a, b in pairwise(bounds)]
+    return [part(a, b) for a, b in even_runs(size, -(-size // n_rows))]
 
 
 def _minibatches(batches: Sequence[StepBatch], n_minibatches: int) -> list[Sequence[StepBatch]]:
     """Whole groups in at most `n_minibatches` runs whose sizes differ by at most one."""
     n = min(n_minibatches, len(batches))
-    bounds = [round(i * len(batches) / n) for i in range(n + 1)]
-    return [batches[a:b] for a, b in pairwise(bounds)]
+    return [batches[a:b] for a, b in even_runs(len(batches), n)]
 
 
 def _mean(values: Sequence[float]) -> float:
