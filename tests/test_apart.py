@@ -120,6 +120,21 @@ def test_a_childs_error_is_the_parents(two_days, tmp_path):
     assert stages == [Stage.INGEST, Stage.SETTLE]
 
 
+def test_a_child_ends_with_a_parent_that_was_killed(tmp_path):
+    """Catches an orphan that goes on and holds the run, so that it cannot be started again."""
+    home = tmp_path / "home"
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command(home), **pipes) as process:
+        assert " ingest " in process.stderr.readline()
+        time.sleep(1.0)
+        process.kill()
+        started = time.monotonic()
+        process.stderr.read()  # ends when the last process that writes there has ended
+        assert time.monotonic() - started < 5
+    with open_run(small_config(home)) as work:  # the lock is free
+        assert work.ledger.days_done("main") == []
+
+
 def test_an_interrupt_ends_parent_and_child(tmp_path):
     """Catches a child that works on, and holds the run, after Ctrl-C."""
     home = tmp_path / "home"

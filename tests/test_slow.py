@@ -23,7 +23,7 @@ from varro.reward.settle import gather_outcomes, settle_groups
 from varro.training.advantage import plain_advantages
 from varro.training.update import update_policy
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(3000)]
 
 ROOT = Path(__file__).resolve().parent.parent
 SAMPLE = ROOT / "data" / "sample"
@@ -198,7 +198,6 @@ def test_qwen3_0_6b_shape_goes_through_forecast_and_update(tmp_path, qwen):
     )
 
 
-@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("is_leashed", [True, False])
 def test_the_leash_holds_a_policy_that_is_paid_to_drift(policy, is_leashed):
     """Catches a leash that is too weak, or grows too late, to hold what a reward pulls at day after

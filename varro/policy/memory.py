@@ -18,8 +18,9 @@ _LOGITS_COPIES = 6
 _KEPT = (12, 6, 4)
 """floats kept for the backward pass, a token and layer: × hidden, × feed-forward, × heads × tokens
 seen"""
-_MOMENTS = 4
-"""copies of what trains: itself, its gradient and AdamW's two moments"""
+_COPIES = 7
+"""of what trains, at most: itself, its gradient, AdamW's two moments, and of the parent all but the
+gradient, until the update stands; a frozen base, where all trains, is one more"""
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,8 @@ def plan_update(
     """
     n_rows = -(-group_size // n_streams)
     n_tokens = prompt_tokens + n_rows * answer_tokens
-    fixed = shape.weights_bytes + (_MOMENTS - 1) * shape.trainable_bytes
+    copies = _COPIES - 1 + shape.trains_head  # one is counted with the weights
+    fixed = shape.weights_bytes + copies * shape.trainable_bytes
     one_layer = shape.layer_bytes(n_tokens, prompt_tokens + answer_tokens)
     logits = _LOGITS_COPIES * (MAX_KEPT_BYTES if shape.trains_head else MAX_LOGITS_BYTES)
     kept = shape.n_layers * one_layer + logits

@@ -6,8 +6,9 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 import traceback
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from multiprocessing.connection import Connection
 from multiprocessing.reduction import DupFd
 from typing import Any
@@ -86,6 +87,14 @@ def _received(duplicate: Any) -> _Inherited:
     return _Inherited(duplicate.detach())
 
 
+def _end_with_parent() -> None:
+    """A parent that was killed can end nobody, and this process would go on with its lock."""
+    waiting = parent_process()
+    assert waiting is not None
+    waiting.join()
+    os._exit(1)  # a stage writes all or nothing
+
+
 def _stage(
     answer: Connection,
     lock: _Inherited,
@@ -96,12 +105,13 @@ def _stage(
 ) -> None:
     """The child: one stage, and None or what it raised as the answer."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that waits was told, and ends us
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
         with open_run(config, lock=os.fdopen(lock.fd, "ab")) as work:
             if is_watched:
                 work.progress = StageProgress(Console(stderr=True))
             run_day(work, due, only=stage)
-    except Exception as error:
+    except Exception as error:  # whatever it is, it is the parent's
         error.add_note(traceback.format_exc())
         answer.send(error)
     else:
