@@ -88,6 +88,7 @@ def two_days(tmp_path_factory, embedder):
     return one, many, done, first
 
 
+@pytest.mark.slow
 def test_stages_apart_come_to_the_same_day(two_days):
     """Catches what one stage leaves in memory for the next and no ledger row or checkpoint holds:
     rows, texts, log-probs and weights are equal, bit for bit."""
@@ -97,6 +98,7 @@ def test_stages_apart_come_to_the_same_day(two_days):
     assert len(found["updates"]) == 1 and len(found["weights"]) == 2
 
 
+@pytest.mark.slow
 def test_the_process_that_waits_stays_small_and_says_what_it_always_says(two_days):
     """Catches a parent that loads what its children load, and a child whose line is lost."""
     said = json.loads(two_days[2].stdout.splitlines()[-1])
@@ -106,6 +108,7 @@ def test_the_process_that_waits_stays_small_and_says_what_it_always_says(two_day
     assert stages == [str(s) for s in Stage if s is not Stage.PUBLISH]
 
 
+@pytest.mark.slow
 def test_a_childs_error_is_the_parents(two_days, tmp_path):
     """Catches an error that is printed twice or not at all, and an exit code of 0 or 1 for all:
     a damaged checkpoint is met in the update, after two stages that stay."""

@@ -48,7 +48,12 @@ def _run_stage_apart(work: OpenRun, due: DueDay, stage: Stage) -> None:
         target=_stage,
         args=(theirs, _Inherited(work.lock.fileno()), work.config, due, stage, is_watched),
     )
-    child.start()
+    # The child is deaf to Ctrl-C from its first moment: this process hears it, and ends the child.
+    heard = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        child.start()
+    finally:
+        signal.signal(signal.SIGINT, heard)
     theirs.close()
     try:
         error = ours.recv()
@@ -104,7 +109,6 @@ def _stage(
     is_watched: bool,
 ) -> None:
     """The child: one stage, and None or what it raised as the answer."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that waits was told, and ends us
     threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
         with open_run(config, lock=os.fdopen(lock.fd, "ab")) as work:
