@@ -113,6 +113,7 @@ def test_a_silent_process_is_not_waited_for_beyond_the_limit(ranks):
     worker.kill()
 
 
+@pytest.mark.slow
 def test_two_processes_give_what_one_gives(ranks):
     """Catches a gradient that is averaged twice or not at all, a group left out or counted on both
     ranks, and a worker without the reference, the adapter or the optimiser of rank 0."""

@@ -188,6 +188,7 @@ def test_remembered_vectors_are_the_models_to_the_bit(model, texts, vectors):
     assert memory.encode(texts[:4]).tobytes() == vectors[:4].tobytes()
 
 
+@pytest.mark.slow
 def test_vectors_are_the_same_with_and_without_a_policy_beside_them():
     """Catches a stage alone that scores otherwise than a whole day, in its last bits: torch's
     products run on the BLAS that MLX was given, if that was loaded first."""
