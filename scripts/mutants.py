@@ -210,6 +210,20 @@ MUTANTS = (
         "1.0 - error * n_forecasts / horizon",
     ),
     Mutant(
+        "leash that does not grow with the distance",
+        "training/leash.py",
+        "return kl_coef + gain * max(0.0, kl_ref - dead_band[0])",
+        "return kl_coef",
+        ("tests/test_leash.py",),
+    ),
+    Mutant(
+        "attention's gradient without its centre",
+        "policy/attention.py",
+        "of_own = own * (slope @ values.swapaxes(-1, -2) - centre)",
+        "of_own = own * (slope @ values.swapaxes(-1, -2))",
+        ("tests/test_policy.py",),
+    ),
+    Mutant(
         "optimiser forgets",
         "training/steps.py",
         "    if optimizer_state:\n",

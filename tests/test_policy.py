@@ -11,7 +11,7 @@ import pytest
 
 from varro.config import PolicyConfig
 from varro.errors import PolicyError
-from varro.policy import fastmath, head
+from varro.policy import attention, fastmath, head
 from varro.policy.load import LORA_KEYS, load_policy
 from varro.policy.logprobs import behaviour_logprobs, pad_responses, response_logprobs
 from varro.policy.mlx import mx
@@ -371,3 +371,32 @@ def test_full_fine_tuning_trains_every_weight_and_keeps_the_base(policy):
     with full.adapter_off():
         np.testing.assert_array_equal(logprobs(), before)
     np.testing.assert_array_equal(logprobs(), after)
+
+
+def test_attention_has_the_gradients_of_one_soft_max():
+    """Catches a backward pass of our own that is wrong in any of its five arguments: beside MLX's,
+    of the scores of prompt and answer joined in one soft-max."""
+    mx.random.seed(0)
+    shapes = ((3, 4, 5, 8), (1, 2, 6, 8), (1, 2, 6, 8), (3, 2, 5, 8), (3, 2, 5, 8))
+    arguments = [mx.random.normal(shape) for shape in shapes]
+    weight = mx.random.normal(shapes[0])
+
+    def ours(queries, prompt_keys, prompt_values, keys, values):
+        memory = attention.AnswerMemory(attention.Prompts(prompt_keys, prompt_values, None))
+        return (memory.attend(queries, keys, values) * weight).sum()
+
+    def joined(queries, prompt_keys, prompt_values, keys, values):
+        def whole(prompt, own):
+            both = mx.concatenate([mx.broadcast_to(prompt, (3, *prompt.shape[1:])), own], axis=2)
+            return mx.repeat(both, 2, axis=1)  # two query heads for each of keys and values
+
+        future = mx.triu(mx.full((5, 5), -1e9), k=1)
+        mask = mx.concatenate([mx.zeros((5, 6)), future], axis=1)
+        scores = queries @ whole(prompt_keys, keys).swapaxes(-1, -2) + mask
+        return ((mx.softmax(scores, axis=-1) @ whole(prompt_values, values)) * weight).sum()
+
+    every = list(range(5))
+    found, expected = (mx.value_and_grad(f, every)(*arguments) for f in (ours, joined))
+    assert found[0].item() == pytest.approx(expected[0].item(), rel=1e-4)
+    for mine, its in zip(found[1], expected[1], strict=True):
+        np.testing.assert_allclose(np.array(mine), np.array(its), atol=2e-5)
