@@ -60,10 +60,11 @@ class Cluster:
     is_open: bool = True
     """no exchange was broken off, so that the next one can be understood"""
 
-    def call(self, job: str, **values: Any) -> None:
-        """On rank 0: tell the workers what comes next, and with what. A worker has been told."""
+    def call(self, job: str, values: Callable[[], dict[str, Any]]) -> None:
+        """On rank 0: tell the workers what comes next, and with what. A worker has been told, and a
+        process alone has nobody to tell: `values` is not asked for."""
         if self.size > 1 and self.rank == 0:
-            self._exchange(_JOB, pack({"job": job, **values}))
+            self._exchange(_JOB, pack({"job": job, **values()}))
 
     def next_job(self) -> dict[str, Any]:
         """On a worker: what rank 0 calls for, `job` and its values.

@@ -88,7 +88,13 @@ def sample_groups(
             )
     cluster = policy.cluster
     cluster.call(
-        "sample", prompts=prompts, seeds=seeds, settings=asdict(settings), of_base=policy.is_base
+        "sample",
+        lambda: {
+            "prompts": prompts,
+            "seeds": seeds,
+            "settings": asdict(settings),
+            "of_base": policy.is_base,
+        },
     )
     policy.align()
     found = _sample_share(

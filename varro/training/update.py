@@ -92,15 +92,17 @@ def update_policy(
     started = time.perf_counter()
     policy.cluster.call(
         "update",
-        groups=[group_as_dict(group) for group in groups],
-        advantages=advantages,
-        low_variance=low_variance,
-        state=state.numbers(),
-        config=config.model_dump(mode="json"),
-        leash=leash.model_dump(mode="json"),
-        guard=guard.model_dump(mode="json"),
-        temperature=temperature,
-        seed_parts=seed_parts,
+        lambda: {
+            "groups": [group_as_dict(group) for group in groups],
+            "advantages": advantages,
+            "low_variance": low_variance,
+            "state": state.numbers(),
+            "config": config.model_dump(mode="json"),
+            "leash": leash.model_dump(mode="json"),
+            "guard": guard.model_dump(mode="json"),
+            "temperature": temperature,
+            "seed_parts": seed_parts,
+        },
     )
     policy.align()
     state = replace(state, optimizer=policy.cluster.mirror(state.optimizer))
