@@ -17,6 +17,7 @@ from workload import (
     LEARNING_RATE,
     LORA_RANK,
     LORA_SCALE,
+    VARRO_BUDGET_GB,
     Job,
     Result,
     job_from_arguments,
@@ -28,7 +29,8 @@ from varro.config import GuardConfig, LeashConfig, PolicyConfig, UpdateConfig
 from varro.domain import Forecast, Group, Headline, Role, stable_seed
 from varro.policy.blas import load_fast_blas
 from varro.policy.checkpoint import TrainerState
-from varro.policy.load import Policy, load_policy
+from varro.policy.load import Policy, leave_out_torch, load_policy
+from varro.policy.mlx import release_memory
 from varro.policy.sample import Sample, SamplingSettings, sample_groups
 from varro.training.update import update_policy
 
@@ -37,16 +39,21 @@ PACKAGES = ("mlx", "mlx-lm", "numpy")
 
 
 def load(job: Job) -> Policy:
-    """The policy, whose answers no token can end."""
+    """The policy, whose answers no token can end, as the process of a stage has it."""
     config = PolicyConfig(
         model=str(job.folder),
         fine_tune=job.mode,
         lora_rank=LORA_RANK,
         lora_scale=LORA_SCALE,
     )
-    policy = load_policy(config, lora_seed=0)
+    leave_out_torch()
+    policy = load_policy(config, lora_seed=0, budget_bytes=budget_bytes(job))
     policy.eos_ids = policy.paragraph_ids = frozenset()
     return policy
+
+
+def budget_bytes(job: Job) -> int:
+    return int(VARRO_BUDGET_GB.get(job.folder.name, 1.0) * 1e9)
 
 
 def sample(policy: Policy, job: Job) -> list[list[Sample]]:
@@ -109,6 +116,7 @@ def run(job: Job) -> Result:
     started = time.perf_counter()
     samples = sample(policy, job)
     sampling_s = time.perf_counter() - started
+    release_memory()  # as a day does between its stages
     update(policy, job, samples)
     return job.result(
         "varro",
@@ -121,7 +129,11 @@ def run(job: Job) -> Result:
         n_trainable=n_trainable,
         blas=load_fast_blas(),
         mlx_peak_gb=mlx_peak_gb(),
-        notes=["old and reference pass, and one more forward pass after the update"],
+        notes=[
+            "old and reference pass, and of half the groups one more forward pass after the update",
+            f"memory.budget_gb = {budget_bytes(job) / 1e9:g}, torch left out as in a stage of its "
+            "own (memory.process_per_stage)",
+        ],
     )
 
 

@@ -70,6 +70,8 @@ MODELS = {
     "small": Shape(640, 8, 10, 5, 64, 1_984, 32_000),
     "qwen3-0.6b": Shape(1_024, 28, 16, 8, 128, 3_072, 151_936),
 }
+VARRO_BUDGET_GB = {"tiny": 0.6, "small": 3.4, "qwen3-0.6b": 7.0}
+"""`memory.budget_gb` of Varro here: it plans by upper estimates, and takes less"""
 MEMORY_ONLY = ("qwen3-0.6b",)
 """too slow to time in rounds: run once, for its peak memory"""
 

@@ -165,13 +165,13 @@ def keep_prompts(prompts: Prompts, kept: mx.array) -> Prompts:
     return Prompts(prompts.keys[kept], prompts.values[kept], padding)
 
 
-def hidden_recomputed(body: Any, tokens: mx.array, prompt: Sequence[PromptMemory]) -> mx.array:
+def hidden_recomputed(body: Any, embedded: mx.array, prompt: Sequence[PromptMemory]) -> mx.array:
     """Hidden states of answers, each block computed again in the backward pass instead of kept.
 
     The prompt's keys and values are arguments of each block, so gradients flow into them too.
-    Shapes: (B, T) → (B, T, H).
+    Shapes: (B, T, H) → (B, T, H).
     """
-    hidden = body.embed_tokens(tokens)
+    hidden = embedded
     for block, memory in zip(body.layers, prompt, strict=True):
         own = block.trainable_parameters()
 

@@ -20,16 +20,18 @@ from typing import cast
 from varro.policy.fastmath import exp
 from varro.policy.mlx import mx
 
-MAX_LOGITS_BYTES = 32 * 2**20
-"""of one piece of logits"""
+MAX_LOGITS_BYTES = 16 * 2**20
+"""of one piece of logits, but not for fewer positions than MIN_ROWS: a small piece stays in the
+processor's cache, and each costs its product a copy of the whole weight"""
+MIN_ROWS = 64
 MAX_KEPT_BYTES = 128 * 2**20
 """of the soft-max of a head that trains, kept for the backward pass; a larger one is computed
 again, a piece at a time"""
 
 
 def rows_at_once(n_vocab: int) -> int:
-    """Positions whose float32 logits fit in MAX_LOGITS_BYTES, at least 16."""
-    return max(16, MAX_LOGITS_BYTES // (4 * n_vocab))
+    """Positions whose float32 logits fit in MAX_LOGITS_BYTES, at least MIN_ROWS."""
+    return max(MIN_ROWS, MAX_LOGITS_BYTES // (4 * n_vocab))
 
 
 @dataclass(frozen=True)
@@ -181,8 +183,14 @@ def _training_head(temperature: float) -> Callable[..., tuple[mx.array, ...]]:
         if not _keeps_powers(hidden, weight):
             head = Head(weight)
             return (plain_token_logprobs(head, hidden, tokens, temperature=temperature),)
-        read = _read(scaled_logits(Head(weight), hidden, temperature), tokens)
-        return read.logprobs, read.powers, read.total
+        logprobs: list[mx.array] = []
+        kept: list[mx.array] = []
+        for a, b in _pieces(hidden.shape[0], weight.shape[0]):
+            logits = scaled_logits(Head(weight), _after(hidden[a:b], kept), temperature)
+            read = _read(logits, tokens[a:b])
+            logprobs.append(read.logprobs)
+            kept += [read.powers, read.total]
+        return mx.concatenate(logprobs), *kept
 
     @logprobs_and_powers.vjp
     def vjp(
@@ -192,20 +200,29 @@ def _training_head(temperature: float) -> Callable[..., tuple[mx.array, ...]]:
     ) -> tuple[mx.array, mx.array, mx.array]:
         hidden, weight, tokens = primals
         scale = (cotangents[0].astype(mx.float32) / temperature)[:, None]  # (M, 1)
-        # Of the chosen tokens, and then what all tokens take from it.
-        for_weight = mx.zeros_like(weight).at[tokens].add((scale * hidden).astype(weight.dtype))
-        for_hidden: list[mx.array] = []
-        for a, b in _pieces(hidden.shape[0], weight.shape[0], kept=_keeps_powers(hidden, weight)):
-            if len(outputs) > 1:
-                powers, total = outputs[1], outputs[2]
-            else:
+        pieces = _pieces(hidden.shape[0], weight.shape[0])
+
+        def taken(a: int, b: int, powers: mx.array, total: mx.array) -> mx.array:
+            """What all tokens take from a position's gradient. Shapes: (m, V), (m,) → (m, V)."""
+            return powers * (-scale[a:b] / total[:, None])
+
+        if len(outputs) > 1:
+            kept = zip(pieces, outputs[1::2], outputs[2::2], strict=True)
+            whole = mx.concatenate([taken(a, b, *read) for (a, b), *read in kept])
+            for_hidden, for_weight = whole @ weight, whole.T @ hidden
+        else:
+            parts: list[mx.array] = []
+            for_weight = mx.zeros_like(weight)
+            for a, b in pieces:
                 piece = _after(hidden[a:b], [for_weight])
                 read = _read(scaled_logits(Head(weight), piece, temperature), tokens[a:b])
-                powers, total = read.powers, read.total
-            weighted = powers * (scale[a:b] / total[:, None])  # (m, V)
-            for_hidden.append(scale[a:b] * weight[tokens[a:b]] - weighted @ weight)
-            for_weight = for_weight - weighted.T @ hidden[a:b]
-        return mx.concatenate(for_hidden), for_weight, mx.zeros_like(tokens)
+                part = taken(a, b, read.powers, read.total)
+                parts.append(part @ weight)
+                for_weight = for_weight + part.T @ hidden[a:b]
+            for_hidden = mx.concatenate(parts)
+        # And what the chosen tokens get, into the same array.
+        for_weight = for_weight.at[tokens].add((scale * hidden).astype(weight.dtype))
+        return for_hidden + scale * weight[tokens], for_weight, mx.zeros_like(tokens)
 
     return cast(Callable[..., tuple[mx.array, ...]], logprobs_and_powers)
 
@@ -214,6 +231,6 @@ def _keeps_powers(hidden: mx.array, weight: mx.array) -> bool:
     return 4 * hidden.shape[0] * weight.shape[0] <= MAX_KEPT_BYTES
 
 
-def _pieces(n_rows: int, n_vocab: int, *, kept: bool = False) -> list[tuple[int, int]]:
-    size = n_rows if kept else rows_at_once(n_vocab)
+def _pieces(n_rows: int, n_vocab: int) -> list[tuple[int, int]]:
+    size = rows_at_once(n_vocab)
     return [(a, min(a + size, n_rows)) for a in range(0, n_rows, size)]

@@ -6,12 +6,14 @@ second model in memory.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, TypeVar
+from types import ModuleType
+from typing import Any, TypeVar, cast
 
 from varro import __version__
 from varro.config import PolicyConfig
@@ -72,7 +74,16 @@ class Policy:
 
     def hidden(self, input_ids: mx.array, cache: list[Any] | None = None) -> mx.array:
         """Last hidden states, before the language-model head. Shapes: (B, T) → (B, T, H)."""
-        hidden: mx.array = self.model.model(input_ids, cache)
+        return self.hidden_of(self.embed(input_ids), cache)
+
+    def embed(self, input_ids: mx.array) -> mx.array:
+        """Shapes: (...) → (..., H)."""
+        embedded: mx.array = self.model.model.embed_tokens(input_ids)
+        return embedded
+
+    def hidden_of(self, embedded: mx.array, cache: list[Any] | None = None) -> mx.array:
+        """As `hidden`, of tokens that are embedded. Shapes: (B, T, H) → (B, T, H)."""
+        hidden: mx.array = self.model.model(None, cache, embedded)
         return hidden
 
     def shape(self) -> ModelShape:
@@ -92,6 +103,7 @@ class Policy:
             n_heads=args.num_attention_heads,
             n_kv_heads=args.num_key_value_heads,
             head_dim=getattr(args, "head_dim", args.hidden_size // args.num_attention_heads),
+            n_vocab=self.head().weight.shape[0],
             trains_head=self.fine_tune == "full",
         )
 
@@ -304,6 +316,15 @@ def load_policy(config: PolicyConfig, *, lora_seed: int, budget_bytes: int | Non
             f"{len(LORA_KEYS)} in each of {policy.n_layers} blocks"
         )
     return policy
+
+
+def leave_out_torch() -> None:
+    """Let transformers, which reads the tokenizer for mlx_lm, take torch for not installed: 190 MB
+    and a second less, for a process that embeds nothing.
+
+    Note: MKL as MLX's BLAS is torch's too; it was loaded before this module was.
+    """
+    sys.modules.setdefault("torch", cast(ModuleType, None))
 
 
 def _add_adapter(model: nn.Module, config: PolicyConfig, seed: int) -> None:

@@ -37,15 +37,17 @@ def response_logprobs(
     temperature: float,
     trains: bool = False,
     recompute: bool = False,
+    embedded: mx.array | None = None,
 ) -> mx.array:
     """log π(y_t | prompt, y_<t) at a temperature, the head applied to response positions only.
 
     `trains`: whether a gradient will be asked for; without it the pass is cheaper. `recompute`:
     layers are computed again in the backward pass instead of kept (gradient checkpointing).
+    `embedded`: the embeddings of what is read, (n, H) at `read_ids`, if they are at hand.
     Shapes: tokens (B, T) → (B, T) float32.  Units: nats.
     Note: positions past a row's own end hold numbers without meaning; the mask goes with them.
     """
-    hidden = _response_hidden(policy, prompt_ids, tokens, recompute=recompute)
+    hidden = _response_hidden(policy, prompt_ids, tokens, recompute=recompute, embedded=embedded)
     read = token_logprobs if trains else plain_token_logprobs
     flat = read(policy.head(), hidden, tokens.reshape(-1), temperature=temperature)
     return flat.reshape(tokens.shape)
@@ -93,17 +95,33 @@ def response_seen(policy: Policy, prompt_ids: Sequence[int], tokens: mx.array) -
     return Seen(_response_hidden(policy, prompt_ids, tokens), policy.head())
 
 
+def read_ids(prompt_ids: Sequence[int], tokens: mx.array) -> mx.array:
+    """What the policy reads to predict each response token: the prompt, then of each response all
+    but its last token. Shapes: tokens (B, T) → (P + B · (T − 1),)."""
+    return mx.concatenate([mx.array(list(prompt_ids)), tokens[:, :-1].reshape(-1)])
+
+
 def _response_hidden(
-    policy: Policy, prompt_ids: Sequence[int], tokens: mx.array, *, recompute: bool = False
+    policy: Policy,
+    prompt_ids: Sequence[int],
+    tokens: mx.array,
+    *,
+    recompute: bool = False,
+    embedded: mx.array | None = None,
 ) -> mx.array:
     """Hidden states that predict each response token. Shapes: (B, T) → (B · T, H)."""
+    n_rows, n_tokens = tokens.shape
     prompt = [PromptMemory() for _ in range(policy.n_layers)]
-    hidden = policy.hidden(mx.array([list(prompt_ids)]), prompt)[:, -1:]  # (1, 1, H)
-    hidden = mx.broadcast_to(hidden, (tokens.shape[0], 1, hidden.shape[-1]))
-    if tokens.shape[1] > 1:
+    if embedded is None:
+        embedded = policy.embed(read_ids(prompt_ids, tokens))
+    of_prompt = embedded[: len(prompt_ids)][None]
+    hidden = policy.hidden_of(of_prompt, prompt)[:, -1:]  # (1, 1, H)
+    hidden = mx.broadcast_to(hidden, (n_rows, 1, hidden.shape[-1]))
+    if n_tokens > 1:
+        of_rows = embedded[len(prompt_ids) :].reshape(n_rows, n_tokens - 1, -1)
         if recompute:
-            rest = hidden_recomputed(policy.model.model, tokens[:, :-1], prompt)
+            rest = hidden_recomputed(policy.model.model, of_rows, prompt)
         else:
-            rest = policy.hidden(tokens[:, :-1], [AnswerMemory(memory) for memory in prompt])
+            rest = policy.hidden_of(of_rows, [AnswerMemory(memory) for memory in prompt])
         hidden = mx.concatenate([hidden, rest], axis=1)  # (B, T, H)
     return hidden.reshape(-1, hidden.shape[-1])

@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from itertools import product
 
 from varro.errors import PolicyError
-from varro.policy.head import MAX_KEPT_BYTES, MAX_LOGITS_BYTES
+from varro.policy.head import MAX_KEPT_BYTES, rows_at_once
 
 _LOGITS_COPIES = 6
 """pieces of logits that live at once: logits, shifted, powers, and what comes of them"""
+_KEPT_COPIES = 2
+"""of the soft-max that a training head keeps: in pieces, and whole for its backward pass"""
 _KEPT = (12, 6, 4)
 """floats kept for the backward pass, a token and layer: × hidden, × feed-forward, × heads × tokens
 seen"""
@@ -37,6 +40,7 @@ class ModelShape:
     n_heads: int
     n_kv_heads: int
     head_dim: int
+    n_vocab: int
     trains_head: bool = False
 
     def kv_bytes(self, n_tokens: int) -> int:
@@ -53,11 +57,17 @@ class ModelShape:
         )
         return 4 * n_tokens * floats
 
+    def head_bytes(self, n_positions: int) -> int:
+        """What the head takes to be read at so many positions, and to be differentiated."""
+        pieces = _LOGITS_COPIES * 4 * min(n_positions, rows_at_once(self.n_vocab)) * self.n_vocab
+        kept = min(MAX_KEPT_BYTES, 4 * n_positions * self.n_vocab) if self.trains_head else 0
+        return pieces + _KEPT_COPIES * kept
+
 
 @dataclass(frozen=True)
 class UpdatePlan:
     n_rows: int
-    """forecasts of a micro-batch: a group is dealt out to the streams"""
+    """forecasts of a micro-batch: a stream's share of a group, or half of it"""
     n_side_by_side: int
     """micro-batches at once"""
     recompute: bool
@@ -78,7 +88,7 @@ def plan_rows(
 
     Raises: PolicyError if not even one group fits.
     """
-    logits = _LOGITS_COPIES * MAX_LOGITS_BYTES
+    logits = shape.head_bytes(rows_at_once(shape.n_vocab))
     fixed = shape.weights_bytes + shape.trainable_bytes + logits
     one_layer = shape.layer_bytes(group_size, prompt_tokens + max_tokens)
     room = shape.kv_bytes(-(-max_tokens // 32) * 32)
@@ -101,28 +111,36 @@ def plan_update(
     """The quickest way to train on groups of this size within the budget.
 
     A group is shared out among the streams, so that what is kept is that of one group however many
-    there are. Side by side before kept layers: two streams are worth more than a third of a pass.
-    Raises: PolicyError if one group does not fit even with its layers recomputed.
+    there are. Half as many forecasts at once read the prompt twice as often, which costs less than
+    layers that are computed again, and those less than a stream that stands still.
+    Raises: PolicyError if not even half a stream's share fits with its layers recomputed.
     """
-    n_rows = -(-group_size // n_streams)
-    n_tokens = prompt_tokens + n_rows * answer_tokens
     copies = _COPIES - 1 + shape.trains_head  # one is counted with the weights
     fixed = shape.weights_bytes + copies * shape.trainable_bytes
-    one_layer = shape.layer_bytes(n_tokens, prompt_tokens + answer_tokens)
-    logits = _LOGITS_COPIES * (MAX_KEPT_BYTES if shape.trains_head else MAX_LOGITS_BYTES)
-    kept = shape.n_layers * one_layer + logits
-    prompt = shape.n_layers * shape.layer_bytes(prompt_tokens, prompt_tokens)  # always kept
-    again = prompt + one_layer + 2 * shape.n_layers * 4 * n_tokens * shape.hidden + logits
-    for n, recompute, group in (
-        (n_streams, False, kept),
-        (n_streams, True, again),
-        (1, False, kept),
-        (1, True, again),
-    ):
-        peak = fixed + n * (group + shape.trainable_bytes)
+    share = -(-group_size // n_streams)
+    ways = product(
+        dict.fromkeys((n_streams, 1)), (False, True), dict.fromkeys((share, -(-share // 2)))
+    )
+    for n_side_by_side, recompute, n_rows in ways:
+        one = _micro_batch_bytes(
+            shape, prompt_tokens, answer_tokens, n_rows=n_rows, recompute=recompute
+        )
+        peak = fixed + n_side_by_side * (one + shape.trainable_bytes)
         if peak <= budget_bytes:
-            return UpdatePlan(n_rows, n, recompute, peak)
+            return UpdatePlan(n_rows, n_side_by_side, recompute, peak)
     raise PolicyError(_too_small("training on one group", peak, budget_bytes))
+
+
+def _micro_batch_bytes(
+    shape: ModelShape, prompt_tokens: int, answer_tokens: int, *, n_rows: int, recompute: bool
+) -> int:
+    n_tokens = prompt_tokens + n_rows * answer_tokens
+    one_layer = shape.layer_bytes(n_tokens, prompt_tokens + answer_tokens)
+    head = shape.head_bytes(n_rows * answer_tokens)
+    if not recompute:
+        return shape.n_layers * one_layer + head
+    prompt = shape.n_layers * shape.layer_bytes(prompt_tokens, prompt_tokens)  # always kept
+    return prompt + one_layer + 2 * shape.n_layers * 4 * n_tokens * shape.hidden + head
 
 
 def _too_small(what: str, needed: int, budget: int) -> str:

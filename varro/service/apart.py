@@ -110,6 +110,10 @@ def _stage(
 ) -> None:
     """The child: one stage, and None or what it raised as the answer."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    if not _embeds(stage, config):
+        from varro.policy.load import leave_out_torch
+
+        leave_out_torch()
     try:
         with open_run(config, lock=os.fdopen(lock.fd, "ab")) as work:
             if is_watched:
@@ -120,3 +124,10 @@ def _stage(
         answer.send(error)
     else:
         answer.send(None)
+
+
+def _embeds(stage: Stage, config: Config) -> bool:
+    """Whether a stage may encode a text."""
+    if stage is Stage.FORECAST:
+        return config.curriculum.enabled
+    return stage is not Stage.UPDATE

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from varro.config import GuardConfig, UpdateConfig
 from varro.domain import even_runs
 from varro.policy.load import Policy
-from varro.policy.logprobs import response_logprobs
+from varro.policy.logprobs import read_ids, response_logprobs
 from varro.policy.memory import UpdatePlan, plan_update
 from varro.policy.mlx import mx, nn
 from varro.training.gspo import (
@@ -151,7 +151,9 @@ def run_steps(
         budget_bytes=policy.budget_bytes,
     )
 
-    def loss_of(model: Any, batch: StepBatch, n_forecasts: int) -> tuple[mx.array, ...]:
+    def loss_of(
+        batch: StepBatch, n_forecasts: int, embedded: mx.array | None = None
+    ) -> tuple[mx.array, ...]:
         new = response_logprobs(
             policy,
             batch.prompt_ids,
@@ -159,6 +161,7 @@ def run_steps(
             temperature=temperature,
             trains=True,
             recompute=plan.recompute,
+            embedded=embedded,
         )
         log_ratio = sequence_log_ratio(new, batch.old, batch.mask)
         if config.form == "token":
@@ -174,11 +177,7 @@ def run_steps(
             leash = (batch.weights * penalty).sum() / n_forecasts
         return loss + leash, leash, log_ratio
 
-    loss_and_grad = nn.value_and_grad(policy.model, loss_of)
-
-    def differentiated(batch: StepBatch, n_forecasts: int) -> Any:
-        return loss_and_grad(policy.model, batch, n_forecasts)
-
+    differentiated = _differentiated(policy, loss_of)
     tally = _Tally()
     done = StepsDone(optimizer_state, Verdict("accept", "steps taken"))
     for minibatch in _minibatches(batches, config.n_minibatches):
@@ -196,6 +195,7 @@ def run_steps(
         tally.log_ratios += log_ratios
         tally.clipped += clipped
         clipped_grads, norm = optim.clip_grad_norm(total, config.max_grad_norm)
+        del total  # as the clipped ones further down: else a step would hold three of each
         grad_norm = policy.cluster.from_main(norm.item())
         verdict = judge_step(
             loss,
@@ -212,7 +212,11 @@ def run_steps(
             done.skips.append(verdict)
             continue
         optimizer.update(policy.model, clipped_grads)
-        mx.eval(policy.model.trainable_parameters(), optimizer.state)
+        del clipped_grads
+        # Weight by weight: breadth first, the optimiser's intermediates of all would be held.
+        for array in policy.adapter().values():
+            mx.eval(array)
+        mx.eval(optimizer.state)
         tally.losses.append(loss)
         tally.leash_losses.append(leash_loss)
         tally.norms.append(grad_norm)
@@ -225,6 +229,33 @@ def run_steps(
         return done
     done.optimizer = dict(tree_flatten(optimizer.state))
     return done
+
+
+def _differentiated(policy: Policy, loss_of: Callable[..., Any]) -> Callable[..., Any]:
+    """`loss_of` a batch with its gradients.
+
+    Note: a table that is both embedding and head would have a gradient of its size from each. That
+    of the embedding is taken apart, for the rows that were read, and added to the head's.
+    """
+    if policy.fine_tune != "full" or not policy.model.args.tie_word_embeddings:
+        return cast(Callable[..., Any], nn.value_and_grad(policy.model, loss_of))
+    body = policy.model.model
+
+    def loss(trained: Any, embedded: mx.array, *args: Any, **kwargs: Any) -> Any:
+        policy.model.update(trained)
+        return loss_of(*args, **kwargs, embedded=embedded)
+
+    with_grads = mx.value_and_grad(loss, argnums=(0, 1))
+
+    def run(batch: StepBatch, **kwargs: Any) -> Any:
+        ids = read_ids(batch.prompt_ids, batch.tokens)
+        trained = policy.model.trainable_parameters()
+        found, (grads, for_embedded) = with_grads(trained, body.embed_tokens(ids), batch, **kwargs)
+        table = grads["model"]["embed_tokens"]
+        table["weight"] = table["weight"].at[ids].add(for_embedded)
+        return found, grads
+
+    return run
 
 
 def _gradients(
@@ -243,17 +274,22 @@ def _gradients(
     cluster = policy.cluster
     total: Any = None
     dealt = [_parts(batch, plan.n_rows) for batch in cluster.share(minibatch)]
-    results = policy.side_by_side(
+    seen: list[tuple[mx.array, mx.array, mx.array]] = []
+    for facts, grads in policy.side_by_side(
         differentiated,
         [part for parts in dealt for part in parts],
         at_once=plan.n_side_by_side,
-    )
+    ):
+        seen.append(facts)
+        if total is None:
+            total = grads
+        else:
+            _add_into(total, grads)
+    results = iter(seen)
     figures = []
     for parts in dealt:
         group = []
-        for part, ((value, leash, log_ratio), grads) in zip(parts, results, strict=False):
-            total = grads if total is None else tree_map(mx.add, total, grads)
-            mx.eval(total)
+        for part, (value, leash, log_ratio) in zip(parts, results, strict=False):
             is_past = is_clipped(log_ratio, part.advantages, **clip)
             group.append((value.item(), leash.item(), np.array(log_ratio), np.array(is_past)))
         values, leashes, log_ratios, clipped = zip(*group, strict=True)
@@ -264,6 +300,18 @@ def _gradients(
     if total is None:  # more processes than groups
         total = tree_map(mx.zeros_like, policy.model.trainable_parameters())
     return cluster.sum_gradients(total), cluster.gather(figures, on_other=on_group)
+
+
+def _add_into(total: Any, grads: Any) -> None:
+    """Add a tree of arrays to another, weight by weight and using it up: at no time are there
+    three of all."""
+    for key in total if isinstance(total, dict) else range(len(total)):
+        if isinstance(total[key], mx.array):
+            total[key] = total[key] + grads[key]
+            grads[key] = None
+            mx.eval(total[key])
+        else:
+            _add_into(total[key], grads[key])
 
 
 def _parts(batch: StepBatch, n_rows: int) -> list[StepBatch]:
