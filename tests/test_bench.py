@@ -25,7 +25,7 @@ from launch import (  # noqa: E402
     run_process,
     run_system,
 )
-from race_report import Race, report, write_section  # noqa: E402
+from race_report import Race, report, shares_of_floor, write_section  # noqa: E402
 from workload import MODELS, Result, Shape, WrongWork, check_answers, prompt_ids  # noqa: E402
 from write_model import write_model  # noqa: E402
 
@@ -72,7 +72,7 @@ def test_the_floor_takes_its_seconds_from_the_rate_of_each_part():
     """Catches an update that is held against the rate of narrow products."""
     floor = flop_floor(HAND, [3], 2, "full")
     # 1,612 FLOP at 1 FLOP/s and 6,448 at 2 FLOP/s.
-    assert floor.seconds({8: 0.0, 128: 1e-9, 2048: 2e-9}) == pytest.approx(1612 + 3224)
+    assert floor.seconds({8: 0.0, 128: 1e-9, 2048: 2e-9}) == pytest.approx((1612, 3224))
 
 
 def test_parameters_are_counted_with_norms_and_one_embedding():
@@ -117,6 +117,13 @@ def test_a_scaled_row_says_so_and_rows_have_ratios(tmp_path):
     rows = {line.split("|")[1].strip(): line for line in text.splitlines() if "|" in line}
     assert "3.00 (2.00–4.00)" in rows["slow, 1 of 16 prompts × 16"]
     assert "2.50 (1.50)" in rows["varro"]
+
+
+def test_shares_of_the_floor_are_told_for_the_whole_and_its_parts():
+    """Catches a share of sampling that is taken of the whole day. Floors of 1 + 6 s and 2 + 3 s:
+    of 4 + 8 s they are 7/12 and 5/12, of the sampling 1/4 and 2/4, of the update 6/8 and 3/8."""
+    run = a_result(sampling_s=4.0, update_s=8.0, whole_s=12.0)
+    assert shares_of_floor([(1.0, 6.0), (2.0, 3.0)], [run, run]) == "50% (38%, 56%)"
 
 
 def test_a_model_for_memory_has_no_seconds(tmp_path):

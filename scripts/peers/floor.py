@@ -17,9 +17,10 @@ class Floor:
     attention: float
     """scores and values, over sampling and update; not part of the other two"""
 
-    def seconds(self, gflops: Mapping[int, float]) -> float:
-        """At the measured rates: sampling with 128 rows a product, the update with 2,048."""
-        return self.sampling / gflops[128] / 1e9 + self.update / gflops[2048] / 1e9
+    def seconds(self, gflops: Mapping[int, float]) -> tuple[float, float]:
+        """Of sampling and of the update at the measured rates: with 128 rows a product, and with
+        2,048."""
+        return self.sampling / gflops[128] / 1e9, self.update / gflops[2048] / 1e9
 
 
 def flop_floor(shape: Shape, prompt_lengths: Sequence[int], n_tokens: int, mode: str) -> Floor:

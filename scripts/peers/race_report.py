@@ -14,7 +14,7 @@ from typing import Any
 
 from floor import Floor, flop_floor, paired_ratios
 from launch import Run, Setting
-from workload import GROUP, MEMORY_ONLY, MODELS, prompt_ids
+from workload import GROUP, MEMORY_ONLY, MODELS, Result, prompt_ids
 
 
 @dataclass
@@ -63,7 +63,7 @@ def table(race: Race, floor: Floor) -> list[str]:
     columns = ["system", "mode", "BLAS", "peak RSS GB (one process)"]
     if timed:
         columns[3:3] = ["sampling s (tokens/s)", "update s (tokens/s)", "whole s"]
-        columns += ["× Varro", "share of the floor"]
+        columns += ["× Varro", "share of the floor: whole (sampling, update)"]
     lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
     varro = race.runs.get("varro", [])
     for name, runs in race.runs.items():
@@ -87,10 +87,9 @@ def table(race: Race, floor: Floor) -> list[str]:
             ]
             baseline = [run.result.whole_s for run in varro]
             comparable = len(baseline) == len(whole)
-            shares = [floor.seconds(g) / s for g, s in zip(race.gemm, whole, strict=True)]
             cells += [
                 median_range(paired_ratios(whole, baseline)) if comparable else "–",
-                f"{statistics.median(shares):.1%}",
+                shares_of_floor([floor.seconds(g) for g in race.gemm], results),
             ]
         lines.append("| " + " | ".join(cells) + " |")
     return lines
@@ -110,6 +109,15 @@ def median_range(values: Sequence[float]) -> str:
 def seconds_and_rate(seconds: Sequence[float], n_tokens: int) -> str:
     middle = statistics.median(seconds)
     return f"{digits(middle)} ({digits(n_tokens / middle)})"
+
+
+def shares_of_floor(floors: Sequence[tuple[float, float]], results: Sequence[Result]) -> str:
+    """Medians of what the floor is of the whole time, and in brackets of both parts of it."""
+    pairs = list(zip(floors, results, strict=True))
+    whole = statistics.median(sum(f) / r.whole_s for f, r in pairs)
+    sampling = statistics.median(f[0] / r.sampling_s for f, r in pairs)
+    update = statistics.median(f[1] / r.update_s for f, r in pairs)
+    return f"{whole:.0%} ({sampling:.0%}, {update:.0%})"
 
 
 def digits(value: float) -> str:
