@@ -52,6 +52,25 @@ MUTANTS = (
         "loss = (batch.weights * objective).sum() / n_forecasts",
     ),
     Mutant(
+        "the embedding's gradient is lost",
+        "training/steps.py",
+        '        table["weight"] = table["weight"].at[ids].add(for_embedded)\n',
+        "",
+    ),
+    Mutant(
+        "a head in pieces takes the first one's totals",
+        "policy/head.py",
+        "kept = zip(pieces, outputs[1::2], outputs[2::2], strict=True)",
+        "kept = zip(pieces, outputs[1::2], [outputs[2]] * len(pieces), strict=True)",
+        ("tests/test_policy.py",),
+    ),
+    Mutant(
+        "only the last micro-batch's gradients",
+        "training/steps.py",
+        "                _add_into(total, grads)\n",
+        "                total = grads\n",
+    ),
+    Mutant(
         "sign of the advantage",
         "training/advantage.py",
         "return np.where(valid, values - mean, 0.0)",

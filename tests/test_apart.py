@@ -15,9 +15,13 @@ from pathlib import Path
 import pytest
 from conftest import SMALL_DAYS, lend_embedder, small_config
 
+from varro.config import load_config
 from varro.day import DueDay, end_of_day, run_day
 from varro.domain import Role, Stage
 from varro.run import open_run
+from varro.service.apart import _embeds
+
+ROOT = Path(__file__).resolve().parent.parent
 
 APART = """
 import json, sys
@@ -86,6 +90,34 @@ def two_days(tmp_path_factory, embedder):
     subprocess.run(together, capture_output=True, timeout=280, check=True)
     done = subprocess.run(command(many), capture_output=True, text=True, timeout=280, check=True)
     return one, many, done, first
+
+
+def test_only_stages_that_encode_texts_load_torch():
+    """Catches a stage that would embed and finds torch hidden."""
+    config = load_config(ROOT / "configs" / "embedded.toml", [])
+    embedding = [stage for stage in Stage if _embeds(stage, config)]
+    assert embedding == [Stage.SETTLE, Stage.REPORT]
+    choosy = load_config(ROOT / "configs" / "embedded.toml", ["curriculum.enabled=true"])
+    assert _embeds(Stage.FORECAST, choosy)  # topics of headlines
+
+
+def test_a_policy_is_loaded_and_used_without_torch():
+    """Catches a policy that pulls in torch, 190 MB, or statistics that stumble over its absence."""
+    code = """
+import sys
+from varro.policy.load import leave_out_torch, load_policy
+from varro.config import PolicyConfig
+leave_out_torch()
+policy = load_policy(PolicyConfig(model="data/tiny-policy"), lora_seed=0)
+assert policy.decode(policy.prompts.encode("Fed holds rates"))
+from varro.evaluation.stats import block_interval
+assert block_interval([[1.0], [2.0], [3.0]], n_bootstrap=100, seed=0)
+assert "torch" not in sys.modules
+import torch
+"""
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout + done.stderr) == (0, "")
 
 
 @pytest.mark.slow

@@ -161,16 +161,21 @@ def test_exact_kl_and_entropy_are_those_of_the_whole_vocabulary(policy):
     assert np.array(mask).sum() == sum(len(s.token_ids) for s in groups[0])
 
 
-@pytest.mark.parametrize("fine_tune", ["lora", "full"])
-def test_the_chunked_head_has_the_gradient_of_the_whole_one(policy, fine_tune, monkeypatch):
-    """Catches a fused log-prob whose gradient is not its own: pieces of the vocabulary table, the
-    soft-max thrown away, against MLX's own differentiation of the plain formula."""
+@pytest.mark.parametrize(
+    ("fine_tune", "kept_bytes"), [("lora", 0), ("full", 0), ("full", head.MAX_KEPT_BYTES)]
+)
+def test_the_chunked_head_has_the_gradient_of_the_whole_one(fine_tune, kept_bytes, monkeypatch):
+    """Catches a fused log-prob whose gradient is not its own: in three pieces, the soft-max kept or
+    thrown away, against MLX's own differentiation of the plain formula."""
     rng = np.random.default_rng(1)
     hidden = mx.array(rng.normal(0, 1, (37, 24)).astype(np.float32))
     weight = mx.array(rng.normal(0, 0.5, (301, 24)).astype(np.float32))
     tokens = mx.array(rng.integers(0, 301, 37))
     factors = mx.array(rng.normal(0, 1, 37).astype(np.float32))
-    monkeypatch.setattr(head, "MAX_LOGITS_BYTES", 16 * 4 * 301)  # three pieces
+    monkeypatch.setattr(head, "MAX_LOGITS_BYTES", 16 * 4 * 301)
+    monkeypatch.setattr(head, "MIN_ROWS", 16)
+    monkeypatch.setattr(head, "MAX_KEPT_BYTES", kept_bytes)
+    assert len(head._pieces(37, 301)) == 3
 
     def plain(hidden, weight):
         logits = hidden @ weight.T / 0.8

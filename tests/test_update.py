@@ -26,6 +26,7 @@ from varro.policy.logprobs import behaviour_logprobs, pad_responses, response_lo
 from varro.policy.memory import plan_update
 from varro.policy.mlx import mx, nn
 from varro.policy.sample import SamplingSettings, sample_groups
+from varro.training import steps
 from varro.training.advantage import plain_advantages
 from varro.training.steps import StepBatch, _add_into, _differentiated
 from varro.training.update import n_update_ticks, reset_reference, update_policy
@@ -219,6 +220,7 @@ def test_a_table_that_is_embedding_and_head_has_the_gradient_of_both(policy, rec
 
     config = PolicyConfig(model=str(policy.model_path), fine_tune="full")
     full = load_policy(config, lora_seed=0)
+    assert full.model.args.tie_word_embeddings
     rng = np.random.default_rng(0)
     tokens = mx.array(rng.integers(10, 1900, (3, 7)))
     nothing = mx.zeros((3,))
@@ -522,6 +524,18 @@ def test_progress_counts_every_pass(policy):
     ticks = []
     update(policy, groups, on_group=lambda: ticks.append(1))
     assert len(ticks) == n_update_ticks(len(groups))
+
+
+def test_progress_goes_on_between_the_groups_of_a_minibatch(policy, monkeypatch):
+    """Catches a bar that stands still for a minibatch and then jumps: between the ticks of two
+    groups there are gradients that are added up."""
+    groups = make_groups(policy, varied)
+    seen = []
+    add = steps._add_into
+    monkeypatch.setattr(steps, "_add_into", lambda *trees: (seen.append("+"), add(*trees)))
+    update(policy, groups, config=replace_lr(n_minibatches=1), on_group=lambda: seen.append("."))
+    in_steps = "".join(seen)[len(groups) : -len(groups)]
+    assert in_steps.count(".") == len(groups) and "+.+" in in_steps and ".." not in in_steps
 
 
 # -- what trains

@@ -25,6 +25,8 @@ MALLOC = {
     "MALLOC_TOP_PAD_": "268435456",
 }
 """glibc keeps what it once had, instead of giving pages back and faulting them in again"""
+LEAN_BUDGET_GB = {"tiny": 0.6, "small": 3.4, "qwen3-0.6b": 7.0}
+"""`memory.budget_gb` of a lean Varro: it plans by upper estimates, and takes less"""
 _POLL_S = 0.05
 _LAST_LINES = 15
 
@@ -42,12 +44,15 @@ class System:
     modes: tuple[str, ...] = ("full", "lora")
     slow: bool = False
     """run on few prompts, its seconds multiplied"""
+    lean: bool = False
+    """told to take no more than LEAN_BUDGET_GB"""
 
 
 SYSTEMS = {
     s.name: s
     for s in (
         System("varro", "run_varro.py"),
+        System("varro-lean", "run_varro.py", lean=True),
         System("trl", "run_trl.py", "trl"),
         System("mlx-lm-lora", "run_mlx_lm_lora.py", "mlx-lm-lora", give_blas=True),
         System(
@@ -116,6 +121,8 @@ def run_system(system: System, model: str, setting: Setting, fast: FastBlas) -> 
         *("--prompts", str(n_prompts)),
         *("--tokens", str(setting.n_tokens)),
     ]
+    if system.lean:
+        command += ["--budget-gb", str(LEAN_BUDGET_GB[model])]
     environment = process_environment(setting)
     if system.give_blas:
         environment |= fast.environment

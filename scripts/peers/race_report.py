@@ -50,6 +50,9 @@ def report(race: Race) -> str:
         said = ", ".join(f"{rate} at M = {rows}" for rows, rate in rates.items())
         lines += [f"The model's matrix products, GFLOP/s: {said}.", ""]
     lines += table(race, floor)
+    lines += [""] + [
+        f"- {name}: {'; '.join(runs[0].result.notes)}" for name, runs in race.runs.items() if runs
+    ]
     lines += [
         f"\n`{name}` failed.\n\n```\n{without_folders(error)}\n```"
         for name, error in sorted(race.failed.items())
@@ -63,7 +66,7 @@ def table(race: Race, floor: Floor) -> list[str]:
     columns = ["system", "mode", "BLAS", "peak RSS GB (one process)"]
     if timed:
         columns[3:3] = ["sampling s (tokens/s)", "update s (tokens/s)", "whole s"]
-        columns += ["× Varro", "share of the floor: whole (sampling, update)"]
+        columns += ["× Varro", "floor ÷ time: whole (sampling, update)"]
     lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
     varro = race.runs.get("varro", [])
     for name, runs in race.runs.items():
@@ -128,18 +131,15 @@ def digits(value: float) -> str:
 def describe(races: Sequence[Race], command: str) -> str:
     """Machine, versions and command: all that is needed to read the tables."""
     versions: dict[str, dict[str, str]] = {}
-    notes: dict[str, list[str]] = {}
     for one in races:
         for name, runs in one.runs.items():
             if runs:
-                versions[name], notes[name] = runs[0].result.versions, runs[0].result.notes
+                versions[name] = runs[0].result.versions
     lines = [
         f"Measured {datetime.now(UTC):%Y-%m-%d} by `{command}` on {machine()}.",
         "",
         *(
-            f"- {name}: "
-            + ", ".join(f"{package} {number}" for package, number in found.items())
-            + "".join(f"; {note}" for note in notes[name])
+            f"- {name}: " + ", ".join(f"{package} {number}" for package, number in found.items())
             for name, found in versions.items()
         ),
     ]

@@ -17,6 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from workload import GROUP, LEARNING_RATE, Job, Result, job_from_arguments, reward
 
 from varro.policy.blas import load_fast_blas
+from varro.policy.load import leave_out_torch
 from varro.policy.mlx import mx, nn
 
 PACKAGES = ("mlx", "mlx-lm")
@@ -58,6 +59,8 @@ def update(model: Any, pairs: list[tuple[list[int], list[int]]]) -> None:
 
 def run(job: Job) -> Result:
     from mlx.utils import tree_flatten
+
+    leave_out_torch()  # it has no use for it either
     from mlx_lm import load
 
     model, tokenizer = load(str(job.folder))

@@ -17,7 +17,6 @@ from workload import (
     LEARNING_RATE,
     LORA_RANK,
     LORA_SCALE,
-    VARRO_BUDGET_GB,
     Job,
     Result,
     job_from_arguments,
@@ -30,8 +29,10 @@ from varro.domain import Forecast, Group, Headline, Role, stable_seed
 from varro.policy.blas import load_fast_blas
 from varro.policy.checkpoint import TrainerState
 from varro.policy.load import Policy, leave_out_torch, load_policy
+from varro.policy.memory import plan_update
 from varro.policy.mlx import release_memory
 from varro.policy.sample import Sample, SamplingSettings, sample_groups
+from varro.training.measure import n_after
 from varro.training.update import update_policy
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
@@ -47,13 +48,10 @@ def load(job: Job) -> Policy:
         lora_scale=LORA_SCALE,
     )
     leave_out_torch()
-    policy = load_policy(config, lora_seed=0, budget_bytes=budget_bytes(job))
+    budget_bytes = int(job.budget_gb * 1e9) if job.budget_gb else None
+    policy = load_policy(config, lora_seed=0, budget_bytes=budget_bytes)
     policy.eos_ids = policy.paragraph_ids = frozenset()
     return policy
-
-
-def budget_bytes(job: Job) -> int:
-    return int(VARRO_BUDGET_GB.get(job.folder.name, 1.0) * 1e9)
 
 
 def sample(policy: Policy, job: Job) -> list[list[Sample]]:
@@ -68,7 +66,7 @@ def sample(policy: Policy, job: Job) -> list[list[Sample]]:
 def update(policy: Policy, job: Job, samples: list[list[Sample]]) -> None:
     """Raises: RuntimeError if the update was refused, or tried more than once: that is other work.
 
-    Note: after the steps Varro measures the new policy on all answers, one more forward pass.
+    Note: after the steps Varro measures the new policy on the guard's groups.
     """
     rewards = np.array([[reward(s.token_ids) for s in group] for group in samples])
     found = update_policy(
@@ -90,6 +88,22 @@ def update(policy: Policy, job: Job, samples: list[list[Sample]]) -> None:
     )
     if found.refused or found.metrics["n_attempts"] > 1:
         raise RuntimeError(f"the update was refused or repeated: {found.metrics}")
+
+
+def describe_plan(policy: Policy, job: Job) -> str:
+    """How the update was dealt out, as Varro plans it for these groups."""
+    plan = plan_update(
+        policy.shape(),
+        prompt_tokens=max(map(len, job.prompts)),
+        answer_tokens=job.n_tokens,
+        group_size=GROUP,
+        n_streams=len(policy.streams),
+        budget_bytes=policy.budget_bytes,
+    )
+    return (
+        f"budget {policy.budget_bytes / 1e9:.3g} GB: {plan.n_rows} answers at once on each of "
+        f"{plan.n_side_by_side} streams, layers {'recomputed' if plan.recompute else 'kept'}"
+    )
 
 
 def as_group(n: int, job: Job, samples: list[Sample], version: int) -> Group:
@@ -130,9 +144,10 @@ def run(job: Job) -> Result:
         blas=load_fast_blas(),
         mlx_peak_gb=mlx_peak_gb(),
         notes=[
-            "old and reference pass, and of half the groups one more forward pass after the update",
-            f"memory.budget_gb = {budget_bytes(job) / 1e9:g}, torch left out as in a stage of its "
-            "own (memory.process_per_stage)",
+            f"old and reference pass, and {n_after(len(job.prompts))} of {len(job.prompts)} groups "
+            "once more after the update",
+            describe_plan(policy, job),
+            "torch left out as in a stage of its own (memory.process_per_stage)",
         ],
     )
 

@@ -70,8 +70,6 @@ MODELS = {
     "small": Shape(640, 8, 10, 5, 64, 1_984, 32_000),
     "qwen3-0.6b": Shape(1_024, 28, 16, 8, 128, 3_072, 151_936),
 }
-VARRO_BUDGET_GB = {"tiny": 0.6, "small": 3.4, "qwen3-0.6b": 7.0}
-"""`memory.budget_gb` of Varro here: it plans by upper estimates, and takes less"""
 MEMORY_ONLY = ("qwen3-0.6b",)
 """too slow to time in rounds: run once, for its peak memory"""
 
@@ -145,6 +143,8 @@ class Job:
     prompts: list[list[int]]
     n_tokens: int
     blas_library: str | None
+    budget_gb: float | None
+    """of memory, for a system that can be told"""
     print_line: Callable[[str], object]
 
     def result(
@@ -192,6 +192,7 @@ def job_from_arguments() -> Iterator[Job]:
     parser.add_argument("--prompts", type=int, default=16)
     parser.add_argument("--tokens", type=int, default=160)
     parser.add_argument("--blas-library", help="loaded before MLX; without it, BLAS as shipped")
+    parser.add_argument("--budget-gb", type=float)
     options = parser.parse_args()
     vocab = json.loads((options.folder / "config.json").read_text())["vocab_size"]
     stdout = sys.stdout
@@ -201,6 +202,7 @@ def job_from_arguments() -> Iterator[Job]:
         prompts=prompt_ids(options.prompts, vocab),
         n_tokens=options.tokens,
         blas_library=options.blas_library,
+        budget_gb=options.budget_gb,
         print_line=lambda line: print(line, file=stdout, flush=True),
     )
     with contextlib.redirect_stdout(sys.stderr):

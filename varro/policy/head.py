@@ -21,17 +21,18 @@ from varro.policy.fastmath import exp
 from varro.policy.mlx import mx
 
 MAX_LOGITS_BYTES = 16 * 2**20
-"""of one piece of logits, but not for fewer positions than MIN_ROWS: a small piece stays in the
-processor's cache, and each costs its product a copy of the whole weight"""
+"""of one piece of logits: a small one stays in the processor's cache"""
 MIN_ROWS = 64
+"""positions of a piece, however large their logits: each piece costs its product a copy of the
+whole weight"""
 MAX_KEPT_BYTES = 128 * 2**20
 """of the soft-max of a head that trains, kept for the backward pass; a larger one is computed
 again, a piece at a time"""
 
 
-def rows_at_once(n_vocab: int) -> int:
-    """Positions whose float32 logits fit in MAX_LOGITS_BYTES, at least MIN_ROWS."""
-    return max(MIN_ROWS, MAX_LOGITS_BYTES // (4 * n_vocab))
+def rows_at_once(n_vocab: int, n_policies: int = 1) -> int:
+    """Positions whose float32 logits, of all the policies, are one piece."""
+    return max(1, max(MIN_ROWS, MAX_LOGITS_BYTES // (4 * n_vocab)) // n_policies)
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,7 @@ def compare(one: Seen, others: Sequence[Seen], tokens: mx.array, *, temperature:
     """
     parts: list[list[mx.array]] = []
     done: list[mx.array] = []
-    for a, b in _pieces(one.hidden.shape[0], (1 + len(others)) * one.head.weight.shape[0]):
+    for a, b in _pieces(one.hidden.shape[0], one.head.weight.shape[0], 1 + len(others)):
         mine = _read(
             scaled_logits(one.head, _after(one.hidden[a:b], done), temperature), tokens[a:b]
         )
@@ -231,6 +232,6 @@ def _keeps_powers(hidden: mx.array, weight: mx.array) -> bool:
     return 4 * hidden.shape[0] * weight.shape[0] <= MAX_KEPT_BYTES
 
 
-def _pieces(n_rows: int, n_vocab: int) -> list[tuple[int, int]]:
-    size = rows_at_once(n_vocab)
+def _pieces(n_rows: int, n_vocab: int, n_policies: int = 1) -> list[tuple[int, int]]:
+    size = rows_at_once(n_vocab, n_policies)
     return [(a, min(a + size, n_rows)) for a in range(0, n_rows, size)]

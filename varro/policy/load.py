@@ -6,6 +6,7 @@ second model in memory.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -77,7 +78,7 @@ class Policy:
         return self.hidden_of(self.embed(input_ids), cache)
 
     def embed(self, input_ids: mx.array) -> mx.array:
-        """Shapes: (...) → (..., H)."""
+        """Rows of the embedding table. Shapes: (...) → (..., H)."""
         embedded: mx.array = self.model.model.embed_tokens(input_ids)
         return embedded
 
@@ -322,9 +323,18 @@ def leave_out_torch() -> None:
     """Let transformers, which reads the tokenizer for mlx_lm, take torch for not installed: 190 MB
     and a second less, for a process that embeds nothing.
 
-    Note: MKL as MLX's BLAS is torch's too; it was loaded before this module was.
+    Note: transformers asks once, and remembers; to all others torch is there.
     """
-    sys.modules.setdefault("torch", cast(ModuleType, None))
+    if "torch" in sys.modules:
+        return
+    os.environ["TRANSFORMERS_NO_ADVISORY_WARNINGS"] = "1"  # as mlx_lm sets it: no word about torch
+    sys.modules["torch"] = cast(ModuleType, None)  # as Python marks what can not be imported
+    try:
+        from transformers.utils import is_torch_available
+
+        is_torch_available()
+    finally:
+        del sys.modules["torch"]
 
 
 def _add_adapter(model: nn.Module, config: PolicyConfig, seed: int) -> None:

@@ -43,7 +43,7 @@ def response_logprobs(
 
     `trains`: whether a gradient will be asked for; without it the pass is cheaper. `recompute`:
     layers are computed again in the backward pass instead of kept (gradient checkpointing).
-    `embedded`: the embeddings of what is read, (n, H) at `read_ids`, if they are at hand.
+    `embedded`: the embeddings of what is read, (n, H) at `ids_read`, if they are at hand.
     Shapes: tokens (B, T) → (B, T) float32.  Units: nats.
     Note: positions past a row's own end hold numbers without meaning; the mask goes with them.
     """
@@ -95,7 +95,7 @@ def response_seen(policy: Policy, prompt_ids: Sequence[int], tokens: mx.array) -
     return Seen(_response_hidden(policy, prompt_ids, tokens), policy.head())
 
 
-def read_ids(prompt_ids: Sequence[int], tokens: mx.array) -> mx.array:
+def ids_read(prompt_ids: Sequence[int], tokens: mx.array) -> mx.array:
     """What the policy reads to predict each response token: the prompt, then of each response all
     but its last token. Shapes: tokens (B, T) → (P + B · (T − 1),)."""
     return mx.concatenate([mx.array(list(prompt_ids)), tokens[:, :-1].reshape(-1)])
@@ -113,7 +113,7 @@ def _response_hidden(
     n_rows, n_tokens = tokens.shape
     prompt = [PromptMemory() for _ in range(policy.n_layers)]
     if embedded is None:
-        embedded = policy.embed(read_ids(prompt_ids, tokens))
+        embedded = policy.embed(ids_read(prompt_ids, tokens))
     of_prompt = embedded[: len(prompt_ids)][None]
     hidden = policy.hidden_of(of_prompt, prompt)[:, -1:]  # (1, 1, H)
     hidden = mx.broadcast_to(hidden, (n_rows, 1, hidden.shape[-1]))

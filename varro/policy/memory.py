@@ -57,11 +57,14 @@ class ModelShape:
         )
         return 4 * n_tokens * floats
 
-    def head_bytes(self, n_positions: int) -> int:
-        """What the head takes to be read at so many positions, and to be differentiated."""
-        pieces = _LOGITS_COPIES * 4 * min(n_positions, rows_at_once(self.n_vocab)) * self.n_vocab
-        kept = min(MAX_KEPT_BYTES, 4 * n_positions * self.n_vocab) if self.trains_head else 0
-        return pieces + _KEPT_COPIES * kept
+    def logits_bytes(self, n_positions: int) -> int:
+        """What the head takes to be read at so many positions, a piece at a time."""
+        return _LOGITS_COPIES * 4 * min(n_positions, rows_at_once(self.n_vocab)) * self.n_vocab
+
+    def kept_logits_bytes(self, n_positions: int) -> int:
+        """What a head that trains keeps besides for its backward pass."""
+        kept = min(MAX_KEPT_BYTES, 4 * n_positions * self.n_vocab)
+        return _KEPT_COPIES * kept if self.trains_head else 0
 
 
 @dataclass(frozen=True)
@@ -88,7 +91,7 @@ def plan_rows(
 
     Raises: PolicyError if not even one group fits.
     """
-    logits = shape.head_bytes(rows_at_once(shape.n_vocab))
+    logits = shape.logits_bytes(rows_at_once(shape.n_vocab))
     fixed = shape.weights_bytes + shape.trainable_bytes + logits
     one_layer = shape.layer_bytes(group_size, prompt_tokens + max_tokens)
     room = shape.kv_bytes(-(-max_tokens // 32) * 32)
@@ -111,17 +114,26 @@ def plan_update(
     """The quickest way to train on groups of this size within the budget.
 
     A group is shared out among the streams, so that what is kept is that of one group however many
-    there are. Half as many forecasts at once read the prompt twice as often, which costs less than
-    layers that are computed again, and those less than a stream that stands still.
+    there are. Where that is too much there are three ways: half as many forecasts at once, so that
+    the prompt is read twice as often; layers computed again; a stream that stands still.
     Raises: PolicyError if not even half a stream's share fits with its layers recomputed.
     """
     copies = _COPIES - 1 + shape.trains_head  # one is counted with the weights
     fixed = shape.weights_bytes + copies * shape.trainable_bytes
     share = -(-group_size // n_streams)
     ways = product(
-        dict.fromkeys((n_streams, 1)), (False, True), dict.fromkeys((share, -(-share // 2)))
+        dict.fromkeys((share, -(-share // 2))), dict.fromkeys((n_streams, 1)), (False, True)
     )
-    for n_side_by_side, recompute, n_rows in ways:
+
+    def cost(way: tuple[int, int, bool]) -> float:
+        """Tokens passed through the layers, forward and twice that backward, over what the streams
+        are worth: two are worth one and a half."""
+        n_rows, n_side_by_side, recompute = way
+        answers = group_size * answer_tokens
+        passed = 3 * (-(-group_size // n_rows) * prompt_tokens + answers) + recompute * answers
+        return passed / (1 + n_side_by_side)
+
+    for n_rows, n_side_by_side, recompute in sorted(ways, key=cost):
         one = _micro_batch_bytes(
             shape, prompt_tokens, answer_tokens, n_rows=n_rows, recompute=recompute
         )
@@ -136,7 +148,8 @@ def _micro_batch_bytes(
 ) -> int:
     n_tokens = prompt_tokens + n_rows * answer_tokens
     one_layer = shape.layer_bytes(n_tokens, prompt_tokens + answer_tokens)
-    head = shape.head_bytes(n_rows * answer_tokens)
+    n_positions = n_rows * answer_tokens
+    head = shape.logits_bytes(n_positions) + shape.kept_logits_bytes(n_positions)
     if not recompute:
         return shape.n_layers * one_layer + head
     prompt = shape.n_layers * shape.layer_bytes(prompt_tokens, prompt_tokens)  # always kept

@@ -110,11 +110,11 @@ def _stage(
 ) -> None:
     """The child: one stage, and None or what it raised as the answer."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    if not _embeds(stage, config):
-        from varro.policy.load import leave_out_torch
-
-        leave_out_torch()
     try:
+        if not _embeds(stage, config):
+            from varro.policy.load import leave_out_torch
+
+            leave_out_torch()
         with open_run(config, lock=os.fdopen(lock.fd, "ab")) as work:
             if is_watched:
                 work.progress = StageProgress(Console(stderr=True))
@@ -130,4 +130,4 @@ def _embeds(stage: Stage, config: Config) -> bool:
     """Whether a stage may encode a text."""
     if stage is Stage.FORECAST:
         return config.curriculum.enabled
-    return stage is not Stage.UPDATE
+    return stage in (Stage.SETTLE, Stage.REPORT)

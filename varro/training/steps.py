@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from varro.config import GuardConfig, UpdateConfig
 from varro.domain import even_runs
 from varro.policy.load import Policy
-from varro.policy.logprobs import read_ids, response_logprobs
+from varro.policy.logprobs import ids_read, response_logprobs
 from varro.policy.memory import UpdatePlan, plan_update
 from varro.policy.mlx import mx, nn
 from varro.training.gspo import (
@@ -210,6 +210,7 @@ def run_steps(
             return done
         if verdict.action == "skip":
             done.skips.append(verdict)
+            del clipped_grads
             continue
         optimizer.update(policy.model, clipped_grads)
         del clipped_grads
@@ -248,7 +249,7 @@ def _differentiated(policy: Policy, loss_of: Callable[..., Any]) -> Callable[...
     with_grads = mx.value_and_grad(loss, argnums=(0, 1))
 
     def run(batch: StepBatch, **kwargs: Any) -> Any:
-        ids = read_ids(batch.prompt_ids, batch.tokens)
+        ids = ids_read(batch.prompt_ids, batch.tokens)
         trained = policy.model.trainable_parameters()
         found, (grads, for_embedded) = with_grads(trained, body.embed_tokens(ids), batch, **kwargs)
         table = grads["model"]["embed_tokens"]
@@ -274,22 +275,19 @@ def _gradients(
     cluster = policy.cluster
     total: Any = None
     dealt = [_parts(batch, plan.n_rows) for batch in cluster.share(minibatch)]
-    seen: list[tuple[mx.array, mx.array, mx.array]] = []
-    for facts, grads in policy.side_by_side(
+    results = policy.side_by_side(
         differentiated,
         [part for parts in dealt for part in parts],
         at_once=plan.n_side_by_side,
-    ):
-        seen.append(facts)
-        if total is None:
-            total = grads
-        else:
-            _add_into(total, grads)
-    results = iter(seen)
+    )
     figures = []
     for parts in dealt:
         group = []
-        for part, (value, leash, log_ratio) in zip(parts, results, strict=False):
+        for part, ((value, leash, log_ratio), grads) in zip(parts, results, strict=False):
+            if total is None:
+                total = grads
+            else:
+                _add_into(total, grads)
             is_past = is_clipped(log_ratio, part.advantages, **clip)
             group.append((value.item(), leash.item(), np.array(log_ratio), np.array(is_past)))
         values, leashes, log_ratios, clipped = zip(*group, strict=True)
@@ -303,8 +301,8 @@ def _gradients(
 
 
 def _add_into(total: Any, grads: Any) -> None:
-    """Add a tree of arrays to another, weight by weight and using it up: at no time are there
-    three of all."""
+    """Add a tree of arrays to another, weight by weight and using it up: the sum takes no room of
+    its own."""
     for key in total if isinstance(total, dict) else range(len(total)):
         if isinstance(total[key], mx.array):
             total[key] = total[key] + grads[key]
