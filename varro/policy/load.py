@@ -6,7 +6,6 @@ second model in memory.
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -323,16 +322,14 @@ def leave_out_torch() -> None:
     """Let transformers, which reads the tokenizer for mlx_lm, take torch for not installed: 190 MB
     and a second less, for a process that embeds nothing.
 
-    Note: transformers asks once, and remembers; to all others torch is there.
+    Note: transformers asks once, while mlx_lm imports it, and remembers; to all others torch is
+    there.
     """
     if "torch" in sys.modules:
         return
-    os.environ["TRANSFORMERS_NO_ADVISORY_WARNINGS"] = "1"  # as mlx_lm sets it: no word about torch
     sys.modules["torch"] = cast(ModuleType, None)  # as Python marks what can not be imported
     try:
-        from transformers.utils import is_torch_available
-
-        is_torch_available()
+        import mlx_lm  # noqa: F401
     finally:
         del sys.modules["torch"]
 
