@@ -338,8 +338,8 @@ MUTANTS = (
     Mutant(
         "a spike steps all the same",
         "training/steps.py",
-        "            done.skips.append(verdict)\n            continue\n",
-        "            done.skips.append(verdict)\n",
+        "            del clipped_grads\n            continue\n",
+        "",
     ),
     Mutant(
         "a leash that pays is let pass",
@@ -529,6 +529,12 @@ MUTANTS = (
 )
 
 
+def not_to_be_made(mutant: Mutant) -> str | None:
+    """Why a mutant can not be made, or None: the line that it breaks has moved on."""
+    n = (ROOT / "varro" / mutant.file).read_text(encoding="utf-8").count(mutant.old)
+    return None if n == 1 else f"{mutant.what}: {mutant.file} holds {mutant.old!r} {n} times"
+
+
 def survives(mutant: Mutant, folder: Path) -> bool:
     """Whether the tests pass on a copy of the project with this mutant in it."""
     shutil.copytree(ROOT / "varro", folder / "varro")
@@ -536,8 +542,6 @@ def survives(mutant: Mutant, folder: Path) -> bool:
         os.symlink(ROOT / name, folder / name)
     file = folder / "varro" / mutant.file
     source = file.read_text(encoding="utf-8")
-    if source.count(mutant.old) != 1:
-        raise SystemExit(f"{mutant.what}: {mutant.file} does not hold {mutant.old!r} once")
     file.write_text(source.replace(mutant.old, mutant.new), encoding="utf-8")
     command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *mutant.tests]
     environment = os.environ | {"PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1"}
@@ -557,6 +561,9 @@ def main() -> None:
     parser.add_argument("--only", default="", help="mutants whose name or file contains this")
     only = parser.parse_args().only
     chosen = [m for m in MUTANTS if only in m.what or only in m.file]
+    stale = [reason for m in chosen if (reason := not_to_be_made(m))]
+    if stale:
+        raise SystemExit("\n".join(stale))
     alive = []
     for mutant in chosen:
         with tempfile.TemporaryDirectory() as folder:
