@@ -53,22 +53,22 @@ MUTANTS = (
     ),
     Mutant(
         "the embedding's gradient is lost",
-        "training/steps.py",
-        '        table["weight"] = table["weight"].at[ids].add(for_embedded)\n',
+        "training/gradients.py",
+        "            total[TABLE] = total[TABLE].at[ids].add(rows)\n",
         "",
     ),
     Mutant(
         "a head in pieces takes the first one's totals",
         "policy/head.py",
-        "kept = zip(pieces, outputs[1::2], outputs[2::2], strict=True)",
-        "kept = zip(pieces, outputs[1::2], [outputs[2]] * len(pieces), strict=True)",
+        "columns = zip(*((r.logprobs, r.powers, r.total) for r in reads), strict=True)",
+        "columns = zip(*((r.logprobs, r.powers, reads[0].total) for r in reads), strict=True)",
         ("tests/test_policy.py",),
     ),
     Mutant(
         "only the last micro-batch's gradients",
-        "training/steps.py",
-        "                _add_into(total, grads)\n",
-        "                total = grads\n",
+        "training/gradients.py",
+        "total[name] = total[name] + gradient if name in total else gradient",
+        "total[name] = gradient",
     ),
     Mutant(
         "sign of the advantage",
@@ -471,8 +471,8 @@ MUTANTS = (
     Mutant(
         "gradients of the other processes left out",
         "training/steps.py",
-        "return cluster.sum_gradients(total), cluster",
-        "return total, cluster",
+        "return cluster.sum_gradients(gradients), cluster",
+        "return gradients, cluster",
         CLUSTER_TESTS,
     ),
     Mutant(

@@ -18,7 +18,9 @@ from varro.policy.logprobs import response_logprobs
 from varro.policy.memory import ModelShape, plan_rows, plan_update
 from varro.policy.mlx import mx, nn
 from varro.policy.sample import SamplingSettings, sample_groups
-from varro.training.steps import StepBatch, _differentiated
+from varro.training import gradients as module
+from varro.training.gradients import add_up, differentiated
+from varro.training.steps import StepBatch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "scripts"))
 
@@ -65,10 +67,10 @@ def test_an_update_gives_way_in_order():
             budget_bytes=int(gb * 1e9),
         )  # fmt: skip
 
-    found = [plan(gb) for gb in (40, 12, 7, 4.5)]
+    found = [plan(gb) for gb in (40, 9, 7, 4.5)]
     ways = [(p.n_side_by_side, p.n_rows, p.recompute) for p in found]
     assert ways == [(2, 4, False), (2, 2, False), (2, 4, True), (1, 4, True)]
-    assert all(p.peak_bytes <= gb * 1e9 for p, gb in zip(found, (40, 12, 7, 4.5), strict=True))
+    assert all(p.peak_bytes <= gb * 1e9 for p, gb in zip(found, (40, 9, 7, 4.5), strict=True))
     with pytest.raises(PolicyError, match="training on one group takes"):
         plan(3)
 
@@ -105,24 +107,30 @@ def test_a_policy_that_does_not_fit_is_refused_before_it_samples(policy):
 
 
 def gradients(policy, tokens, *, recompute):
-    def loss(model):
-        found = response_logprobs(
-            policy, range(30, 90), tokens, temperature=0.8, trains=True, recompute=recompute
-        )
-        return (found * mx.arange(tokens.shape[1])).mean()
+    """Loss, gradients by name, and the peak of memory besides what was there."""
+    nothing = mx.zeros(tokens.shape[:1])
+    batch = StepBatch(tuple(range(30, 90)), tokens, tokens, tokens, tokens, nothing, nothing)
 
+    def loss_of(batch, *, embedded=None):
+        found = response_logprobs(
+            policy, batch.prompt_ids, batch.tokens, temperature=0.8, trains=True,
+            recompute=recompute, embedded=embedded,
+        )  # fmt: skip
+        return ((found * mx.arange(tokens.shape[1])).mean(),)
+
+    mx.eval(tokens, nothing)
     mx.clear_cache()
     mx.reset_peak_memory()
-    value, grads = nn.value_and_grad(policy.model, loss)(policy.model)
-    mx.eval(value, grads)
-    return value.item(), grads, mx.get_peak_memory()
+    before = mx.get_active_memory()
+    (value,), found = differentiated(policy, loss_of)(batch)
+    total = {}
+    add_up(total, [found], along=[value])
+    return value.item(), total, mx.get_peak_memory() - before
 
 
 def test_recomputed_layers_have_the_same_gradients_and_take_less(policy):
     """Catches checkpointing that drops the gradient into the prompt's keys and values, leaves
     traced arrays in the model, or saves nothing."""
-    from mlx.utils import tree_flatten
-
     rng = np.random.default_rng(0)
     policy.set_adapter(
         {n: mx.array(rng.normal(0, 0.05, a.shape)) for n, a in policy.adapter().items()}
@@ -131,9 +139,13 @@ def test_recomputed_layers_have_the_same_gradients_and_take_less(policy):
     before = {name: np.array(a) for name, a in policy.adapter().items()}
     kept, recomputed = (gradients(policy, tokens, recompute=r) for r in (False, True))
     assert recomputed[0] == pytest.approx(kept[0], rel=1e-5)
-    for (name, a), (_, b) in zip(tree_flatten(kept[1]), tree_flatten(recomputed[1]), strict=True):
+    assert kept[1].keys() == recomputed[1].keys() == policy.adapter().keys()
+    for name, a in kept[1].items():
         np.testing.assert_allclose(
-            np.array(a), np.array(b), atol=1e-5 * float(mx.abs(a).max().item()), err_msg=name
+            np.array(a),
+            np.array(recomputed[1][name]),
+            atol=1e-5 * float(mx.abs(a).max().item()),
+            err_msg=name,
         )
     assert recomputed[2] < 0.8 * kept[2]
     for name, array in policy.adapter().items():
@@ -181,6 +193,75 @@ def test_recomputed_micro_batches_do_not_wait_for_each_other(policy, tmp_path):
     assert n_edges(recompute=True) == n_edges(recompute=False)
 
 
+def test_gradients_are_taken_a_layer_at_a_time(deep_policy, monkeypatch):
+    """Catches gradients that are all evaluated at once: two micro-batches then hold two trees of
+    them beside their sum, where those of two layers are enough."""
+    full = load_policy(
+        PolicyConfig(model=str(deep_policy.model_path), fine_tune="full"), lora_seed=0
+    )
+    tokens = mx.array([[5, 6, 7]])
+    batch = StepBatch((8, 9), tokens, tokens, tokens, tokens, mx.zeros((1,)), mx.zeros((1,)))
+
+    def loss_of(batch, *, embedded=None):
+        return (
+            response_logprobs(
+                full,
+                batch.prompt_ids,
+                batch.tokens,
+                temperature=0.8,
+                trains=True,
+                embedded=embedded,
+            ).mean(),
+        )
+
+    def peak_and_sum():
+        built = [differentiated(full, loss_of)(batch) for _ in range(2)]
+        mx.clear_cache()
+        mx.reset_peak_memory()
+        before = mx.get_active_memory()
+        total = {}
+        add_up(total, [gradients for _, gradients in built])
+        return mx.get_peak_memory() - before, total
+
+    peak, by_layer = peak_and_sum()
+    monkeypatch.setattr(module, "_backward", lambda names, *, tied: [names])
+    peak_at_once, at_once = peak_and_sum()
+    assert peak < 0.7 * peak_at_once
+    for name, gradient in by_layer.items():
+        np.testing.assert_allclose(np.array(gradient), np.array(at_once[name]), atol=1e-6)
+
+
+@pytest.mark.parametrize("way", ["plain", "frozen", "compared"])
+def test_a_head_takes_no_more_for_more_positions(way):
+    """Catches a piece of logits that something still waits for when the next one is made: at four
+    times as many positions the peak grew to 2.4 times."""
+    rng = np.random.default_rng(0)
+    weight = mx.array(rng.normal(0, 0.1, (32_000, 16)).astype(np.float32))
+    one = head.Head(weight)
+    n = 4 * head.rows_at_once(32_000)
+
+    def read(hidden, tokens):
+        if way == "plain":
+            return head.plain_token_logprobs(one, hidden, tokens, temperature=0.8)
+        if way == "frozen":
+            return head.token_logprobs(one, hidden, tokens, temperature=0.8)
+        other = head.Seen(hidden + 1, one)
+        found = head.compare(head.Seen(hidden, one), [other], tokens, temperature=0.8)
+        return found.logprobs, found.entropy, found.others, found.kl
+
+    def peak_of(n_positions):
+        hidden = mx.array(rng.normal(0, 1, (n_positions, 16)).astype(np.float32))
+        tokens = mx.array(rng.integers(0, 32_000, n_positions))
+        mx.eval(weight, hidden, tokens)
+        mx.clear_cache()
+        mx.reset_peak_memory()
+        before = mx.get_active_memory()
+        mx.eval(read(hidden, tokens))
+        return mx.get_peak_memory() - before
+
+    assert peak_of(4 * n) < 1.2 * peak_of(n)
+
+
 @pytest.mark.parametrize("recompute", [False, True])
 def test_the_estimate_holds_what_mlx_reports(policy, recompute):
     """Catches an estimate that was fitted once and no longer bounds what is used."""
@@ -195,8 +276,9 @@ def test_the_estimate_holds_what_mlx_reports(policy, recompute):
     while planned.recompute is not recompute:
         planned = plan(planned.peak_bytes - 1)
     tokens = mx.array(np.random.default_rng(0).integers(10, 1900, (planned.n_rows, 120)))
+    shape = policy.shape()
     _, _, peak = gradients(policy, tokens, recompute=recompute)
-    assert peak < planned.peak_bytes
+    assert peak < planned.peak_bytes - shape.weights_bytes - 5 * shape.trainable_bytes
 
 
 @pytest.mark.parametrize("kept_bytes", [0, head.MAX_KEPT_BYTES])
@@ -209,22 +291,10 @@ def test_the_estimate_holds_where_every_weight_trains(policy, kept_bytes, monkey
     monkeypatch.setattr(memory, "MAX_KEPT_BYTES", kept_bytes)
     full = load_policy(PolicyConfig(model=str(policy.model_path), fine_tune="full"), lora_seed=0)
     tokens = mx.array(np.random.default_rng(0).integers(10, 1900, (8, 120)))
-    nothing = mx.zeros((8,))
-    batch = StepBatch(tuple(range(30, 90)), tokens, tokens, tokens, tokens, nothing, nothing)
-
-    def loss_of(batch, *, embedded=None):
-        return response_logprobs(
-            full, batch.prompt_ids, batch.tokens, temperature=0.8, trains=True, embedded=embedded
-        ).mean()
-
-    mx.clear_cache()
-    mx.reset_peak_memory()
-    before = mx.get_active_memory()
-    mx.eval(_differentiated(full, loss_of)(batch))
-    used = mx.get_peak_memory() - before
+    _, _, peak = gradients(full, tokens, recompute=False)
     shape = full.shape()
     planned = plan_update(
         shape, prompt_tokens=60, answer_tokens=120, group_size=8, n_streams=1, budget_bytes=10**12
     )
     assert len(head._pieces(8 * 120, shape.n_vocab)) == 4
-    assert used < planned.peak_bytes - shape.weights_bytes - 7 * shape.trainable_bytes
+    assert peak < planned.peak_bytes - shape.weights_bytes - 6 * shape.trainable_bytes

@@ -28,7 +28,8 @@ from varro.policy.mlx import mx, nn
 from varro.policy.sample import SamplingSettings, sample_groups
 from varro.training import steps
 from varro.training.advantage import plain_advantages
-from varro.training.steps import StepBatch, _add_into, _differentiated
+from varro.training.gradients import Gradients, add_up, differentiated
+from varro.training.steps import StepBatch
 from varro.training.update import n_update_ticks, reset_reference, update_policy
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -231,23 +232,33 @@ def test_a_table_that_is_embedding_and_head_has_the_gradient_of_both(policy, rec
             full, batch.prompt_ids, batch.tokens, temperature=0.8, trains=True,
             recompute=recompute, embedded=embedded,
         )  # fmt: skip
-        return (found * mx.arange(7)).mean()
+        return ((found * mx.arange(7)).mean(),)
 
-    value, grads = _differentiated(full, loss_of)(batch)
-    plain_value, plain = nn.value_and_grad(full.model, loss_of)(batch)
-    assert value.item() == plain_value.item()
-    for (name, a), (_, b) in zip(tree_flatten(grads), tree_flatten(plain), strict=True):
+    built = [differentiated(full, loss_of)(batch) for _ in range(2)]
+    total = {}
+    add_up(total, [gradients for _, gradients in built])
+    (plain_value,), plain = nn.value_and_grad(full.model, loss_of)(batch)
+    assert built[0][0][0].item() == plain_value.item()
+    assert total.keys() == dict(tree_flatten(plain)).keys()
+    for name, b in tree_flatten(plain):
         size = float(mx.abs(b).max().item())
-        np.testing.assert_allclose(np.array(a), np.array(b), atol=2e-6 * size, err_msg=name)
+        np.testing.assert_allclose(
+            np.array(total[name]) / 2, np.array(b), atol=2e-6 * size, err_msg=name
+        )
 
 
-def test_gradients_are_added_weight_by_weight_and_used_up():
-    """Catches a sum that drops a branch of the tree, or holds on to what was added."""
-    total = {"a": mx.array([1.0]), "b": [{"c": mx.array([2.0])}, {}]}
-    grads = {"a": mx.array([10.0]), "b": [{"c": mx.array([20.0])}, {}]}
-    _add_into(total, grads)
-    assert total["a"].item() == 11.0 and total["b"][0]["c"].item() == 22.0
-    assert grads == {"a": None, "b": [{"c": None}, {}]}
+def test_gradients_are_added_up_and_used_up():
+    """Catches a sum that leaves out a micro-batch, or holds on to what was added."""
+    total = {"a.b.0.c": mx.array([1.0])}
+    found = [
+        Gradients({"a.b.0.c": mx.array([10.0]), "a.b.1.c": mx.array([20.0])}),
+        Gradients({"a.b.0.c": mx.array([100.0]), "a.b.1.c": mx.array([200.0])}),
+    ]
+    add_up(total, found)
+    assert {name: array.item() for name, array in total.items()} == {
+        "a.b.0.c": 111.0, "a.b.1.c": 220.0,
+    }  # fmt: skip
+    assert not any(one.by_name for one in found)
 
 
 def replace_lr(**changes):
@@ -531,8 +542,8 @@ def test_progress_goes_on_between_the_groups_of_a_minibatch(policy, monkeypatch)
     groups there are gradients that are added up."""
     groups = make_groups(policy, varied)
     seen = []
-    add = steps._add_into
-    monkeypatch.setattr(steps, "_add_into", lambda *trees: (seen.append("+"), add(*trees)))
+    add = steps.add_up
+    monkeypatch.setattr(steps, "add_up", lambda *a, **k: (seen.append("+"), add(*a, **k)))
     update(policy, groups, config=replace_lr(n_minibatches=1), on_group=lambda: seen.append("."))
     in_steps = "".join(seen)[len(groups) : -len(groups)]
     assert in_steps.count(".") == len(groups) and "+.+" in in_steps and ".." not in in_steps

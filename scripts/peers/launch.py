@@ -25,7 +25,7 @@ MALLOC = {
     "MALLOC_TOP_PAD_": "268435456",
 }
 """glibc keeps what it once had, instead of giving pages back and faulting them in again"""
-LEAN_BUDGET_GB = {"tiny": 0.6, "small": 3.4, "qwen3-0.6b": 7.0}
+LEAN_BUDGET_GB = {"tiny": 0.45, "small": 3.1, "qwen3-0.6b": 7.0}
 """`memory.budget_gb` of a lean Varro: it plans by upper estimates, and takes less"""
 _POLL_S = 0.05
 _LAST_LINES = 15

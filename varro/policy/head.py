@@ -71,7 +71,7 @@ def plain_token_logprobs(
     """As `token_logprobs`, at half its cost and without a gradient."""
     parts: list[mx.array] = []
     for a, b in _pieces(hidden.shape[0], head.weight.shape[0]):
-        logits = scaled_logits(head, _after(hidden[a:b], parts), temperature)
+        logits = scaled_logits(head, _after(hidden[a:b], parts[-1:]), temperature)
         parts.append(_read(logits, tokens[a:b]).logprobs)
     return mx.concatenate(parts)
 
@@ -105,21 +105,20 @@ def compare(one: Seen, others: Sequence[Seen], tokens: mx.array, *, temperature:
     Note: no gradient.
     """
     parts: list[list[mx.array]] = []
-    done: list[mx.array] = []
+    part: list[mx.array] = []
     for a, b in _pieces(one.hidden.shape[0], one.head.weight.shape[0], 1 + len(others)):
         mine = _read(
-            scaled_logits(one.head, _after(one.hidden[a:b], done), temperature), tokens[a:b]
+            scaled_logits(one.head, _after(one.hidden[a:b], part), temperature), tokens[a:b]
         )
         log_total = mx.log(mine.total)
         entropy = log_total - (mine.powers * mine.shifted).sum(axis=-1) / mine.total
         part = [mine.logprobs, entropy]
         for other in others:
-            logits = scaled_logits(other.head, _after(other.hidden[a:b], part[-1:]), temperature)
+            logits = scaled_logits(other.head, _after(other.hidden[a:b], part), temperature)
             its = _read(logits, tokens[a:b])
             gap = (mine.powers * (mine.shifted - its.shifted)).sum(axis=-1) / mine.total
             part += [its.logprobs, gap + mx.log(its.total) - log_total]
         parts.append(part)
-        done.append(part[-1])
     logprobs, entropy, *rest = (mx.concatenate(list(column)) for column in zip(*parts, strict=True))
     return Compared(logprobs, entropy, rest[0::2], rest[1::2])
 
@@ -141,10 +140,11 @@ def _read(logits: mx.array, tokens: mx.array) -> _Reading:
 
 
 def _after(x: mx.array, done: list[mx.array]) -> mx.array:
-    """x, but not before the last of `done`: one piece of logits in memory at a time."""
+    """x, but not before what is `done` with the piece before: one piece of logits in memory at a
+    time, if that is all that it was read for."""
     if not done:
         return x
-    waited: mx.array = mx.depends(x, done[-1])
+    waited: mx.array = mx.depends(x, done)
     return waited
 
 
@@ -156,7 +156,8 @@ def _frozen_head(head: Head, temperature: float) -> Callable[..., tuple[mx.array
         logprobs: list[mx.array] = []
         slopes: list[mx.array] = []
         for a, b in _pieces(hidden.shape[0], weight.shape[0]):
-            logits = scaled_logits(head, _after(hidden[a:b], slopes), temperature)
+            done = [logprobs[-1], slopes[-1]] if slopes else []
+            logits = scaled_logits(head, _after(hidden[a:b], done), temperature)
             read = _read(logits, tokens[a:b])
             expected = (read.powers.astype(weight.dtype) @ weight) / read.total[:, None]
             slope = (weight[tokens[a:b]] - expected) / temperature
@@ -184,14 +185,14 @@ def _training_head(temperature: float) -> Callable[..., tuple[mx.array, ...]]:
         if not _keeps_powers(hidden, weight):
             head = Head(weight)
             return (plain_token_logprobs(head, hidden, tokens, temperature=temperature),)
-        logprobs: list[mx.array] = []
-        kept: list[mx.array] = []
+        reads: list[_Reading] = []
+        done: list[mx.array] = []
         for a, b in _pieces(hidden.shape[0], weight.shape[0]):
-            logits = scaled_logits(Head(weight), _after(hidden[a:b], kept), temperature)
-            read = _read(logits, tokens[a:b])
-            logprobs.append(read.logprobs)
-            kept += [read.powers, read.total]
-        return mx.concatenate(logprobs), *kept
+            logits = scaled_logits(Head(weight), _after(hidden[a:b], done), temperature)
+            reads.append(_read(logits, tokens[a:b]))
+            done = [reads[-1].logprobs, reads[-1].powers, reads[-1].total]
+        columns = zip(*((r.logprobs, r.powers, r.total) for r in reads), strict=True)
+        return tuple(mx.concatenate(list(column)) for column in columns)
 
     @logprobs_and_powers.vjp
     def vjp(
@@ -201,20 +202,18 @@ def _training_head(temperature: float) -> Callable[..., tuple[mx.array, ...]]:
     ) -> tuple[mx.array, mx.array, mx.array]:
         hidden, weight, tokens = primals
         scale = (cotangents[0].astype(mx.float32) / temperature)[:, None]  # (M, 1)
-        pieces = _pieces(hidden.shape[0], weight.shape[0])
 
         def taken(a: int, b: int, powers: mx.array, total: mx.array) -> mx.array:
             """What all tokens take from a position's gradient. Shapes: (m, V), (m,) → (m, V)."""
             return powers * (-scale[a:b] / total[:, None])
 
         if len(outputs) > 1:
-            kept = zip(pieces, outputs[1::2], outputs[2::2], strict=True)
-            whole = mx.concatenate([taken(a, b, *read) for (a, b), *read in kept])
+            whole = taken(0, hidden.shape[0], *outputs[1:])
             for_hidden, for_weight = whole @ weight, whole.T @ hidden
         else:
             parts: list[mx.array] = []
             for_weight = mx.zeros_like(weight)
-            for a, b in pieces:
+            for a, b in _pieces(hidden.shape[0], weight.shape[0]):
                 piece = _after(hidden[a:b], [for_weight])
                 read = _read(scaled_logits(Head(weight), piece, temperature), tokens[a:b])
                 part = taken(a, b, read.powers, read.total)

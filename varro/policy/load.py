@@ -38,6 +38,7 @@ LORA_KEYS = (
 )
 
 _T = TypeVar("_T")
+_R = TypeVar("_R")
 
 
 @dataclass
@@ -107,21 +108,26 @@ class Policy:
             trains_head=self.fine_tune == "full",
         )
 
-    def side_by_side(
-        self, work: Callable[[_T], Any], items: Sequence[_T], *, at_once: int | None = None
-    ) -> Iterator[Any]:
-        """`work` of each item, evaluated, as many at once as the policy has streams, or fewer.
+    def side_by_side(self, work: Callable[[_T], Any], items: Sequence[_T]) -> Iterator[Any]:
+        """`work` of each item, evaluated, as many at once as the policy has streams.
 
         `work` must only build a graph and return arrays, or lists, tuples or dicts of them.
         """
-        n = min(at_once or len(self.streams), len(self.streams))
-        for start in range(0, len(items), n):
-            found = []
-            for stream, item in zip(self.streams, items[start : start + n], strict=False):
+        for built in self.built_side_by_side(work, items, at_once=len(self.streams)):
+            mx.eval(built)
+            yield from built
+
+    def built_side_by_side(
+        self, work: Callable[[_T], _R], items: Sequence[_T], *, at_once: int
+    ) -> Iterator[list[_R]]:
+        """`work` of each item, yet to be evaluated: in runs of at most `at_once`, each item of a
+        run on its own stream."""
+        for start in range(0, len(items), at_once):
+            built = []
+            for stream, item in zip(self.streams, items[start : start + at_once], strict=False):
                 with mx.stream(stream):
-                    found.append(work(item))
-            mx.eval(found)
-            yield from found
+                    built.append(work(item))
+            yield built
 
     def head(self) -> Head:
         """The language-model head as it is now."""

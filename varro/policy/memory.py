@@ -17,8 +17,9 @@ from varro.policy.head import MAX_KEPT_BYTES, rows_at_once
 _LOGITS_COPIES = 6
 """pieces of logits that live at once: logits, shifted, powers, and what comes of them"""
 _KEPT_COPIES = 2
-"""of the soft-max that a training head keeps: in pieces, and whole for its backward pass"""
-_KEPT = (12, 6, 4)
+"""of the soft-max that a training head keeps: in pieces and then whole, or whole and what the
+backward pass makes of it"""
+_KEPT = (9, 5, 2)
 """floats kept for the backward pass, a token and layer: × hidden, × feed-forward, × heads × tokens
 seen"""
 _COPIES = 7
@@ -65,6 +66,11 @@ class ModelShape:
         """What a head that trains keeps besides for its backward pass."""
         kept = min(MAX_KEPT_BYTES, 4 * n_positions * self.n_vocab)
         return _KEPT_COPIES * kept if self.trains_head else 0
+
+    def gradient_bytes(self) -> int:
+        """Gradients that a micro-batch holds at once: of a layer, and of a head that trains."""
+        of_head = 4 * self.n_vocab * self.hidden if self.trains_head else 0
+        return self.trainable_bytes // self.n_layers + of_head
 
 
 @dataclass(frozen=True)
@@ -137,7 +143,7 @@ def plan_update(
         one = _micro_batch_bytes(
             shape, prompt_tokens, answer_tokens, n_rows=n_rows, recompute=recompute
         )
-        peak = fixed + n_side_by_side * (one + shape.trainable_bytes)
+        peak = fixed + n_side_by_side * (one + shape.gradient_bytes())
         if peak <= budget_bytes:
             return UpdatePlan(n_rows, n_side_by_side, recompute, peak)
     raise PolicyError(_too_small("training on one group", peak, budget_bytes))
@@ -146,14 +152,14 @@ def plan_update(
 def _micro_batch_bytes(
     shape: ModelShape, prompt_tokens: int, answer_tokens: int, *, n_rows: int, recompute: bool
 ) -> int:
-    n_tokens = prompt_tokens + n_rows * answer_tokens
-    one_layer = shape.layer_bytes(n_tokens, prompt_tokens + answer_tokens)
     n_positions = n_rows * answer_tokens
+    of_prompt = shape.layer_bytes(prompt_tokens, prompt_tokens)
+    one_layer = of_prompt + shape.layer_bytes(n_positions, prompt_tokens + answer_tokens)
     head = shape.logits_bytes(n_positions) + shape.kept_logits_bytes(n_positions)
     if not recompute:
-        return shape.n_layers * one_layer + head
-    prompt = shape.n_layers * shape.layer_bytes(prompt_tokens, prompt_tokens)  # always kept
-    return prompt + one_layer + 2 * shape.n_layers * 4 * n_tokens * shape.hidden + head
+        return (shape.n_layers + 1) * one_layer + head  # one for its backward pass
+    inputs = 2 * shape.n_layers * 4 * n_positions * shape.hidden
+    return shape.n_layers * of_prompt + 2 * one_layer + inputs + head  # the prompt's are kept
 
 
 def _too_small(what: str, needed: int, budget: int) -> str:

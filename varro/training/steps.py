@@ -3,10 +3,10 @@ accumulated a micro-batch at a time so that memory does not grow with the day.""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 from varro.config import GuardConfig, UpdateConfig
 from varro.domain import even_runs
 from varro.policy.load import Policy
-from varro.policy.logprobs import ids_read, response_logprobs
+from varro.policy.logprobs import response_logprobs
 from varro.policy.memory import UpdatePlan, plan_update
-from varro.policy.mlx import mx, nn
+from varro.policy.mlx import mx
+from varro.training.gradients import Gradients, add_up, differentiated
 from varro.training.gspo import (
     gspo_objective,
     gspo_token_objective,
@@ -177,7 +178,7 @@ def run_steps(
             leash = (batch.weights * penalty).sum() / n_forecasts
         return loss + leash, leash, log_ratio
 
-    differentiated = _differentiated(policy, loss_of)
+    loss_and_gradients = differentiated(policy, loss_of)
     tally = _Tally()
     done = StepsDone(optimizer_state, Verdict("accept", "steps taken"))
     for minibatch in _minibatches(batches, config.n_minibatches):
@@ -185,7 +186,7 @@ def run_steps(
         total, everyone = _gradients(
             policy,
             minibatch,
-            partial(differentiated, n_forecasts=n_forecasts),
+            partial(loss_and_gradients, n_forecasts=n_forecasts),
             plan=plan,
             clip=clip,
             on_group=on_group,
@@ -232,37 +233,10 @@ def run_steps(
     return done
 
 
-def _differentiated(policy: Policy, loss_of: Callable[..., Any]) -> Callable[..., Any]:
-    """`loss_of` a batch with its gradients.
-
-    Note: a table that is both embedding and head would have a gradient of its size from each. That
-    of the embedding is taken apart, for the rows that were read, and added to the head's.
-    """
-    if policy.fine_tune != "full" or not policy.model.args.tie_word_embeddings:
-        return cast(Callable[..., Any], nn.value_and_grad(policy.model, loss_of))
-    body = policy.model.model
-
-    def loss(trained: Any, embedded: mx.array, *args: Any, **kwargs: Any) -> Any:
-        policy.model.update(trained)
-        return loss_of(*args, **kwargs, embedded=embedded)
-
-    with_grads = mx.value_and_grad(loss, argnums=(0, 1))
-
-    def run(batch: StepBatch, **kwargs: Any) -> Any:
-        ids = ids_read(batch.prompt_ids, batch.tokens)
-        trained = policy.model.trainable_parameters()
-        found, (grads, for_embedded) = with_grads(trained, body.embed_tokens(ids), batch, **kwargs)
-        table = grads["model"]["embed_tokens"]
-        table["weight"] = table["weight"].at[ids].add(for_embedded)
-        return found, grads
-
-    return run
-
-
 def _gradients(
     policy: Policy,
     minibatch: Sequence[StepBatch],
-    differentiated: Callable[[StepBatch], Any],
+    loss_and_gradients: Callable[[StepBatch], tuple[Any, Gradients]],
     *,
     plan: UpdatePlan,
     clip: Mapping[str, float],
@@ -270,24 +244,23 @@ def _gradients(
 ) -> tuple[Any, list[Any]]:
     """Gradients of a minibatch, summed over groups and processes, and of each group the loss, the
     leash's part of it, log ratios (R,) and which of them are clipped (R,)."""
-    from mlx.utils import tree_map
+    from mlx.utils import tree_map, tree_unflatten
 
     cluster = policy.cluster
-    total: Any = None
+    total: dict[str, mx.array] = {}
     dealt = [_parts(batch, plan.n_rows) for batch in cluster.share(minibatch)]
-    results = policy.side_by_side(
-        differentiated,
-        [part for parts in dealt for part in parts],
-        at_once=plan.n_side_by_side,
+    results = _in_order(
+        policy.built_side_by_side(
+            loss_and_gradients,
+            [part for parts in dealt for part in parts],
+            at_once=plan.n_side_by_side,
+        ),
+        total,
     )
     figures = []
     for parts in dealt:
         group = []
-        for part, ((value, leash, log_ratio), grads) in zip(parts, results, strict=False):
-            if total is None:
-                total = grads
-            else:
-                _add_into(total, grads)
+        for part, (value, leash, log_ratio) in zip(parts, results, strict=False):
             is_past = is_clipped(log_ratio, part.advantages, **clip)
             group.append((value.item(), leash.item(), np.array(log_ratio), np.array(is_past)))
         values, leashes, log_ratios, clipped = zip(*group, strict=True)
@@ -295,21 +268,22 @@ def _gradients(
             (sum(values), sum(leashes), np.concatenate(log_ratios), np.concatenate(clipped))
         )
         on_group()
-    if total is None:  # more processes than groups
-        total = tree_map(mx.zeros_like, policy.model.trainable_parameters())
-    return cluster.sum_gradients(total), cluster.gather(figures, on_other=on_group)
+    if total:
+        gradients = tree_unflatten(list(total.items()))
+    else:  # more processes than groups
+        gradients = tree_map(mx.zeros_like, policy.model.trainable_parameters())
+    del total
+    return cluster.sum_gradients(gradients), cluster.gather(figures, on_other=on_group)
 
 
-def _add_into(total: Any, grads: Any) -> None:
-    """Add a tree of arrays to another, weight by weight and using it up: the sum takes no room of
-    its own."""
-    for key in total if isinstance(total, dict) else range(len(total)):
-        if isinstance(total[key], mx.array):
-            total[key] = total[key] + grads[key]
-            grads[key] = None
-            mx.eval(total[key])
-        else:
-            _add_into(total[key], grads[key])
+def _in_order(
+    built: Iterable[list[tuple[Any, Gradients]]], total: dict[str, mx.array]
+) -> Iterator[Any]:
+    """The figures of each micro-batch, its gradients added to `total`."""
+    for run in built:
+        figures, gradients = zip(*run, strict=True)
+        add_up(total, gradients, along=figures)
+        yield from figures
 
 
 def _parts(batch: StepBatch, n_rows: int) -> list[StepBatch]:
