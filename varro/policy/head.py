@@ -22,7 +22,7 @@ from varro.policy.mlx import mx
 
 MAX_LOGITS_BYTES = 16 * 2**20
 """of one piece of logits: a small one stays in the processor's cache"""
-MIN_ROWS = 64
+MIN_ROWS = 128
 """positions of a piece, however large their logits: each piece costs its product a copy of the
 whole weight"""
 MAX_KEPT_BYTES = 128 * 2**20
@@ -31,8 +31,8 @@ again, a piece at a time"""
 
 
 def rows_at_once(n_vocab: int, n_policies: int = 1) -> int:
-    """Positions whose float32 logits, of all the policies, are one piece."""
-    return max(1, max(MIN_ROWS, MAX_LOGITS_BYTES // (4 * n_vocab)) // n_policies)
+    """Positions whose float32 logits, of each of the policies, are one piece."""
+    return max(MIN_ROWS, MAX_LOGITS_BYTES // (4 * n_vocab * n_policies))
 
 
 @dataclass(frozen=True)
