@@ -261,6 +261,19 @@ def test_gradients_are_added_up_and_used_up():
     assert not any(one.by_name for one in found)
 
 
+def test_processes_bring_their_gradients_in_the_order_of_the_weights(policy, monkeypatch):
+    """Catches gradients in the order in which they were found: processes are summed place by place,
+    and one that got no group brings zeros in the order of the weights."""
+    from mlx.utils import tree_flatten
+
+    seen = []
+    monkeypatch.setattr(policy.cluster, "sum_gradients", lambda tree: (seen.append(tree), tree)[1])
+    update(policy, make_groups(policy, varied))
+    for tree in seen:
+        assert [name for name, _ in tree_flatten(tree)] == list(policy.adapter())
+    assert seen
+
+
 def replace_lr(**changes):
     return CONFIG.model_copy(update=changes)
 

@@ -244,7 +244,7 @@ def _gradients(
 ) -> tuple[Any, list[Any]]:
     """Gradients of a minibatch, summed over groups and processes, and of each group the loss, the
     leash's part of it, log ratios (R,) and which of them are clipped (R,)."""
-    from mlx.utils import tree_map, tree_unflatten
+    from mlx.utils import tree_unflatten
 
     cluster = policy.cluster
     total: dict[str, mx.array] = {}
@@ -268,11 +268,13 @@ def _gradients(
             (sum(values), sum(leashes), np.concatenate(log_ratios), np.concatenate(clipped))
         )
         on_group()
-    if total:
-        gradients = tree_unflatten(list(total.items()))
-    else:  # more processes than groups
-        gradients = tree_map(mx.zeros_like, policy.model.trainable_parameters())
-    del total
+    # In one order on every process; one that got no group brings zeros.
+    gradients = tree_unflatten(
+        [
+            (name, total.pop(name) if total else mx.zeros_like(array))
+            for name, array in policy.adapter().items()
+        ]
+    )
     return cluster.sum_gradients(gradients), cluster.gather(figures, on_other=on_group)
 
 
