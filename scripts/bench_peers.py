@@ -56,7 +56,8 @@ def main() -> int:
             folder=options.envs.resolve(),
         )
         rounds = 1 if model in MEMORY_ONLY else options.rounds
-        races.append(race(model, systems, setting, rounds=rounds))
+        warm_up = options.warm_up and rounds > 1
+        races.append(race(model, systems, setting, rounds=rounds, warm_up=warm_up))
     command = f"make bench ARGS='{' '.join(shown_arguments(sys.argv[1:]))}'"
     text = "\n".join([describe(races, command), *map(report, races)])
     print(text)
@@ -78,14 +79,16 @@ def shown_arguments(arguments: Sequence[str]) -> list[str]:
     ]
 
 
-def race(model: str, systems: Sequence[System], setting: Setting, *, rounds: int) -> Race:
-    """A B C, A B C, …: one round to warm up, then those that count.
+def race(
+    model: str, systems: Sequence[System], setting: Setting, *, rounds: int, warm_up: bool
+) -> Race:
+    """A B C, A B C, …: one round to warm up if asked for, then those that count.
 
-    One round by itself is not warmed up. A system that failed is left out of further rounds.
+    A system that failed is left out of further rounds.
     """
     fast = fast_blas(setting)
     found = Race(model, setting, fast.name, {s.name: [] for s in systems}, [], {})
-    for number in range(0 if rounds > 1 else 1, rounds + 1):
+    for number in range(0 if warm_up else 1, rounds + 1):
         if model not in MEMORY_ONLY and number:
             found.gemm.append(measure_gemm(model, setting))
         for system in systems:
@@ -112,6 +115,12 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--models", nargs="+", choices=MODELS, default=["tiny", "small"])
     parser.add_argument("--mode", choices=("full", "lora"), default="full")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument(
+        "--warm-up",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="a round before those that count, where there is more than one",
+    )
     parser.add_argument("--prompts", type=int, default=16, help="1 to 3, or a multiple of 4")
     parser.add_argument("--slow-prompts", type=int, default=1, help="for systems that are scaled")
     parser.add_argument("--tokens", type=int, default=160, help="of each answer")

@@ -162,7 +162,7 @@ def test_a_failing_runner_keeps_its_row_and_its_last_words(tmp_path):
     system = a_runner(tmp_path, "import sys; sys.exit('no such wheel in /home/me/lib/a.py')")
     with pytest.raises(RunFailed, match="no such wheel in /home/me"):
         run_system(system, "tiny", a_setting(tmp_path), NO_BLAS)
-    found = race("qwen3-0.6b", [system], a_setting(tmp_path), rounds=1)
+    found = race("qwen3-0.6b", [system], a_setting(tmp_path), rounds=1, warm_up=False)
     text = report(found)
     assert "| fake | **failed** |" in text and "no such wheel in a.py" in text
 
