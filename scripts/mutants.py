@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,6 +57,12 @@ MUTANTS = (
         "training/gradients.py",
         "            total[TABLE] = total[TABLE].at[ids].add(rows)\n",
         "",
+    ),
+    Mutant(
+        "gradients not in the order of the weights",
+        "training/steps.py",
+        "            for name, array in policy.adapter().items()\n        ]",
+        "            for name, array in reversed(policy.adapter().items())\n        ]",
     ),
     Mutant(
         "a head in pieces takes the first one's totals",
@@ -535,8 +542,16 @@ def not_to_be_made(mutant: Mutant) -> str | None:
     return None if n == 1 else f"{mutant.what}: {mutant.file} holds {mutant.old!r} {n} times"
 
 
-def survives(mutant: Mutant, folder: Path) -> bool:
-    """Whether the tests pass on a copy of the project with this mutant in it."""
+def killed_by(mutant: Mutant) -> str | None:
+    """The first test that fails on a copy of the project with this mutant in it; None if none does.
+
+    Raises: SystemExit if the tests could not be run.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        return _killed_by(mutant, Path(folder))
+
+
+def _killed_by(mutant: Mutant, folder: Path) -> str | None:
     shutil.copytree(ROOT / "varro", folder / "varro")
     for name in ("tests", "configs", "data", "pyproject.toml"):
         os.symlink(ROOT / name, folder / name)
@@ -544,32 +559,36 @@ def survives(mutant: Mutant, folder: Path) -> bool:
     source = file.read_text(encoding="utf-8")
     file.write_text(source.replace(mutant.old, mutant.new), encoding="utf-8")
     command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *mutant.tests]
-    environment = os.environ | {"PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1"}
+    environment = os.environ | {
+        "PYTHONPATH": str(folder),
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "OMP_NUM_THREADS": "1",
+    }
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
     if done.returncode not in (0, 1):
         raise SystemExit(f"{mutant.what}: the tests did not run\n{done.stdout}{done.stderr}")
-    if done.returncode == 1:
-        failed = [line for line in done.stdout.splitlines() if line.startswith("FAILED")]
-        print(
-            f"killed    {mutant.what:<40} {failed[0].split(' ')[1] if failed else ''}", flush=True
-        )
-    return done.returncode == 0
+    failed = [line for line in done.stdout.splitlines() if line.startswith("FAILED")]
+    return None if done.returncode == 0 else failed[0].split(" ")[1] if failed else "?"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", default="", help="mutants whose name or file contains this")
-    only = parser.parse_args().only
-    chosen = [m for m in MUTANTS if only in m.what or only in m.file]
+    parser.add_argument("--at-once", type=int, default=os.cpu_count(), help="mutants tried at once")
+    options = parser.parse_args()
+    chosen = [m for m in MUTANTS if options.only in m.what or options.only in m.file]
     stale = [reason for m in chosen if (reason := not_to_be_made(m))]
     if stale:
         raise SystemExit("\n".join(stale))
     alive = []
-    for mutant in chosen:
-        with tempfile.TemporaryDirectory() as folder:
-            if survives(mutant, Path(folder)):
+    with ThreadPoolExecutor(options.at_once) as pool:
+        for mutant, killer in zip(chosen, pool.map(killed_by, chosen), strict=True):
+            if killer is None:
                 alive.append(mutant)
-                print(f"SURVIVED  {mutant.what}", flush=True)
+            print(
+                f"{'killed   ' if killer else 'SURVIVED '} {mutant.what:<40} {killer or ''}",
+                flush=True,
+            )
     print(f"{len(chosen) - len(alive)} of {len(chosen)} mutants killed")
     sys.exit(bool(alive) or not chosen)
 
