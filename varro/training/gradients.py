@@ -71,7 +71,7 @@ def add_up(
     evaluated with the first of them."""
     also = list(along)
     tied = any(one.embedded for one in found)
-    for names in _backward([name for name in found[0].by_name], tied=tied):
+    for names in _backward(list(found[0].by_name), tied=tied):
         mx.eval(also, [one.by_name[name] for one in found for name in names])
         also = []
         for name in names:
