@@ -12,6 +12,7 @@ import pytest
 from varro.config import PolicyConfig
 from varro.errors import PolicyError
 from varro.policy import attention, fastmath, head
+from varro.policy import sample as sampling
 from varro.policy.load import LORA_KEYS, load_policy
 from varro.policy.logprobs import behaviour_logprobs, pad_responses, response_logprobs
 from varro.policy.mlx import mx
@@ -233,6 +234,28 @@ def test_seeds_decide_and_neighbours_do_not(policy):
     assert [[s.token_ids for s in g] for g in together] != [
         [s.token_ids for s in g] for g in others
     ]
+
+
+def test_rows_go_to_as_many_streams_as_they_keep_busy(policy, monkeypatch):
+    """Catches a small batch shared out to streams that then wait for each other, and a share that
+    is lost or gets another's prompts: forecasts are the same on one stream as on two."""
+    n_streams = []
+    shares = sampling._shares
+
+    def counted(policy, rows):
+        n_streams.append(len(shares(policy, rows)))
+        return shares(policy, rows)
+
+    monkeypatch.setattr(sampling, "_shares", counted)
+    monkeypatch.setattr(policy, "streams", policy.streams[:1] * 2)
+    _, on_one = sampled(policy, HEADLINES)
+    monkeypatch.setattr(sampling, "_STREAM_WORK", 4 * policy.shape().layer_weights)
+    _, on_two = sampled(policy, HEADLINES)
+    assert n_streams == [1, 2]  # of 9 rows each
+    assert [[s.token_ids for s in g] for g in on_one] == [[s.token_ids for s in g] for g in on_two]
+    for one, two in zip(on_one, on_two, strict=True):
+        for a, b in zip(one, two, strict=True):
+            np.testing.assert_allclose(a.logprobs, b.logprobs, atol=1e-5)
 
 
 def test_with_the_adapter_off_the_policy_is_the_frozen_base(policy):

@@ -44,6 +44,12 @@ class ModelShape:
     n_vocab: int
     trains_head: bool = False
 
+    @property
+    def layer_weights(self) -> int:
+        """Weights of one layer's matrices."""
+        of_heads = 2 * (self.n_heads + self.n_kv_heads) * self.head_dim
+        return self.hidden * (of_heads + 3 * self.feed_forward)
+
     def kv_bytes(self, n_tokens: int) -> int:
         """Keys and values of so many tokens in all layers."""
         return 2 * self.n_layers * self.n_kv_heads * self.head_dim * self.value_bytes * n_tokens

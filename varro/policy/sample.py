@@ -32,6 +32,9 @@ from varro.policy.mlx import mx
 
 _CHECK_EVERY = 16
 """decode steps between looks at which rows have finished"""
+_STREAM_WORK = 50_000_000
+"""products of one layer's weights with rows, a step, that are worth a stream: with fewer it waits
+for operations to be handed to it, and two streams finish later than one"""
 _BLOCK = 512
 """vocabulary block of the two-level CDF"""
 _TINY = float(np.finfo(np.float32).tiny)
@@ -224,9 +227,10 @@ def _decode(
 
 
 def _shares(policy: Policy, rows: list[_Row]) -> list[tuple[list[_Row], mx.Stream]]:
-    """The rows dealt out to the policy's streams, whole groups together."""
+    """The rows dealt out to as many of the policy's streams as they keep busy, groups together."""
     prompts = sorted({row.prompt for row in rows})
-    n = min(len(policy.streams), len(prompts))
+    n_worth = len(rows) * policy.shape().layer_weights // _STREAM_WORK
+    n = max(1, min(len(policy.streams), len(prompts), n_worth))
     runs = even_runs(len(prompts), n)
     of_prompt = {p: i for i, (a, b) in enumerate(runs) for p in prompts[a:b]}
     return [
