@@ -19,8 +19,8 @@ replay: $(VENV)/.ready
 test: $(VENV)/.ready-dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow" $(ARGS)
 
-test-all: $(VENV)/.ready-dev
-	$(BIN)/python -m pytest --timeout=3600 $(ARGS)
+test-all: test
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m slow --timeout=3600 $(ARGS)
 	$(BIN)/python scripts/mutants.py
 
 mutants: $(VENV)/.ready-dev

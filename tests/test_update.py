@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -244,6 +246,50 @@ def test_a_table_that_is_embedding_and_head_has_the_gradient_of_both(policy, rec
         size = float(mx.abs(b).max().item())
         np.testing.assert_allclose(
             np.array(total[name]) / 2, np.array(b), atol=2e-6 * size, err_msg=name
+        )
+
+
+def test_a_head_of_its_own_trains(policy, tmp_path):
+    """Catches a model whose head is no embedding (Qwen3 from 4B on) and is read or trained as if it
+    were: log-probs' gradients are those of the stock model."""
+    from mlx.utils import tree_flatten
+    from mlx_lm.utils import load_model
+
+    folder = tmp_path / "untied"
+    shutil.copytree(policy.model_path, folder)
+    shape = json.loads((folder / "config.json").read_text()) | {"tie_word_embeddings": False}
+    (folder / "config.json").write_text(json.dumps(shape))
+    weights = dict(mx.load(str(folder / "model.safetensors")))
+    weights["lm_head.weight"] = weights["model.embed_tokens.weight"][::-1] * 1.5
+    mx.save_safetensors(str(folder / "model.safetensors"), weights, metadata={"format": "mlx"})
+    full = load_policy(PolicyConfig(model=str(folder), fine_tune="full"), lora_seed=0)
+    prompt = (9, 10, 11, 10)
+    tokens = mx.array(np.random.default_rng(0).integers(10, 1900, (3, 7)))
+    batch = StepBatch(prompt, tokens, tokens, tokens, tokens, mx.zeros((3,)), mx.zeros((3,)))
+
+    def loss_of(batch, **_):
+        found = response_logprobs(full, prompt, batch.tokens, temperature=0.8, trains=True)
+        return ((found * mx.arange(7)).mean(),)
+
+    _, gradients = differentiated(full, loss_of)(batch)
+    found = {}
+    add_up(found, [gradients])
+    stock, _ = load_model(folder)
+
+    def plain(tokens):
+        ids = mx.concatenate([mx.array([prompt] * 3), tokens], axis=1)
+        logits = stock(ids)[:, len(prompt) - 1 : -1] / 0.8
+        logprobs = logits - mx.logsumexp(logits, axis=-1, keepdims=True)
+        chosen = mx.take_along_axis(logprobs, tokens[..., None], axis=-1)[..., 0]
+        return (chosen * mx.arange(7)).mean()
+
+    _, expected = nn.value_and_grad(stock, plain)(tokens)
+    expected = dict(tree_flatten(expected))
+    assert found.keys() == expected.keys() and "lm_head.weight" in found
+    for name, b in expected.items():
+        size = float(mx.abs(b).max().item())
+        np.testing.assert_allclose(
+            np.array(found[name]), np.array(b), atol=2e-5 * size, err_msg=name
         )
 
 
