@@ -6,13 +6,20 @@ import gzip
 import time
 import zlib
 from collections.abc import Callable
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler
 
 import pytest
 
 from varro import __version__
-from varro.errors import FeedError
-from varro.news.fetch import MAX_REDIRECTS, HttpFetcher
+from varro.news.fetch import (
+    MAX_REDIRECTS,
+    MAX_VALIDATOR,
+    NOTHING_KNOWN,
+    FetchError,
+    HttpFetcher,
+    Validators,
+)
 
 Start = Callable[[Callable[[BaseHTTPRequestHandler], None]], str]
 
@@ -29,12 +36,14 @@ def reply(
 
 
 def fetcher(*, timeout_s: float = 5.0, max_bytes: int = 1000) -> HttpFetcher:
-    return HttpFetcher(timeout_s=timeout_s, max_bytes=max_bytes)
+    return HttpFetcher(
+        timeout_s=timeout_s, max_bytes=max_bytes, allow_private=True, retry_wait_s=0.01
+    )
 
 
 def refusal(url: str, *, timeout_s: float = 5.0, max_bytes: int = 1000) -> str:
     live = fetcher(timeout_s=timeout_s, max_bytes=max_bytes)
-    with live, pytest.raises(FeedError) as caught:
+    with pytest.raises(FetchError) as caught:
         live.fetch(url)
     assert "\n" not in str(caught.value)
     return str(caught.value)
@@ -49,8 +58,8 @@ def test_a_body_arrives_with_its_headers_and_we_say_who_asks(loopback: Start) ->
         reply(handler, b"<rss/>", Content_Type="text/xml")
 
     url = loopback(answer) + "/feed"
-    with fetcher() as live:
-        fetched = live.fetch(url)
+    live = fetcher()
+    fetched = live.fetch(url)
     assert (fetched.url, fetched.status, fetched.body) == (url, 200, b"<rss/>")
     assert fetched.headers["content-type"] == "text/xml"
     assert asked == [f"varro/{__version__}"]
@@ -66,8 +75,8 @@ def test_a_redirect_is_followed_to_where_the_body_is(loopback: Start) -> None:
             reply(handler, handler.path.encode())
 
     base = loopback(answer)
-    with fetcher() as live:
-        fetched = live.fetch(base + "/a/old")
+    live = fetcher()
+    fetched = live.fetch(base + "/a/old")
     assert (fetched.url, fetched.body) == (base + "/b/new", b"/b/new")
 
 
@@ -84,8 +93,8 @@ def test_redirects_end_after_the_fifth(loopback: Start) -> None:
             reply(handler, status=302, Location=f"/{hop - 1}")
 
     base = loopback(answer)
-    with fetcher() as live:
-        assert live.fetch(f"{base}/{MAX_REDIRECTS}").body == b"there"
+    live = fetcher()
+    assert live.fetch(f"{base}/{MAX_REDIRECTS}").body == b"there"
     asked.clear()
     assert "more than 5 redirects" in refusal(f"{base}/{MAX_REDIRECTS + 1}")
     assert len(asked) == 6
@@ -113,8 +122,8 @@ def test_a_status_other_than_200_is_an_error_that_states_it(loopback: Start, sta
 def test_a_body_at_the_cap_passes_and_one_byte_more_does_not(loopback: Start) -> None:
     """An off-by-one at the cap."""
     url = loopback(lambda handler: reply(handler, b"x" * int(handler.path[1:])))
-    with fetcher(max_bytes=1000) as live:
-        assert len(live.fetch(f"{url}/1000").body) == 1000
+    live = fetcher(max_bytes=1000)
+    assert len(live.fetch(f"{url}/1000").body) == 1000
     assert "body exceeds 1,000 bytes" in refusal(f"{url}/1001", max_bytes=1000)
 
 
@@ -143,10 +152,10 @@ def test_gzip_is_decoded_and_counted_decoded(loopback: Start) -> None:
         reply(handler, body, Content_Encoding="deflate" if handler.path == "/zlib" else "gzip")
 
     base = loopback(answer)
-    with fetcher() as live:
-        assert live.fetch(base + "/small").body == b"small"
-        assert live.fetch(base + "/members").body == b"two members"
-        assert live.fetch(base + "/zlib").body == b"small"
+    live = fetcher()
+    assert live.fetch(base + "/small").body == b"small"
+    assert live.fetch(base + "/members").body == b"two members"
+    assert live.fetch(base + "/zlib").body == b"small"
     assert "body exceeds 1,000,000 bytes" in refusal(base + "/bomb", max_bytes=1_000_000)
 
 
@@ -235,9 +244,152 @@ def test_no_connection_and_broken_answers_are_errors_with_their_cause(loopback: 
     base = loopback(answer)
     addresses = ["/short", "/noise", "/nothing"]
     urls = [base + path for path in addresses] + ["http://127.0.0.1:1/", "http://a..b/"]
-    with fetcher() as live:
-        for url in urls:
-            with pytest.raises(FeedError) as caught:
-                live.fetch(url)
-            assert str(caught.value).startswith(url)
-            assert caught.value.__cause__ is not None
+    live = fetcher()
+    for url in urls:
+        with pytest.raises(FetchError) as caught:
+            live.fetch(url)
+        assert str(caught.value).startswith(url)
+        assert caught.value.__cause__ is not None
+
+
+def test_a_server_is_asked_only_for_what_has_changed(loopback: Start) -> None:
+    """Every feed whole every time: the reason why servers turn readers away."""
+    asked: list[tuple[str | None, str | None]] = []
+
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        known = handler.headers["If-None-Match"], handler.headers["If-Modified-Since"]
+        asked.append(known)
+        if known == ('W/"v1"', "yesterday"):
+            reply(handler, status=304)
+        else:
+            reply(handler, b"news", ETag='W/"v1"', Last_Modified="yesterday")
+
+    url = loopback(answer)
+    first = fetcher().fetch(url)
+    assert first.validators() == Validators('W/"v1"', "yesterday")
+    again = fetcher().fetch(url, first.validators())
+    assert (again.status, again.body) == (304, b"")
+    assert asked == [(None, None), ('W/"v1"', "yesterday")]
+
+
+def test_a_validator_that_is_too_long_is_not_kept(loopback: Start) -> None:
+    """Half an ETag is another ETag; a megabyte of one is kept and sent for ever."""
+    url = loopback(lambda handler: reply(handler, b"", ETag="x" * (MAX_VALIDATOR + 1)))
+    assert fetcher().fetch(url).validators() == NOTHING_KNOWN
+
+
+def test_what_may_pass_is_tried_again_and_the_rest_is_not(loopback: Start) -> None:
+    """A day without a feed for one lost packet; three requests for a page that is not there."""
+    asked: list[str] = []
+
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        asked.append(handler.path)
+        kind = handler.path[1:]
+        if asked.count(handler.path) == 3:
+            reply(handler, b"news")
+        elif kind == "cut":
+            handler.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Le")
+        elif kind == "busy":
+            reply(handler, status=503, Retry_After="60")
+        else:
+            reply(handler, status=int(kind))
+
+    base = loopback(answer)
+    for path in ("/cut", "/500", "/502", "/503", "/504", "/408"):
+        assert fetcher().fetch(base + path).body == b"news"
+        assert asked.count(path) == 3
+    for path in ("/404", "/403", "/410", "/429", "/busy"):
+        refusal(base + path)
+        assert asked.count(path) == 1
+
+
+def test_tries_end_before_the_deadline_and_the_last_reason_is_told(loopback: Start) -> None:
+    """A wait for another try that the time does not allow."""
+    url = loopback(lambda handler: reply(handler, status=500))
+    live = HttpFetcher(timeout_s=0.8, max_bytes=10, allow_private=True, retry_wait_s=0.25)
+    start = time.monotonic()
+    with pytest.raises(FetchError, match="HTTP status 500"):
+        live.fetch(url)
+    assert time.monotonic() - start < 0.8
+
+
+def test_until_ends_a_fetch_before_its_own_time(loopback: Start) -> None:
+    """The time of all feeds overrun by the time of one."""
+    url = loopback(lambda handler: time.sleep(1))
+    start = time.monotonic()
+    with pytest.raises(FetchError, match=r"not complete after 0\.\d+ s"):
+        fetcher(timeout_s=5).fetch(url, until=start + 0.3)
+    assert time.monotonic() - start < 0.9
+
+
+def test_an_error_says_when_to_come_again(loopback: Start) -> None:
+    """Retry-After thrown away with the answer."""
+    url = loopback(lambda handler: reply(handler, status=429, Retry_After="90"))
+    with pytest.raises(FetchError) as caught:
+        fetcher().fetch(url)
+    assert caught.value.status == 429
+    assert caught.value.retry_after_s(datetime(2025, 4, 18, tzinfo=UTC)) == 90
+
+
+@pytest.mark.parametrize(
+    ("hops", "moved"),
+    [((301,), True), ((308, 301), True), ((302,), False), ((301, 307), False), ((302, 301), False)],
+)
+def test_a_move_for_good_is_told_only_if_every_hop_was(
+    loopback: Start, hops: tuple[int, ...], moved: bool
+) -> None:
+    """A feed's address replaced by that of a maintenance page."""
+
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        place = int(handler.path[1:])
+        if place == len(hops):
+            reply(handler, b"news")
+        else:
+            reply(handler, status=hops[place], Location=f"/{place + 1}")
+
+    base = loopback(answer)
+    assert fetcher().fetch(f"{base}/0").moved_to == (f"{base}/{len(hops)}" if moved else None)
+    assert fetcher().fetch(f"{base}/{len(hops)}").moved_to is None
+
+
+def test_no_cookie_and_no_proxy_is_used(loopback: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A proxy, which connects to what we could not judge; a cookie that tells readers apart."""
+    cookies: list[str | None] = []
+
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        cookies.append(handler.headers["Cookie"])
+        if handler.path == "/0":
+            reply(handler, status=302, Location="/1", Set_Cookie="id=7")
+        else:
+            reply(handler, b"news", Set_Cookie="id=7")
+
+    url = loopback(answer)
+    monkeypatch.delenv("NO_PROXY")
+    for name in ("http_proxy", "HTTP_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:1")
+    live = fetcher()
+    assert live.fetch(url + "/0").body == live.fetch(url + "/1").body == b"news"
+    assert cookies == [None, None, None]
+
+
+def test_what_is_sent_is_bounded_like_what_it_decodes_to(loopback: Start) -> None:
+    """A stream of empty gzip members: it decodes to nothing, for as long as one listens."""
+    member = gzip.compress(b"")
+
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        handler.send_response(200)
+        handler.send_header("Content-Encoding", "gzip")
+        handler.end_headers()
+        while True:
+            handler.wfile.write(member if handler.path == "/slow" else member * 1000)
+
+    base = loopback(answer)
+    assert "more than 1000 gzip members" in refusal(base, max_bytes=10_000_000)
+    assert "body exceeds 10,000 bytes" in refusal(base + "/slow", max_bytes=10_000)
+
+
+@pytest.mark.parametrize("encoding", ["br", "zstd", "gzip, br", "compress", "x" * 5000])
+def test_an_encoding_that_was_not_asked_for_is_refused(loopback: Start, encoding: str) -> None:
+    """Brotli and zstd make gigabytes of kilobytes, and their decoders have no bound."""
+    url = loopback(lambda handler: reply(handler, b"x", Content_Encoding=encoding))
+    assert "was not asked for" in refusal(url)

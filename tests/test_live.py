@@ -56,7 +56,11 @@ def live(shared_data, loopback, tmp_path, configured):
     world = FeedWorld(shared_data("replay/finance-rss-xml-2025-04-18--2025-05-18.tar.xz"))
     opml = world.write_opml(tmp_path / "feeds.opml", loopback(world.answer))
     return world, configured(
-        f"home={tmp_path}/live", 'news.source="feeds"', f"news.feeds={opml}", "run.name=live"
+        f"home={tmp_path}/live",
+        'news.source="feeds"',
+        f"news.feeds={opml}",
+        "news.allow_private=true",
+        "run.name=live",
     )
 
 

@@ -54,6 +54,8 @@ class NewsConfig(_Section):
     """for one feed, connect to last byte"""
     max_feed_mb: float = Field(15.0, gt=0)
     """a longer feed body is refused (MB, decoded)"""
+    allow_private: bool = False
+    """feeds may lead to addresses of this machine and its network, which are refused otherwise"""
 
     @model_validator(mode="after")
     def _source_is_named(self) -> NewsConfig:
@@ -331,7 +333,7 @@ class Config(_Section):
         for section, key in located:
             if dump[section][key] is not None:
                 dump[section][key] = Path(dump[section][key]).name
-        for machine_key in ("timeout_s", "max_feed_mb", "max_malformed_frac"):
+        for machine_key in ("timeout_s", "max_feed_mb", "max_malformed_frac", "allow_private"):
             del dump["news"][machine_key]
         del dump["run"]["name"]
         return {f"{s}.{k}": v for s, section in dump.items() for k, v in section.items()}

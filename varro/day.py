@@ -21,7 +21,6 @@ from typing import Any
 
 import numpy as np
 
-from varro import __version__
 from varro.config import render_toml
 from varro.domain import (
     AdvantageInfo,
@@ -223,12 +222,12 @@ def _ingest(work: OpenRun, due: DueDay) -> None:
             after = max(_earlier_clocks(work, due), default=None)
             news = ingest_archive(work.archive, after=after, as_of=due.as_of)
         else:
-            with HttpFetcher(
+            fetcher = HttpFetcher(
                 timeout_s=work.config.news.timeout_s,
                 max_bytes=int(work.config.news.max_feed_mb * 1e6),
-                user_agent=f"varro/{__version__}",
-            ) as fetcher:
-                news = ingest_feeds(work.feeds, fetcher, as_of=due.as_of)
+                allow_private=work.config.news.allow_private,
+            )
+            news = ingest_feeds(work.feeds, fetcher, as_of=due.as_of)
         known = work.ledger.known_headline_ids(h.id for h in news.headlines)
         todays = {h.id for h in news.headlines if h.first_seen > since and h.id not in known}
         todays |= {

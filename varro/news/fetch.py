@@ -1,23 +1,52 @@
-"""Feed bodies from the network: bounded in bytes, time and redirects."""
+"""Feed bodies from the network: bounded in bytes, time and redirects, public addresses only."""
 
 from __future__ import annotations
 
+import math
+import ssl
 import time
-import zlib
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from types import TracebackType
-from typing import Protocol, Self
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from http import HTTPStatus
+from typing import Protocol
 from urllib.parse import urljoin
 
 from varro import __version__
 from varro.errors import FeedError
+from varro.news.addresses import Judge, Resolve, any_address, look_up, why_not_public
 from varro.news.clean import clean_link
+from varro.news.decode import decode_body
+from varro.news.freshness import fresh_s, retry_after_s
 
 MAX_REDIRECTS = 5
-_REDIRECTS = frozenset((301, 302, 303, 307, 308))
+MAX_TRIES = 3
+"""of one feed, where another try may help"""
+RETRY_WAIT_S = 1.0
+"""before a second try, and as much again at random; twice that before a third"""
+MAX_RETRY_AFTER_S = 7 * 86_400.0
+MAX_FRESH_S = 20 * 3600.0
+"""a server may ask us to stay away for a week after an error, and to keep a body for less than a
+day: a daily cycle asks every feed that is well"""
+MAX_VALIDATOR = 1024
+"""characters of an ETag or a date; a longer one is not kept"""
+
+_PERMANENT = frozenset((HTTPStatus.MOVED_PERMANENTLY, HTTPStatus.PERMANENT_REDIRECT))
+_REDIRECTS = _PERMANENT | {HTTPStatus.FOUND, HTTPStatus.SEE_OTHER, HTTPStatus.TEMPORARY_REDIRECT}
+_PASSING = frozenset((408, 500, 502, 503, 504))
+"""statuses that another try may change; 429 says when to come again"""
 _ACCEPT = "application/atom+xml, application/rss+xml, application/xml;q=0.9, */*;q=0.5"
-_ZLIB_OR_GZIP = 32 + zlib.MAX_WBITS
+
+
+@dataclass(frozen=True, slots=True)
+class Validators:
+    """What a server gave with a body, to be asked next time whether it has changed."""
+
+    etag: str = ""
+    last_modified: str = ""
+
+
+NOTHING_KNOWN = Validators()
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,25 +56,63 @@ class Fetched:
     url: str
     """where the body came from, after redirects"""
     status: int
+    """200, or 304: not changed since the validators were given"""
     headers: Mapping[str, str]
     """names in lower case"""
     body: bytes
+    moved_to: str | None = None
+    """the feed's new address, where it has moved for good"""
+
+    def validators(self) -> Validators:
+        """To be sent next time."""
+        return Validators(
+            _validator(self.headers, "etag"), _validator(self.headers, "last-modified")
+        )
+
+    def fresh_s(self, now: datetime) -> float:
+        """For how long the server asks us not to come again (seconds, at most MAX_FRESH_S)."""
+        return min(fresh_s(self.headers, now), MAX_FRESH_S)
+
+
+class FetchError(FeedError):
+    """A feed that could not be fetched."""
+
+    def __init__(
+        self, message: str, *, status: int | None = None, headers: Mapping[str, str] | None = None
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        """of HTTP, where there was an answer"""
+        self.headers = headers or {}
+
+    def retry_after_s(self, now: datetime) -> float:
+        """For how long the server asks us not to come again (seconds, at most
+        MAX_RETRY_AFTER_S)."""
+        return min(retry_after_s(self.headers, now), MAX_RETRY_AFTER_S)
+
+
+class _Passing(FetchError):
+    """One that another try may mend."""
 
 
 class Fetcher(Protocol):
     """Where feed bodies come from."""
 
-    def fetch(self, url: str) -> Fetched:
-        """The body at a url. Raises: FeedError with the reason if there is none."""
+    def fetch(
+        self, url: str, known: Validators = NOTHING_KNOWN, *, until: float = math.inf
+    ) -> Fetched:
+        """The body at a url, or that it is as `known`, by `until` (monotonic clock).
+
+        Raises: FetchError with the reason if there is none.
+        """
         ...
 
 
 class HttpFetcher:
-    """Fetches over http and https; a context manager, closed at its end.
+    """Fetches over http and https. Safe to share among threads.
 
-    Note: the deadline is checked at each piece of the body that arrives; a server that then falls
-    silent is given up after `timeout_s` more, and headers sent a byte at a time are bounded by
-    `timeout_s` for each byte.
+    A fetch ends by `timeout_s`, whatever the server does, its redirects and second tries included.
+    No proxy is used, for what it connects to could not be judged, and no cookie is kept.
     """
 
     def __init__(
@@ -54,118 +121,152 @@ class HttpFetcher:
         timeout_s: float,
         max_bytes: int,
         user_agent: str = f"varro/{__version__}",
+        allow_private: bool = False,
+        retry_wait_s: float = RETRY_WAIT_S,
+        resolve: Resolve = look_up,
+        judge: Judge = why_not_public,
     ) -> None:
         import httpx2
+        import stamina
 
         self._timeout_s = timeout_s
         self._max_bytes = max_bytes
-        # gzip only: it is the one encoding whose output can be bounded while it is decoded.
-        headers = {"User-Agent": user_agent, "Accept": _ACCEPT, "Accept-Encoding": "gzip"}
-        self._client = httpx2.Client(headers=headers, follow_redirects=False)
+        self._headers = {
+            "User-Agent": user_agent,
+            "Accept": _ACCEPT,
+            # gzip only: it is the one encoding whose output can be bounded while it is decoded.
+            "Accept-Encoding": "gzip",
+            "Connection": "close",
+        }
+        self._retry_wait_s = retry_wait_s
+        self._resolve = resolve
+        self._judge = any_address if allow_private else judge
+        self._tls = httpx2.create_ssl_context()
+        # Else each second try is a warning on stderr; what failed in the end is in its reason.
+        stamina.instrumentation.set_on_retry_hooks(())
 
-    def __enter__(self) -> Self:
-        return self
+    def fetch(
+        self, url: str, known: Validators = NOTHING_KNOWN, *, until: float = math.inf
+    ) -> Fetched:
+        """The body at a url, after at most MAX_REDIRECTS redirects and MAX_TRIES tries.
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Closes the connections."""
-        self._client.close()
-
-    def fetch(self, url: str) -> Fetched:
-        """The body at a url, after at most MAX_REDIRECTS redirects.
-
-        Raises: FeedError with the reason: refused address, no connection, status other than 200,
-            too large, too slow, too many redirects.
+        Raises: FetchError with the reason: refused address, no connection, status other than 200
+            and 304, too large, too slow, too many redirects.
         """
-        deadline = time.monotonic() + self._timeout_s
+        import httpcore2
+        import stamina
+
+        start = time.monotonic()
+        deadline = min(start + self._timeout_s, until)
+        longest_wait_s = 3 * self._retry_wait_s
+        for attempt in stamina.retry_context(
+            on=_Passing,
+            attempts=MAX_TRIES,
+            # No wait may pass the deadline. To stamina, 0 would be a mistake.
+            timeout=max(deadline - start - longest_wait_s, 1e-9),
+            wait_initial=self._retry_wait_s,
+            wait_jitter=self._retry_wait_s,
+            wait_max=longest_wait_s,
+        ):
+            with attempt:
+                try:
+                    return self._follow(url, known, deadline)
+                except httpcore2.TimeoutException as error:
+                    raise FetchError(
+                        f"{url}: not complete after {deadline - start:.2g} s"
+                    ) from error
+        raise AssertionError("the last try returns or raises")
+
+    def _follow(self, url: str, known: Validators, deadline: float) -> Fetched:
         target = url
+        for_good = True
         for _ in range(MAX_REDIRECTS + 1):
             if not clean_link(target):
-                raise FeedError(f"{target[:200]!r} is not an http or https address")
-            answer = self._get(target, deadline)
+                raise FetchError(f"{target[:200]!r} is not an http or https address")
+            answer = self._get(target, known, deadline)
             if isinstance(answer, Fetched):
-                return answer
-            target = answer
-        raise FeedError(f"{url}: more than {MAX_REDIRECTS} redirects, the last to {target[:200]!r}")
+                moved = for_good and answer.url != url
+                return replace(answer, moved_to=answer.url if moved else None)
+            target, status = answer
+            for_good = for_good and status in _PERMANENT
+        raise FetchError(
+            f"{url}: more than {MAX_REDIRECTS} redirects, the last to {target[:200]!r}"
+        )
 
-    def _get(self, url: str, deadline: float) -> Fetched | str:
-        """The answer, or the address it redirects to."""
+    def _get(self, url: str, known: Validators, deadline: float) -> Fetched | tuple[str, int]:
+        """The answer, or the address it redirects to with its status.
+
+        Raises: FetchError; httpcore2.TimeoutException at the deadline.
+        """
+        import httpcore2
         import httpx2
 
-        remaining = deadline - time.monotonic()
-        if remaining <= 0:
-            raise self._too_slow(url)
+        from varro.news.connect import AddressRefused, GuardedBackend
+
         try:
-            with self._client.stream("GET", url, timeout=remaining) as response:
-                status = response.status_code
-                location = response.headers.get("location")
-                if status in _REDIRECTS and location:
-                    return urljoin(url, location)
-                if status != 200:
-                    raise FeedError(f"{url}: HTTP status {status}, expected 200")
-                encoding = response.headers.get("content-encoding", "")
-                raw = self._in_time(response.iter_raw(), deadline, url)
-                body = _decode(raw, encoding, max_bytes=self._max_bytes)
-                headers = {name.lower(): value for name, value in response.headers.items()}
-                return Fetched(url=url, status=status, headers=headers, body=body)
-        except httpx2.TimeoutException as error:
-            raise self._too_slow(url) from error
-        except (
-            httpx2.HTTPError,
-            httpx2.InvalidURL,
-            httpx2.StreamError,
-            httpx2.CookieConflict,
-            OSError,
-            ValueError,
-        ) as error:
-            reason = str(error) or type(error).__name__
-            raise FeedError(f"{url}: {reason}"[:500]) from error
-
-    def _in_time(self, chunks: Iterable[bytes], deadline: float, url: str) -> Iterator[bytes]:
-        for chunk in chunks:
-            if time.monotonic() > deadline:
-                raise self._too_slow(url)
-            yield chunk
-
-    def _too_slow(self, url: str) -> FeedError:
-        return FeedError(f"{url}: not complete after {self._timeout_s:g} s")
-
-
-def _decode(chunks: Iterable[bytes], encoding: str, *, max_bytes: int) -> bytes:
-    """The whole body, decoded; one byte past the cap is the most that is ever held.
-
-    Raises: ValueError with the reason if it is larger, damaged or in an unknown encoding.
-    """
-    encoding = encoding.strip().lower()
-    if encoding not in ("", "identity", "gzip", "x-gzip", "deflate"):
-        raise ValueError(f"content-encoding {encoding[:40]!r} was not asked for")
-    is_plain = encoding in ("", "identity")
-    inflater = zlib.decompressobj(_ZLIB_OR_GZIP)
-    body = bytearray()
-    for raw in chunks:
-        chunk = raw
-        while chunk:
-            room = max_bytes + 1 - len(body)
-            body += chunk[:room] if is_plain else _inflate(inflater, chunk, room)
-            if len(body) > max_bytes:
-                raise ValueError(f"body exceeds {max_bytes:,} bytes (decoded)")
-            chunk = b"" if is_plain else inflater.unused_data
-            if chunk:
-                inflater = zlib.decompressobj(_ZLIB_OR_GZIP)
-    if not is_plain and not inflater.eof:
-        raise ValueError(f"{encoding} body ends early")
-    return bytes(body)
+            parsed = httpx2.URL(url)
+            target = httpcore2.URL(
+                scheme=parsed.raw_scheme,
+                host=parsed.raw_host,
+                port=parsed.port,
+                target=parsed.raw_path,
+            )
+            asked = {"Host": parsed.netloc.decode("ascii"), **self._headers, **_conditions(known)}
+            backend = GuardedBackend(deadline, resolve=self._resolve, judge=self._judge)
+            with (
+                httpcore2.ConnectionPool(
+                    ssl_context=self._tls, network_backend=backend, max_connections=1
+                ) as pool,
+                pool.stream("GET", target, headers=list(asked.items())) as response,
+            ):
+                headers = _headers(response.headers)
+                status = response.status
+                if status in _REDIRECTS and "location" in headers:
+                    return urljoin(url, headers["location"]), status
+                if status == HTTPStatus.NOT_MODIFIED and known != NOTHING_KNOWN:
+                    return Fetched(url, status, headers, b"")
+                if status != HTTPStatus.OK:
+                    raise _status_error(url, status, headers)
+                body = decode_body(
+                    response.iter_stream(),
+                    headers.get("content-encoding", ""),
+                    max_bytes=self._max_bytes,
+                )
+                return Fetched(url, status, headers, body)
+        except (AddressRefused, httpx2.InvalidURL, ValueError) as error:
+            raise FetchError(_said(url, error)) from error
+        except (httpcore2.NetworkError, httpcore2.ProtocolError) as error:
+            # The pool raises it anew, without its cause.
+            passing = not isinstance(error.__context__, ssl.SSLCertVerificationError)
+            raise (_Passing if passing else FetchError)(_said(url, error)) from error
 
 
-def _inflate(inflater: zlib._Decompress, chunk: bytes, room: int) -> bytes:
-    try:
-        return inflater.decompress(chunk, room)
-    except zlib.error as error:
-        raise ValueError(f"compressed body is damaged: {error}") from error
+def _conditions(known: Validators) -> dict[str, str]:
+    conditions = {"If-None-Match": known.etag, "If-Modified-Since": known.last_modified}
+    return {name: value for name, value in conditions.items() if value}
+
+
+def _validator(headers: Mapping[str, str], name: str) -> str:
+    value = headers.get(name, "").strip()
+    return value if len(value) <= MAX_VALIDATOR else ""
+
+
+def _headers(raw: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
+    """Names in lower case; those given more than once joined by commas."""
+    found: dict[str, str] = {}
+    for raw_name, raw_value in raw:
+        name, value = raw_name.decode("latin-1").lower(), raw_value.decode("latin-1")
+        found[name] = f"{found[name]}, {value}" if name in found else value
+    return found
+
+
+def _said(url: str, error: Exception) -> str:
+    return f"{url}: {str(error) or type(error).__name__}"[:500]
+
+
+def _status_error(url: str, status: int, headers: Mapping[str, str]) -> FetchError:
+    gone = "; the feed is gone, take it off the list" if status == HTTPStatus.GONE else ""
+    passing = status in _PASSING and "retry-after" not in headers
+    return (_Passing if passing else FetchError)(
+        f"{url}: HTTP status {status}, expected 200{gone}", status=status, headers=headers
+    )
