@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import calendar
 import io
+import pyexpat
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -16,11 +17,19 @@ from varro.news.times import is_plausible
 
 MAX_ATTRIBUTES = 128
 """of one element: the parser's time grows with their square, and real feeds have under 30"""
+MAX_ENTRIES = 5_000
+"""of one feed, in its order; real ones have a few hundred"""
+MAX_TEXT = 2_000_000
+"""characters of the titles, links and guids of one feed; an entry of a real one has about 300"""
+MIN_EXPAT = (2, 4, 0)
+"""the first expat that stops an entity which grows to billions of characters"""
 
 _MANY_ATTRIBUTES = re.compile(
     rb"<[^\s<>/!?\"'=]+(?:\s+[^\s=<>\"'/]+\s*+=\s*+(?:\"[^\"<]*\"|'[^'<]*')){%d}+"
     % (MAX_ATTRIBUTES + 1)
 )
+_REFERENCE = re.compile(rb"&#(?:[xX]([0-9a-fA-F]++)|([0-9]++));?+")
+_NO_CHARACTER = b"&#65533;"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -44,6 +53,28 @@ class ParsedFeed:
     entries: tuple[Entry, ...]
     n_untitled: int
     """items left out because no clean title remains"""
+    n_left_out: int = 0
+    """items behind the first MAX_ENTRIES, or behind MAX_TEXT characters"""
+    version: str = ""
+    """what feedparser takes it for, such as rss20 or atom10; "" if it cannot say"""
+
+
+class ParseError(FeedError):
+    """A body that is no feed, or cannot be read."""
+
+    def __init__(self, message: str, *, kind: str = "failed") -> None:
+        super().__init__(message)
+        self.kind = kind
+        """`failed`: not a feed; `exception`: the parser broke; `timeout`: it did not end"""
+
+
+def check_expat(version: tuple[int, ...] = pyexpat.version_info) -> None:
+    """Raises: FeedError if Python's XML parser would expand an entity without end."""
+    if version < MIN_EXPAT:
+        raise FeedError(
+            f"Python was built with expat {'.'.join(map(str, version))}, which a feed can make "
+            f"use up all memory; use a Python with expat {'.'.join(map(str, MIN_EXPAT))} or newer"
+        )
 
 
 def parse_feed(body: bytes, headers: Mapping[str, str]) -> ParsedFeed:
@@ -52,33 +83,64 @@ def parse_feed(body: bytes, headers: Mapping[str, str]) -> ParsedFeed:
     `headers` are those of the response: content-type decides the encoding together with the XML
     declaration, content-location resolves relative links.
 
-    Raises: FeedError if the body is not a feed or cannot be read.
+    Raises: ParseError if the body is not a feed or cannot be read; MemoryError.
     """
     import feedparser
 
     # NULs out, so that UTF-16 and UTF-32 read the same.
     if _MANY_ATTRIBUTES.search(body.replace(b"\0", b"")):
-        raise FeedError(f"an element has more than {MAX_ATTRIBUTES} attributes; refused")
+        raise ParseError(f"an element has more than {MAX_ATTRIBUTES} attributes; refused")
     known = {name.lower(): value for name, value in headers.items()}
     # Without it feedparser assumes ISO 8859-1, and most feeds without a declaration are UTF-8.
     known.setdefault("content-type", "application/xml")
     try:
         # BytesIO, because feedparser takes bare bytes or text for a file name or an address first.
         parsed = feedparser.parse(
-            io.BytesIO(body),
+            io.BytesIO(_REFERENCE.sub(_real_character, body)),
             response_headers=known,
             resolve_relative_uris=False,
             sanitize_html=False,
         )
-        entries = [_entry_of(item) for item in parsed["entries"]]
-        version = parsed.get("version", "")
+        items = parsed["entries"]
+        entries = _first_entries(items)
+        version = str(parsed.get("version", ""))
+    except MemoryError:
+        raise
     # feedparser promises no exception and keeps no list of those it lets through.
     except Exception as error:
-        raise FeedError(f"feed cannot be parsed: {type(error).__name__}: {error}"[:300]) from error
+        reason = f"feed cannot be parsed: {type(error).__name__}: {error}"[:300]
+        raise ParseError(reason, kind="exception") from error
     if not version and not entries:
-        raise FeedError(f"not a feed: {_glimpse(body)}")
+        raise ParseError(f"not a feed: {_glimpse(body)}")
     titled = tuple(entry for entry in entries if entry.title)
-    return ParsedFeed(entries=titled, n_untitled=len(entries) - len(titled))
+    return ParsedFeed(
+        entries=titled,
+        n_untitled=len(entries) - len(titled),
+        n_left_out=len(items) - len(entries),
+        version=version,
+    )
+
+
+def _real_character(reference: re.Match[bytes]) -> bytes:
+    """The reference, or that to U+FFFD if it names no character: feedparser breaks at those."""
+    digits, base = (reference[1], 16) if reference[1] else (reference[2], 10)
+    digits = digits.lstrip(b"0") or b"0"
+    code = int(digits, base) if len(digits) <= 7 else -1
+    is_character = 0 < code < 0xD800 or 0xDFFF < code <= 0x10FFFF
+    return reference[0] if is_character else _NO_CHARACTER
+
+
+def _first_entries(items: Sequence[Mapping[str, Any]]) -> list[Entry]:
+    """Those of the items that stay within MAX_ENTRIES and MAX_TEXT."""
+    entries: list[Entry] = []
+    n_characters = 0
+    for item in items[:MAX_ENTRIES]:
+        entry = _entry_of(item)
+        n_characters += len(entry.guid) + len(entry.title) + len(entry.link)
+        if n_characters > MAX_TEXT:
+            break
+        entries.append(entry)
+    return entries
 
 
 def _entry_of(item: Mapping[str, Any]) -> Entry:
