@@ -125,6 +125,17 @@ def test_when_every_feed_is_down_the_day_is_refused(live):
         )
 
 
+def test_feeds_on_this_machine_are_refused_unless_they_are_allowed(live):
+    """Catches a list of feeds from elsewhere that reads what only this machine can reach."""
+    world, config = live
+    news = config.news.model_copy(update={"allow_private": False})
+    with (
+        open_run(config.model_copy(update={"news": news})) as work,
+        pytest.raises(FeedError, match=r"127\.0\.0\.1 \(loopback\).*public addresses only"),
+    ):
+        run_day(work, world.due(world.days[0]), only=Stage.INGEST)
+
+
 def test_only_today_can_be_due(live):
     """Catches live feeds collected under another date: the original's false days."""
     world, config = live
