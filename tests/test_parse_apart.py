@@ -8,13 +8,14 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
-from varro.errors import FeedError
+from varro.errors import FeedError, VarroError
 from varro.news.clean import MAX_TITLE
 from varro.news.parse import MAX_ENTRIES, MAX_TEXT, ParseError, check_expat, parse_feed
 from varro.news.parse_apart import ParserProcesses, read_reply
@@ -126,6 +127,39 @@ def test_a_body_that_needs_too_much_memory_is_given_up() -> None:
         assert parser.parse(NEWS, {}).entries
     with ParserProcesses(1, max_s=60) as parser:
         assert len(parser.parse(body, {}).entries[0].title) == MAX_TITLE
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="macOS does not keep a limit of memory")
+def test_a_parser_that_cannot_start_is_no_feeds_fault() -> None:
+    """Every feed of the day marked as dead, because the machine has no memory left."""
+    with ParserProcesses(max_mb=1) as parser, pytest.raises(VarroError) as caught:
+        parser.parse(NEWS, {})
+    assert "did not start" in str(caught.value) and not isinstance(caught.value, FeedError)
+
+
+class Interrupted(Mapping[str, str]):
+    """Headers at which a Ctrl-C comes."""
+
+    def __getitem__(self, name: str) -> str:
+        raise KeyboardInterrupt
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(["a"])
+
+    def __len__(self) -> int:
+        return 1
+
+
+def test_an_interrupted_parse_leaves_no_answer_for_the_next() -> None:
+    """The entries of one feed taken for those of the feed after it."""
+    before = children()
+    with ParserProcesses(1) as parser:
+        parser.parse(NEWS, {})
+        first = children() - before
+        with pytest.raises(KeyboardInterrupt):
+            parser.parse(NEWS, Interrupted())
+        assert parser.parse(NEWS, {}).entries
+        assert children() - before != first
 
 
 def test_many_threads_share_a_few_children() -> None:

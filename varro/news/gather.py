@@ -63,8 +63,6 @@ class FeedReading:
     """to be kept for the next cycle"""
     entries: tuple[Entry, ...] = ()
     n_untitled: int = 0
-    n_left_out: int = 0
-    """entries behind the most that one feed may have"""
     reason: str = ""
     http_status: int | None = None
     body: bytes = b""
@@ -72,6 +70,8 @@ class FeedReading:
     moved_to: str | None = None
     """the feed's new address, where it has moved for good"""
     seconds: float = 0.0
+    n_left_out: int = 0
+    """entries behind the most that one feed may have"""
 
 
 class Parser(Protocol):

@@ -26,7 +26,7 @@ from queue import Empty, SimpleQueue
 from types import TracebackType
 from typing import Any, Self
 
-from varro.errors import FeedError
+from varro.errors import VarroError
 from varro.news.parse import Entry, ParsedFeed, ParseError, check_expat, parse_feed
 
 N_PARSERS = 2
@@ -81,7 +81,7 @@ class ParserProcesses:
         """As `parse_feed`, by `until` (monotonic clock).
 
         Raises: ParseError, of kind `timeout` or `exception` if the child had to be given up;
-            FeedError if none can be started.
+            VarroError if none can be started, which is no feed's fault.
         """
         try:
             child = self._idle.get(timeout=_left(until))
@@ -125,9 +125,9 @@ class _Child:
             self._connection.recv_bytes()  # it has loaded: that counts against no feed
         except (EOFError, OSError) as error:
             self.end()
-            raise FeedError(
-                "the process that parses feeds did not start "
-                f"(exit code {self._process.returncode}); what it said is above"
+            raise VarroError(
+                f"the process that parses feeds did not start (exit code "
+                f"{self._process.returncode}); see what it said above, and whether memory is short"
             ) from error
 
     def is_fit(self) -> bool:
@@ -159,6 +159,9 @@ class _Child:
                 f"the parser ended without a word (exit code {self._process.returncode})",
                 kind="exception",
             ) from error
+        except BaseException:
+            self.end()  # or its answer would be taken for the next one's
+            raise
         finally:
             timer.cancel()
             timer.join()
@@ -197,15 +200,15 @@ def _entry(guid: str, title: str, link: str, published: str | None) -> Entry:
 
 
 def _serve(connection: Connection, max_mb: int) -> None:
+    confine(max_mb)
     import feedparser  # noqa: F401
 
-    confine(max_mb)
     connection.send_bytes(b"ready")
     while True:
         try:
             headers = json.loads(connection.recv_bytes())
             body = connection.recv_bytes()
-        except EOFError:  # the parent is done, or gone
+        except (EOFError, ConnectionError):  # the parent is done, or gone
             return
         _limit_processor()
         try:
