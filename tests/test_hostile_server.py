@@ -231,7 +231,7 @@ def test_all_feeds_together_end_in_their_time() -> None:
     """Each feed within its limit, and the day a day late: what is not reached is failed, not
     waited for."""
     fetcher = HttpFetcher(
-        timeout_s=1, max_bytes=1, allow_private=True, resolve=lambda host, port: ["127.0.0.1"]
+        timeout_s=4, max_bytes=1, allow_private=True, resolve=lambda host, port: ["127.0.0.1"]
     )
     with hostile_server() as hostile, ParserProcesses() as parser:
         url = hostile.urls["silent"]
@@ -244,4 +244,4 @@ def test_all_feeds_together_end_in_their_time() -> None:
     assert len(readings) == len(feeds)
     assert {reading.status for reading in readings} == {"failed"}
     unreached = [r for r in readings if "not reached within 1.6 s" in r.reason]
-    assert 2 <= len(unreached) <= 8
+    assert len(unreached) == 8  # four at once were waiting for an answer

@@ -40,7 +40,7 @@ def why_not_public(address: str) -> str | None:
 
     Raises: ValueError if it is no IP address.
     """
-    ip = ip_address(address.partition("%")[0])
+    ip = ip_address(address)
     if isinstance(ip, IPv4Address):
         return _kind(ip)
     if int(ip) > 1:  # not "::" and "::1"

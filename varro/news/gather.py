@@ -124,28 +124,24 @@ def _ask_hosts(
     # When a host may be asked (monotonic clock), its place among equals, the host: a heap.
     asked: dict[Future[FeedReading], tuple[int, str]] = {}
     with ThreadPoolExecutor(n_at_once, thread_name_prefix="varro-feed") as pool:
-        try:
-            while ready or asked:
-                while ready and len(asked) < n_at_once and ready[0][0] <= time.monotonic():
-                    _, place, host = heapq.heappop(ready)
-                    asked[pool.submit(cycle.read, *waiting[host].popleft())] = place, host
-                is_full = len(asked) == n_at_once
-                may_begin_in_s = (
-                    max(ready[0][0] - time.monotonic(), 0.0) if ready and not is_full else None
-                )
-                if not asked:
-                    time.sleep(may_begin_in_s or 0.0)
-                    continue
-                done, _ = wait(asked, may_begin_in_s, FIRST_COMPLETED)
-                for future in done:
-                    place, host = asked.pop(future)
-                    if waiting[host]:
-                        pause = 0.0 if cycle.is_over() else pause_s * random.uniform(0.5, 1.5)
-                        heapq.heappush(ready, (time.monotonic() + pause, place, host))
-                    yield future.result()
-        finally:
-            for future in asked:  # the reader went away
-                future.cancel()
+        while ready or asked:
+            while ready and len(asked) < n_at_once and ready[0][0] <= time.monotonic():
+                _, place, host = heapq.heappop(ready)
+                asked[pool.submit(cycle.read, *waiting[host].popleft())] = place, host
+            is_full = len(asked) == n_at_once
+            may_begin_in_s = (
+                max(ready[0][0] - time.monotonic(), 0.0) if ready and not is_full else None
+            )
+            if not asked:
+                time.sleep(may_begin_in_s or 0.0)
+                continue
+            done, _ = wait(asked, may_begin_in_s, FIRST_COMPLETED)
+            for future in done:
+                place, host = asked.pop(future)
+                if waiting[host]:
+                    pause = 0.0 if cycle.is_over() else pause_s * random.uniform(0.5, 1.5)
+                    heapq.heappush(ready, (time.monotonic() + pause, place, host))
+                yield future.result()
 
 
 @dataclass(frozen=True, slots=True)
