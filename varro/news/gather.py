@@ -106,7 +106,7 @@ def read_feeds(
     for feed in feeds:
         state = states.get(feed.url, FeedState())
         if state.next_at is not None and as_of < state.next_at:
-            reason = f"not to be asked before {state.next_at:%Y-%m-%d %H:%M}Z"
+            reason = f"not to be asked before {state.next_at:%H:%M}Z on {state.next_at:%Y-%m-%d}"
             yield FeedReading(feed, "resting", state, reason=reason)
         else:
             due.append((feed, state))
