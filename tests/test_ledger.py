@@ -12,6 +12,7 @@ import pytest
 from varro.domain import (
     AdvantageInfo,
     CheckpointInfo,
+    FeedRead,
     Forecast,
     Group,
     Headline,
@@ -176,6 +177,55 @@ def test_embeddings_come_back_to_the_last_bit(ledger):
         np.testing.assert_array_equal(found[key], vector)
 
 
+def read_of(url, day, **facts):
+    as_of = datetime.fromisoformat(f"{day}T07:00:00+00:00")
+    known = dict(status="ok", reason="", http_status=200, etag='"a"', last_modified="Mon",
+                 body_sha256="ab", n_entries=9, n_untitled=1, n_new=3, n_failures=0,
+                 next_at=None, moved_to=None, seconds=0.25)  # fmt: skip
+    return FeedRead(run="main", day=day, url=url, as_of=as_of, feed="f", **(known | facts))
+
+
+def test_the_newest_read_of_a_feed_is_its_state(ledger):
+    """Catches a validator of last week sent again, a feed that rests on an old failure's word, and
+    one read that is stored under another day."""
+    a, b, c = "https://a.org/", "https://b.org/", "https://c.org/"
+    rest = NOON + timedelta(hours=3)
+    reads = {
+        "2026-01-05": [read_of(a, "2026-01-05"), read_of(b, "2026-01-05", etag="")],
+        "2026-01-06": [
+            read_of(a, "2026-01-06", status="failed", reason="gone", http_status=410,
+                    n_failures=1, next_at=rest, moved_to="https://new.org/"),
+            read_of(b, "2026-01-06", status="unchanged", http_status=304),
+        ],
+    }  # fmt: skip
+    for day, rows in reversed(reads.items()):
+        ledger.finish_stage(stage(Stage.INGEST, day), feed_reads=rows)
+        ledger.finish_stage(stage(Stage.INGEST, day), feed_reads=rows)
+    second = {read.url: read for read in reads["2026-01-06"]}
+    assert ledger.newest_feed_reads([a, b, c]) == second
+    assert ledger.newest_feed_reads([b]) == {b: second[b]}
+    assert ledger.newest_feed_reads([a, b], good=True) == {a: reads["2026-01-05"][0], b: second[b]}
+
+
+def test_feed_reads_are_committed_with_their_stage_or_not_at_all(ledger):
+    """Catches a feed that is "unchanged" since a body whose headlines were lost in a crash."""
+    read = read_of("https://a.org/", "2026-01-05")
+    with pytest.raises(LedgerError):
+        ledger.finish_stage(
+            stage(Stage.INGEST), feed_reads=[read], groups=[group_of(headline("never ingested"))]
+        )
+    assert ledger.newest_feed_reads([read.url]) == {}
+
+
+def test_titles_are_asked_by_feed_and_clock(ledger):
+    """Catches one feed's title hiding another's, and a bound that looks ahead."""
+    times = [NOON, NOON + timedelta(days=1), NOON + timedelta(days=2)]
+    items = [headline(f"t{i}", t) for i, t in enumerate(times)]
+    ledger.finish_stage(stage(Stage.INGEST), headlines=items)
+    assert ledger.titles_between("world", after=times[0], until=times[1]) == {("f", "t1")}
+    assert ledger.titles_between("live", after=times[0], until=times[1]) == set()
+
+
 def test_unsettled_days_shrink_as_they_are_settled(ledger):
     """Catches a settle stage that scores a day twice, or asks for roles that nobody named."""
     groups = [group_of(headline("a")), group_of(headline("b"), Role.BASE)]
@@ -267,6 +317,7 @@ def test_a_ledger_of_the_first_schema_is_migrated_with_all_it_holds(tmp_path):
     for statement in (
         "DROP TABLE advantages",
         "DROP TABLE embeddings",
+        "DROP TABLE feed_reads",
         "ALTER TABLE settlements DROP COLUMN invalid_reason",
         "UPDATE alembic_version SET version_num = '0001'",
     ):

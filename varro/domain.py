@@ -236,6 +236,40 @@ class StageRun:
     detail: dict[str, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class FeedRead:
+    """What came of one feed in one day. A feed's newest read is its state."""
+
+    run: str
+    day: str
+    url: str
+    as_of: datetime
+    feed: str
+    """its name in the list"""
+    status: str
+    """`ok`, `unchanged` (a good answer too), `resting` (not asked) or `failed`"""
+    reason: str
+    """why it failed or rests"""
+    http_status: int | None
+    etag: str
+    last_modified: str
+    """what is sent back, to be told whether anything has changed"""
+    body_sha256: str
+    n_entries: int
+    """these two of the last body that was a feed, today's or an earlier one"""
+    n_untitled: int
+    """of today's entries"""
+    n_new: int
+    """headlines that today's body added"""
+    n_failures: int
+    """in a row, up to this one"""
+    next_at: datetime | None
+    """not to be asked before"""
+    moved_to: str | None
+    """the new address, if it has moved for good"""
+    seconds: float
+
+
 def stable_hash(*parts: object) -> str:
     """Hex digest (128 bits) of the parts; the same on every machine and in every process."""
     text = "\x1f".join(str(part) for part in parts)

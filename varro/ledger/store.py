@@ -22,6 +22,7 @@ from varro.domain import (
     AdvantageInfo,
     CheckpointInfo,
     EvaluationInfo,
+    FeedRead,
     Forecast,
     Group,
     Headline,
@@ -41,6 +42,7 @@ from varro.ledger.tables import (
     CheckpointRow,
     EmbeddingRow,
     EvaluationRow,
+    FeedReadRow,
     ForecastRow,
     GroupRow,
     HeadlineRow,
@@ -50,7 +52,7 @@ from varro.ledger.tables import (
     UpdateRow,
 )
 
-HEAD_REVISION = "0002"
+HEAD_REVISION = "0003"
 
 
 class Ledger:
@@ -79,6 +81,7 @@ class Ledger:
         stage: StageRun,
         *,
         headlines: Sequence[Headline] = (),
+        feed_reads: Sequence[FeedRead] = (),
         groups: Sequence[Group] = (),
         settlements: Sequence[Settlement] = (),
         advantages: Sequence[AdvantageInfo] = (),
@@ -94,6 +97,7 @@ class Ledger:
         with self._write() as session:
             _refuse_moved_headlines(session, headlines)
             self._append(session, HeadlineRow, [_fields(h) for h in headlines])
+            self._append(session, FeedReadRow, [_fields(r) for r in feed_reads])
             self._append(session, GroupRow, [_group_fields(g) for g in groups])
             self._append(session, ForecastRow, [_fields(f) for g in groups for f in g.forecasts])
             self._append(session, SettlementRow, [_fields(s) for s in settlements])
@@ -183,6 +187,39 @@ class Ledger:
                     select(HeadlineRow.id).where(HeadlineRow.id.in_(chunk))
                 )
             }
+
+    def titles_between(
+        self, corpus: str, *, after: datetime, until: datetime
+    ) -> set[tuple[str, str]]:
+        """(feed, title) of the headlines with after < first_seen ≤ until."""
+        query = select(HeadlineRow.feed, HeadlineRow.title).where(
+            HeadlineRow.corpus == corpus,
+            HeadlineRow.first_seen > after,
+            HeadlineRow.first_seen <= until,
+        )
+        with self._read() as session:
+            return {(feed, title) for feed, title in session.execute(query)}
+
+    def newest_feed_reads(self, urls: Sequence[str], *, good: bool = False) -> dict[str, FeedRead]:
+        """The newest read of each feed that was ever read, whichever run read it: headlines belong
+        to all runs. With `good`, the newest of those that brought an answer."""
+        statuses = ["ok", "unchanged"] if good else ["ok", "unchanged", "resting", "failed"]
+        found: dict[str, FeedRead] = {}
+        with self._read() as session:
+            for chunk in _chunks(urls):
+                among = FeedReadRow.url.in_(chunk) & FeedReadRow.status.in_(statuses)
+                newest = (
+                    select(FeedReadRow.url, func.max(FeedReadRow.as_of).label("as_of"))
+                    .where(among)
+                    .group_by(FeedReadRow.url)
+                    .subquery()
+                )
+                same = and_(
+                    FeedReadRow.url == newest.c.url, FeedReadRow.as_of == newest.c.as_of, among
+                )
+                for row in session.scalars(select(FeedReadRow).join(newest, same)):
+                    found[row.url] = FeedRead(**_columns(row))
+        return found
 
     def groups(
         self, run: str, *, day: str, roles: Iterable[Role], unsettled_under: str | None = None

@@ -203,3 +203,29 @@ class StageRunRow(Base):
     """the day's clock: nothing first seen later was read"""
     seconds: Mapped[float]
     detail: Mapped[dict[str, Any]]
+
+
+class FeedReadRow(Base):
+    """What came of a feed in one day, committed with the day's ingest."""
+
+    __tablename__ = "feed_reads"
+    __table_args__ = (Index("ix_feed_reads_newest", "url", "as_of"),)
+
+    run: Mapped[str] = mapped_column(ForeignKey("runs.name"), primary_key=True)
+    day: Mapped[str] = mapped_column(primary_key=True)
+    url: Mapped[str] = mapped_column(primary_key=True)
+    as_of: Mapped[datetime]
+    feed: Mapped[str]
+    status: Mapped[str]
+    reason: Mapped[str]
+    http_status: Mapped[int | None]
+    etag: Mapped[str]
+    last_modified: Mapped[str]
+    body_sha256: Mapped[str]
+    n_entries: Mapped[int]
+    n_untitled: Mapped[int]
+    n_new: Mapped[int]
+    n_failures: Mapped[int]
+    next_at: Mapped[datetime | None]
+    moved_to: Mapped[str | None]
+    seconds: Mapped[float]

@@ -1,0 +1,37 @@
+"""What came of each feed on each day: the state of a feed is its newest row."""
+
+import sqlalchemy as sa
+from alembic import op
+
+from varro.ledger import tables
+
+revision = "0003"
+down_revision = "0002"
+
+
+def upgrade() -> None:
+    op.create_table(
+        "feed_reads",
+        sa.Column("run", sa.String(), nullable=False),
+        sa.Column("day", sa.String(), nullable=False),
+        sa.Column("url", sa.String(), nullable=False),
+        sa.Column("as_of", tables.UtcTime(length=32), nullable=False),
+        sa.Column("feed", sa.String(), nullable=False),
+        sa.Column("status", sa.String(), nullable=False),
+        sa.Column("reason", sa.String(), nullable=False),
+        sa.Column("http_status", sa.Integer(), nullable=True),
+        sa.Column("etag", sa.String(), nullable=False),
+        sa.Column("last_modified", sa.String(), nullable=False),
+        sa.Column("body_sha256", sa.String(), nullable=False),
+        sa.Column("n_entries", sa.Integer(), nullable=False),
+        sa.Column("n_untitled", sa.Integer(), nullable=False),
+        sa.Column("n_new", sa.Integer(), nullable=False),
+        sa.Column("n_failures", sa.Integer(), nullable=False),
+        sa.Column("next_at", tables.UtcTime(length=32), nullable=True),
+        sa.Column("moved_to", sa.String(), nullable=True),
+        sa.Column("seconds", sa.Double(), nullable=False),
+        sa.ForeignKeyConstraint(["run"], ["runs.name"]),
+        sa.PrimaryKeyConstraint("run", "day", "url"),
+    )
+    with op.batch_alter_table("feed_reads", schema=None) as batch_op:
+        batch_op.create_index("ix_feed_reads_newest", ["url", "as_of"], unique=False)
