@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import lru_cache
 from itertools import pairwise
 
-import numpy as np
-from rapidfuzz import fuzz, process
+from rapidfuzz import fuzz
 
 SIMILAR = 80.0
 """token_sort_ratio, 0 to 100: only pairs at least so alike are shown to the guard. Of 3,016 real
@@ -71,6 +72,19 @@ _OUTLET = (
 _SUFFIX = re.compile(rf"(?:\s+[-–—|]\s*(?:{_OUTLET}))+\W*$")
 
 
+class _NoPunctuation(dict[int, str | int]):
+    """For str.translate: a space for each character of punctuation, others as they are. Filled as
+    characters are met."""
+
+    def __missing__(self, code: int) -> str | int:
+        is_mark = code == ord("|") or unicodedata.category(chr(code)).startswith("P")
+        self[code] = " " if is_mark else code
+        return self[code]
+
+
+_NO_PUNCTUATION = _NoPunctuation()
+
+
 @dataclass(frozen=True, slots=True)
 class _Word:
     text: str
@@ -101,7 +115,11 @@ def title_key(title: str) -> str:
 
     Note: what carries meaning stays: symbols ("$", "%", "+", "?"), a number's sign and its point.
     """
-    return " ".join(_plain(title).casefold().replace("'", "").split()) or title
+    return _key(_plain(title)) or title
+
+
+def _key(plain: str) -> str:
+    return " ".join(plain.casefold().replace("'", "").split())
 
 
 def is_near_duplicate(a: str, b: str) -> bool:
@@ -125,11 +143,12 @@ def without_near_duplicates(titles: Sequence[str], known: Sequence[str]) -> list
 
 def first_of_each(titles: Sequence[str]) -> list[int]:
     """Indices of the titles that near-duplicate no earlier one of them that is kept."""
+    told = [_story(title) for title in titles]
     earliest: dict[str, int] = {}
-    for i, title in enumerate(titles):
-        earliest.setdefault(title_key(title), i)
+    for i, story in enumerate(told):
+        earliest.setdefault(story.key, i)
     indices = list(earliest.values())
-    stories = [_story(titles[i]) for i in indices]
+    stories = [told[i] for i in indices]
     alike = _alike(stories, stories)
     kept: dict[int, int] = {}
     for n, story in enumerate(stories):
@@ -139,16 +158,38 @@ def first_of_each(titles: Sequence[str]) -> list[int]:
 
 
 def _alike(stories: Sequence[_Story], others: Sequence[_Story]) -> list[list[int]]:
-    """For each story the indices of the others that are similar enough to be compared."""
-    if not stories or not others:
-        return [[] for _ in stories]
-    scores = process.cdist(
-        [s.text for s in stories],
-        [o.text for o in others],
-        scorer=fuzz.token_sort_ratio,
-        score_cutoff=SIMILAR,
-    )
-    return [np.flatnonzero(row).tolist() for row in scores]
+    """For each story the indices of the others that are similar enough to be compared.
+
+    Note: two that tell the same news share every content word in some form, so only those are
+    looked at that share the story's rarest one: a day of 100,000 titles has 5 thousand million
+    pairs, and almost none of them.
+    """
+    forms = [frozenset(base for word in other.words for base in word.bases) for other in others]
+    sizes = [(len(other.words), len(_without_small(other))) for other in others]
+    holders: defaultdict[str, list[int]] = defaultdict(list)
+    for j, bases in enumerate(forms):
+        for base in bases:
+            holders[base].append(j)
+
+    def n_sharing(word: _Word) -> int:
+        return sum(len(holders.get(base, ())) for base in word.bases)
+
+    def near(story: _Story) -> list[int]:
+        content = _without_small(story)
+        n_words, n_content = len(story.words), len(content)
+        words = sorted(content or story.words, key=n_sharing)
+        if not words:
+            return []
+        found = sorted({j for base in words[0].bases for j in holders.get(base, ())})
+        return [
+            j
+            for j in found
+            if (sizes[j][0] == n_words or sizes[j][1] == n_content)
+            and not any(word.bases.isdisjoint(forms[j]) for word in words[1:])
+            and fuzz.token_sort_ratio(story.text, others[j].text, score_cutoff=SIMILAR)
+        ]
+
+    return [near(story) for story in stories]
 
 
 def _is_same_news(a: _Story, b: _Story) -> bool:
@@ -177,13 +218,15 @@ def _without_small(story: _Story) -> list[_Word]:
 
 
 def _story(title: str) -> _Story:
-    text = _plain(_SUFFIX.sub("", _PREFIX.sub("", title)))
+    bare = _SUFFIX.sub("", _PREFIX.sub("", title))
+    text = _plain(bare)
+    key = (_key(text) or title) if bare == title else title_key(title)
     text = _SPELT_NUMBER.sub(lambda m: _SPELT[m[0].casefold()], text)
     text = _NUMBER.sub(_one_spelling, text)
     cased = [word for piece in text.split() if (word := _without_possessive(piece))]
     folded = [word.casefold() for word in cased]
     return _Story(
-        key=title_key(title),
+        key=key,
         words=tuple(
             _Word(word, _bases(word, after))
             for word, after in pairwise([*folded, ""])
@@ -203,11 +246,11 @@ def _plain(title: str) -> str:
     text = _THOUSANDS.sub("", text)
     text = _INNER_AMPERSAND.sub("", text)
     text = _QUESTION.sub(" ? ", text)
-    meant = {match.start() for match in _MEANT.finditer(text)}
-    return "".join(
-        " " if i not in meant and (c == "|" or unicodedata.category(c).startswith("P")) else c
-        for i, c in enumerate(text)
-    )
+    pieces, end = [], 0
+    for match in _MEANT.finditer(text):
+        pieces += [text[end : match.start()].translate(_NO_PUNCTUATION), match[0]]
+        end = match.end()
+    return "".join(pieces) + text[end:].translate(_NO_PUNCTUATION)
 
 
 def _one_spelling(match: re.Match[str]) -> str:
@@ -220,7 +263,7 @@ def _one_spelling(match: re.Match[str]) -> str:
 
 
 def _without_possessive(word: str) -> str:
-    return re.sub(r"'[sS]$", "", word).replace("'", "")
+    return re.sub(r"'[sS]$", "", word).replace("'", "") if "'" in word else word
 
 
 def _bases(word: str, following: str) -> frozenset[str]:
@@ -229,6 +272,11 @@ def _bases(word: str, following: str) -> frozenset[str]:
     Note: a form in -ed before a preposition, a number or the end may be a passive and stands for
     itself: "Apple sued over patents" is not "Apple sues over patents".
     """
+    return _forms(word, following[-1:].isalpha() and following not in _PREPOSITIONS)
+
+
+@lru_cache(maxsize=1 << 16)
+def _forms(word: str, is_active: bool) -> frozenset[str]:
     bases = {word}
     if word.endswith("s"):
         bases.add(word[:-1])
@@ -236,7 +284,6 @@ def _bases(word: str, following: str) -> frozenset[str]:
         bases.add(word[:-2])
     if word.endswith(("ies", "ied")):
         bases.add(word[:-3] + "y")
-    is_active = following[-1:].isalpha() and following not in _PREPOSITIONS
     if word.endswith("ing") or (word.endswith("ed") and is_active):
         stem = word.removesuffix("ing").removesuffix("ed")
         bases |= {stem, stem + "e"}
