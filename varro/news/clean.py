@@ -6,7 +6,9 @@ import html
 import re
 import unicodedata
 from html.entities import html5
-from urllib.parse import quote, urlsplit
+from urllib.parse import parse_qsl, quote, urlsplit
+
+from w3lib.url import canonicalize_url, url_query_cleaner
 
 MAX_TITLE = 512
 """characters"""
@@ -47,6 +49,14 @@ _ESCAPED_AMPERSANDS = re.compile(r"&(?:(?:amp|AMP|#0*38|#[xX]0*26);)+")
 _ENTITY = re.compile(r"&(#[0-9]{1,7}|#[xX][0-9A-Fa-f]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});")
 
 
+_TRACKING = re.compile(
+    "(?:utm|at|ns|stm|hsa|pk|mtm|vero|oly|__s?)_[a-z_]+|[a-z]{0,4}clid|gbraid|wbraid|igshid|mc_[ce]id|"
+    "_hs(?:enc|mi)|mkt_tok|s?cmp(?:id)?|xtor|smid|taid|ito|ocid|ftag|maca|traffic_source|__source",
+    re.I,
+)
+"""names of parameters that newsletters, networks and broadcasters put on their links"""
+
+
 def clean_title(raw: str) -> str:
     """Plain text of a title, at most MAX_TITLE characters; "" if nothing is left.
 
@@ -81,6 +91,21 @@ def clean_link(raw: str) -> str:
         return ""
     # What could end an attribute or a line is written as its percent code; the rest stays as is.
     return re.sub(r"[\s\"'<>\\^`{|}]", lambda m: quote(m[0]), link) if is_web else ""
+
+
+def canonical_link(link: str) -> str:
+    """A clean link in the one spelling that it shares with others to the same page: host in lower
+    case, parameters in order and without those that only say where the reader came from, no mark
+    within the page.
+
+    Note: what is canonical stays as it is; a link that has no such spelling is given back.
+    """
+    names = {name for name, _ in parse_qsl(urlsplit(link).query, keep_blank_values=True)}
+    tracking = [name for name in names if _TRACKING.fullmatch(name)]
+    # What begins with ! or / is no mark but an address within a page that loads itself.
+    is_address = urlsplit(link).fragment.startswith(("!", "/"))
+    plain = url_query_cleaner(link, tracking, remove=True, unique=False, keep_fragments=is_address)
+    return clean_link(canonicalize_url(plain, keep_fragments=is_address)) or link
 
 
 def _clean_once(text: str) -> str:
