@@ -55,6 +55,12 @@ def test_an_unknown_key_is_refused_with_the_nearest_one():
         ("guard.kl_redo=9", "guard.kl_redo must not exceed guard.kl_refuse"),
         ("guard.max_length_correlation=1.5", "guard.max_length_correlation"),
         ("news.source=feeds", "news.feeds must name a file"),
+        ("news.min_feeds=0", "news.min_feeds: .*greater than or equal to 1"),
+        ("news.min_headlines=0", "news.min_headlines"),
+        ("news.topics=['sports']", "news.topics.0: .*'sport'.*'sports'"),
+        ("news.languages=['English']", "news.languages.0"),
+        ("news.rules=[{feed='a'}]", "rule for 'a' has neither include nor exclude"),
+        ("news.rules=[{exclud=['a']}]", "news.rules.0.exclud"),
         ("evaluate.placebo_lags=[0, 2]", "the day that is foreseen"),
         ("evaluate.placebo_lags=[5, 3]", "1 <= first <= last"),
     ],
@@ -135,3 +141,34 @@ def test_a_bad_file_is_one_clear_error(tmp_path, content):
         file.write_text(content)
     with pytest.raises(ConfigError, match=r"bad.toml"):
         load_config(file)
+
+
+def test_rules_are_printed_as_toml_that_reads_back():
+    """Catches tables written as JSON, which TOML is not: the config beside a checkpoint would not
+    load again."""
+    rules = """news.rules=[{feed='BBC "World"', exclude=['\\bsport\\b', 'é']}, {include=['x']}]"""
+    config = load_config(CONFIGS / "embedded.toml", (rules, "news.topics=['war']"))
+    assert config.news.rules[0].exclude == (r"\bsport\b", "é")
+    text = render_toml(config)
+    assert tomllib.loads(text)["news"]["rules"][1] == {"feed": "*", "include": ["x"], "exclude": []}
+
+
+def test_what_is_taken_in_belongs_to_a_run_and_how_it_is_fetched_does_not():
+    """Catches a run whose news is thinned out in its middle, and one that has to be begun anew for
+    a slow server."""
+    base = load_config(CONFIGS / "live.toml")
+
+    def same(*overrides):
+        return load_config(CONFIGS / "live.toml", overrides).identity() == base.identity()
+
+    assert same("news.max_s=60", "news.pause_s=2", "news.timeout_s=5", "news.max_feed_mb=1")
+    assert same("news.allow_private=true", "news.keep_bodies_days=0")
+    for key in (
+        "news.min_feeds=9",
+        "news.min_headlines=99",
+        "news.max_new_per_feed=5",
+        "news.topics=['war']",
+        "news.languages=['en']",
+        "news.rules=[{exclude=['x']}]",
+    ):
+        assert not same(key), key

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from varro.domain import stable_hash
+from varro.domain import Topic, stable_hash
 from varro.errors import ConfigError
 
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
@@ -40,6 +40,23 @@ class RunConfig(_Section):
     """every random choice is H(seed, day, headline, k)"""
 
 
+class FeedRule(_Section):
+    """Which titles of a feed are wanted."""
+
+    feed: str = Field("*", min_length=1)
+    """the feed's name in the list, where * and ? stand for any characters"""
+    include: tuple[str, ...] = ()
+    """regular expressions (RE2) of which a title must hold one, if there are any"""
+    exclude: tuple[str, ...] = ()
+    """and of which it may hold none"""
+
+    @model_validator(mode="after")
+    def _says_something(self) -> FeedRule:
+        if not self.include and not self.exclude:
+            raise ValueError(f"the rule for {self.feed!r} has neither include nor exclude")
+        return self
+
+
 class NewsConfig(_Section):
     source: Literal["archive", "feeds"] = "archive"
     archive: ConfigPath | None = None
@@ -48,14 +65,33 @@ class NewsConfig(_Section):
     """OPML list of RSS/Atom feeds"""
     n_headlines: int = Field(32, ge=1)
     """headlines a day that are forecast for training; the rest are ingested as outcomes"""
+    min_headlines: int = Field(10, ge=1)
+    """a day with fewer new headlines is degraded: forecast and evaluated, but not trained on"""
+    min_feeds: int = Field(1, ge=1)
+    """the same where fewer feeds than this are alive"""
+    max_new_per_feed: int = Field(1000, ge=1)
+    """new headlines that one feed may bring on one day; the first in its order are taken"""
+    rules: tuple[FeedRule, ...] = ()
+    """which titles of which feeds are taken in; what is left out is counted"""
+    topics: tuple[Topic, ...] = ()
+    """take in only headlines about these, by their embedding; all if there are none"""
+    languages: tuple[Annotated[str, Field(pattern=r"^[a-z]{2,3}$")], ...] = ()
+    """ISO 639 codes: leave out headlines that are surely in none of these (needs the extra
+    `languages`); all if there are none"""
     max_malformed_frac: float = Field(0.05, ge=0, le=1)
     """an archive with a larger share of malformed lines is refused"""
     timeout_s: float = Field(30.0, gt=0)
     """for one feed, connect to last byte"""
     max_feed_mb: float = Field(15.0, gt=0)
     """a longer feed body is refused (MB, decoded)"""
+    max_s: float = Field(600.0, gt=0)
+    """for all feeds; what was not reached by then has failed"""
+    pause_s: float = Field(1.0, ge=0)
+    """between two requests to one host, give or take half of it"""
     allow_private: bool = False
-    """feeds may lead to addresses of this machine and its network, which are refused otherwise"""
+    """let feeds lead to this machine and its network; otherwise to public addresses only"""
+    keep_bodies_days: int = Field(30, ge=0)
+    """feed bodies are kept under `home/bodies` for so long, gzipped; 0 keeps none"""
 
     @model_validator(mode="after")
     def _source_is_named(self) -> NewsConfig:
@@ -324,8 +360,8 @@ class Config(_Section):
         """Flat `section.key → value` of what may not change within a run.
 
         Left out: where things lie (home, folders of files), what only changes the reading matter
-        (display, report), how much memory the work may take, and how long processes wait for each
-        other.
+        (display, report), how much memory the work may take, how long processes wait for each
+        other, and how feeds are fetched. What of them is taken in, and trained on, stays.
         """
         left_out = {"home", "memory", "cluster", "display", "report"}
         dump = self.model_dump(mode="json", exclude=left_out)
@@ -333,8 +369,8 @@ class Config(_Section):
         for section, key in located:
             if dump[section][key] is not None:
                 dump[section][key] = Path(dump[section][key]).name
-        for machine_key in ("timeout_s", "max_feed_mb", "max_malformed_frac", "allow_private"):
-            del dump["news"][machine_key]
+        for fetching_key in _FETCHING_KEYS:
+            del dump["news"][fetching_key]
         del dump["run"]["name"]
         return {f"{s}.{k}": v for s, section in dump.items() for k, v in section.items()}
 
@@ -343,6 +379,15 @@ class Config(_Section):
         return stable_hash(json.dumps(self.identity(), sort_keys=True))
 
 
+_FETCHING_KEYS = (
+    "timeout_s",
+    "max_feed_mb",
+    "max_malformed_frac",
+    "max_s",
+    "pause_s",
+    "allow_private",
+    "keep_bodies_days",
+)
 _PATH_KEYS = (
     ("home",),
     ("news", "archive"),
@@ -391,8 +436,17 @@ def render_toml(config: Config) -> str:
     lines = [f"home = {json.dumps(dump.pop('home'), ensure_ascii=False)}"]
     for section, values in dump.items():
         lines += ["", f"[{section}]"]
-        lines += [f"{key} = {json.dumps(v, ensure_ascii=False)}" for key, v in values.items()]
+        lines += [f"{key} = {_toml(value)}" for key, value in values.items()]
     return "\n".join(lines) + "\n"
+
+
+def _toml(value: Any) -> str:
+    """A JSON value as TOML: the same, but for tables."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{k} = {_toml(v)}" for k, v in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(_toml, value)) + "]"
+    return json.dumps(value, ensure_ascii=False)
 
 
 def _parse_override(text: str) -> dict[str, Any]:

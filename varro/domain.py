@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from itertools import pairwise
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,6 +37,13 @@ class Stage(StrEnum):
     FORECAST = "forecast"
     EVALUATE = "evaluate"
     REPORT = "report"
+
+
+Topic = Literal[
+    "markets", "companies", "economy", "commodities", "politics", "war", "technology", "science",
+    "sport", "disasters", "crime", "culture",
+]  # fmt: skip
+"""what a headline can be about; `training.curriculum` says what each means"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from varro.files import lock_file
 from varro.ledger.store import Ledger, open_ledger
 from varro.news.archive import Archive, load_archive
 from varro.news.opml import Feed, load_opml
+from varro.news.wanted import check_wanted
 from varro.policy.folder import check_policy
 from varro.reward.embed import RememberingEmbedder, check_embedder, load_embedder
 from varro.reward.score import reward_version
@@ -82,8 +83,10 @@ def open_run(config: Config, *, lock: BinaryIO | None = None) -> OpenRun:
 
     What can be refused is refused before anything is written.
     Raises: FeedError for a bad archive or feed list; PolicyError; LedgerError; StageError if
-    another process holds the run; ConfigError if the run was begun with another configuration.
+    another process holds the run; ConfigError if the run was begun with another configuration, or
+    what news is wanted can not be told.
     """
+    check_wanted(config.news)
     archive: Archive | None = None
     feeds: tuple[Feed, ...] = ()
     corpus = "live"

@@ -19,9 +19,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from varro.domain import stable_hash, stable_seed
+from varro.domain import Topic, stable_hash, stable_seed
 
-TOPICS: Mapping[str, str] = {
+TOPICS: Mapping[Topic, str] = {
     "markets": "headlines about stock markets: shares, bond yields, the dollar and other "
     "currencies, traders and investors",
     "companies": "headlines about companies: quarterly profit, sales, takeovers, job cuts, "
