@@ -422,7 +422,7 @@ def test_a_refused_day_is_void_with_its_reason_and_later_days_go_on(tmp_path, co
     short = [x for x in lines if json.loads(x)["first_seen"][:10] == day_of(1).day]
     archive = tmp_path / "short.jsonl"
     archive.write_text("\n".join(x for x in lines if x not in short[5:]))
-    config = configured(f"news.archive={archive}", "reward.window_h=24")
+    config = configured(f"news.archive={archive}", "reward.window_h=24", "news.min_headlines=1")
     reason = "5 outcomes, 10 are needed"
     with opened(config, embedder) as work:
         for n in range(3):

@@ -10,26 +10,60 @@ from pathlib import Path
 
 import pytest
 
-from varro.domain import Headline, headline_id
+from varro.domain import Headline, headline_id, stable_hash
 from varro.errors import FeedError
 from varro.news.archive import Archive, load_archive
-from varro.news.fetch import Fetched
-from varro.news.ingest import ArrivedNews, ingest_archive, ingest_feeds, select_headlines
+from varro.news.fetch import Fetched, FetchError, Validators
+from varro.news.gather import FeedState
+from varro.news.ingest import (
+    ArrivedNews,
+    feed_reads,
+    ingest_archive,
+    ingest_feeds,
+    select_headlines,
+    state_of,
+    why_degraded,
+)
 from varro.news.opml import Feed
+from varro.news.parse import ParsedFeed, parse_feed
 
 NOON = datetime(2025, 4, 18, 12, 0, tzinfo=UTC)
 
 
 class CannedFetcher:
-    """Answers from a table of url → body; what is not in it is a dead server."""
+    """Answers from a table of url → body; what is not in it is a dead server. A body is its own
+    ETag, so that one that has not changed is a 304."""
 
     def __init__(self, bodies: Mapping[str, bytes]) -> None:
         self.bodies = bodies
+        self.asked: list[str] = []
 
-    def fetch(self, url: str) -> Fetched:
+    def fetch(self, url: str, known: Validators = Validators()) -> Fetched:  # noqa: B008
+        self.asked.append(url)
         if url not in self.bodies:
-            raise FeedError(f"{url}: no route")
-        return Fetched(url, 200, {"content-type": "application/xml"}, self.bodies[url])
+            raise FetchError(f"{url}: no route")
+        etag = stable_hash(self.bodies[url])
+        headers = {"content-type": "application/xml", "etag": etag}
+        if known.etag == etag:
+            return Fetched(url, 304, headers, b"")
+        return Fetched(url, 200, headers, self.bodies[url])
+
+
+class InProcess:
+    """The parser without a process around it."""
+
+    def parse(self, body: bytes, headers: Mapping[str, str]) -> ParsedFeed:
+        return parse_feed(body, headers)
+
+
+def ingest(
+    feeds: tuple[Feed, ...],
+    fetcher: CannedFetcher,
+    states: Mapping[str, FeedState] | None = None,
+    *,
+    as_of: datetime = NOON,
+) -> ArrivedNews:
+    return ingest_feeds(feeds, fetcher, InProcess(), states or {}, as_of=as_of, max_s=60, pause_s=0)
 
 
 def headline(title: str, *, first_seen: datetime = NOON, link: str | None = None) -> Headline:
@@ -111,7 +145,7 @@ def test_the_days_of_a_real_archive_hold_each_headline_once(
 def test_live_headlines_are_first_seen_when_they_were_asked_for() -> None:
     """Live news dated by its publisher, or its source lost where an item has no link."""
     bodies = {"https://a.org/rss": rss("one"), "https://b.org/rss": rss("two", links=False)}
-    arrived = ingest_feeds((feed("a"), feed("b")), CannedFetcher(bodies), as_of=NOON)
+    arrived = ingest((feed("a"), feed("b")), CannedFetcher(bodies))
     by_title = {h.title: h for h in arrived.headlines}
     one, two = by_title["one"], by_title["two"]
     assert {h.first_seen for h in arrived.headlines} == {NOON}
@@ -126,7 +160,7 @@ def test_a_dead_feed_is_counted_with_its_reason_and_the_rest_arrive() -> None:
     """One dead server costs the day its news, or goes unnoticed for months."""
     bodies = {"https://a.org/rss": rss("one"), "https://c.org/rss": b"<html>502</html>"}
     feeds = (feed("a"), feed("b"), feed("c"))
-    arrived = ingest_feeds(feeds, CannedFetcher(bodies), as_of=NOON)
+    arrived = ingest(feeds, CannedFetcher(bodies), as_of=NOON)
     assert [h.title for h in arrived.headlines] == ["one"]
     assert arrived.n_feeds == 3
     assert [failure.feed for failure in arrived.failures] == ["b", "c"]
@@ -137,7 +171,7 @@ def test_a_dead_feed_is_counted_with_its_reason_and_the_rest_arrive() -> None:
 def test_items_without_a_title_and_repeated_items_are_counted() -> None:
     """What was left out of a day vanishes without a number."""
     bodies = {"https://a.org/rss": rss("one", " ", "two", "one", "one")}
-    arrived = ingest_feeds((feed("a"),), CannedFetcher(bodies), as_of=NOON)
+    arrived = ingest((feed("a"),), CannedFetcher(bodies), as_of=NOON)
     assert sorted(h.title for h in arrived.headlines) == ["one", "two"]
     assert (arrived.n_malformed, arrived.n_duplicates) == (1, 2)
 
@@ -146,13 +180,166 @@ def test_no_feed_alive_is_an_error_with_the_first_reasons() -> None:
     """A machine without network records an empty day as a quiet one."""
     feeds = tuple(feed(name) for name in "abcde")
     with pytest.raises(FeedError) as caught:
-        ingest_feeds(feeds, CannedFetcher({}), as_of=NOON)
+        ingest(feeds, CannedFetcher({}))
     message = str(caught.value)
     assert message.startswith("all 5 feeds failed; a: https://a.org/rss: no route; b: ")
     assert "c: " in message
     assert "d: " not in message
     with pytest.raises(FeedError, match="lists none"):
-        ingest_feeds((), CannedFetcher({}), as_of=NOON)
+        ingest((), CannedFetcher({}))
+
+
+def states_after(arrived: ArrivedNews, *, as_of: datetime = NOON) -> dict[str, FeedState]:
+    """What the next day knows, through the rows that the ledger keeps."""
+    rows = feed_reads(
+        arrived.readings, arrived.headlines, run="main", day=f"{as_of:%Y-%m-%d}", as_of=as_of
+    )
+    return {row.url: state_of(row) for row in rows}
+
+
+def test_a_feed_that_has_not_changed_is_alive_and_adds_nothing() -> None:
+    """A quiet feed counted among the dead; or its whole body read again each day."""
+    bodies = {"https://a.org/rss": rss("one"), "https://b.org/rss": rss("two")}
+    feeds, fetcher = (feed("a"), feed("b")), CannedFetcher(bodies)
+    today = ingest(feeds, fetcher)
+    bodies["https://b.org/rss"] = rss("two", "three")
+    tomorrow = ingest(feeds, fetcher, states_after(today), as_of=NOON + timedelta(days=1))
+    assert [h.title for h in tomorrow.headlines] == ["two", "three"]
+    assert [r.status for r in tomorrow.readings] == ["unchanged", "ok"]
+    assert (tomorrow.n_feeds, tomorrow.n_alive, tomorrow.failures) == (2, 2, ())
+    # Asked again without what was kept, it gives all it has: nothing hangs on the first answer.
+    assert len(ingest(feeds, fetcher).headlines) == 3
+
+
+def test_a_feed_that_fails_keeps_what_was_known_of_its_last_good_body() -> None:
+    """One error page, and a feed that had items yesterday may be empty from then on."""
+    bodies = {"https://a.org/rss": rss("one"), "https://b.org/rss": rss("two")}
+    feeds, fetcher = (feed("a"), feed("b")), CannedFetcher(bodies)
+    first = states_after(ingest(feeds, fetcher))
+    for bad in (b"", b"<html>Just a moment...</html>", rss()):
+        bodies["https://a.org/rss"] = bad
+        failed = ingest(feeds, fetcher, first)
+        assert [(f.feed, bool(f.reason)) for f in failed.failures] == [("a", True)]
+        (kept, _) = states_after(failed).values()
+        before = first["https://a.org/rss"]
+        assert (kept.validators, kept.body_sha256, kept.n_entries) == (
+            before.validators,
+            before.body_sha256,
+            1,
+        )
+        assert kept.n_failures == 1
+
+
+def test_a_feed_that_rests_is_alive_only_if_it_was_well() -> None:
+    """A server that asks to be left alone for some hours read as dead; or a dead one that is
+    no longer asked read as alive."""
+    later = NOON + timedelta(hours=2)
+    states = {
+        "https://a.org/rss": FeedState(next_at=later),
+        "https://b.org/rss": FeedState(next_at=later, n_failures=4),
+    }
+    fetcher = CannedFetcher({"https://c.org/rss": rss("one")})
+    arrived = ingest((feed("a"), feed("b"), feed("c")), fetcher, states)
+    assert fetcher.asked == ["https://c.org/rss"]
+    assert arrived.n_alive == 2
+    assert [f.feed for f in arrived.failures] == ["b"]
+
+
+def test_a_body_is_handed_on_as_it_comes_and_not_held() -> None:
+    """The bodies of ten thousand feeds, 15 MB each, held until the last one is read."""
+    bodies = {"https://a.org/rss": rss("one"), "https://b.org/rss": b"no feed"}
+    kept: list[tuple[str, bytes]] = []
+    arrived = ingest_feeds(
+        (feed("a"), feed("b"), feed("c")),
+        CannedFetcher(bodies),
+        InProcess(),
+        {},
+        as_of=NOON,
+        max_s=60,
+        pause_s=0,
+        keep_body=lambda reading: kept.append((reading.feed.name, reading.body)),
+    )
+    assert kept == [("a", bodies["https://a.org/rss"])]
+    assert {r.body for r in arrived.readings} == {b""}
+
+
+def test_a_row_says_what_a_feed_brought_that_was_new() -> None:
+    """Health counted in items shown, where a feed shows the same thirty for a month."""
+    bodies = {"https://a.org/rss": rss("one", "two", " "), "https://b.org/rss": rss("three")}
+    arrived = ingest((feed("a"), feed("b")), CannedFetcher(bodies))
+    rows = feed_reads(
+        arrived.readings, arrived.headlines[1:], run="main", day="2025-04-18", as_of=NOON
+    )
+    assert [(r.feed, r.n_entries, r.n_untitled, r.n_new) for r in rows] == [
+        ("a", 3, 1, 1),
+        ("b", 1, 0, 1),
+    ]
+    assert {(r.run, r.day, r.as_of, r.http_status) for r in rows} == {
+        ("main", "2025-04-18", NOON, 200)
+    }
+
+
+def test_a_day_is_degraded_below_either_of_its_floors() -> None:
+    """Trained on what two of forty feeds had to say."""
+    bodies = {"https://a.org/rss": rss(*"abcdefghijkl")}
+    thin = ingest((feed("a"), feed("b"), feed("c")), CannedFetcher(bodies))
+    assert why_degraded(thin, 12, min_feeds=1, min_headlines=12) is None
+    assert why_degraded(thin, 12, min_feeds=2, min_headlines=13) == (
+        "1 of 3 feeds are alive, 2 are needed; 12 new headlines, 13 are needed"
+    )
+    replayed = ingest_archive(archive_of(headline("one")), after=None, as_of=NOON)
+    assert why_degraded(replayed, 1, min_feeds=30, min_headlines=1) is None
+    assert why_degraded(replayed, 1, min_feeds=30, min_headlines=2) is not None
+
+
+def test_publisher_dates_are_kept_within_a_week_and_an_hour_of_the_fetch() -> None:
+    """A date of 1999 or 2099 that throws a mean or a chart; one that was right moved."""
+    dates = {
+        "old": ("Fri, 01 Jan 1999 00:00:00 GMT", NOON - timedelta(days=7)),
+        "future": ("Fri, 01 Jan 2038 00:00:00 GMT", NOON + timedelta(hours=1)),
+        "right": ("Fri, 18 Apr 2025 09:30:00 GMT", NOON - timedelta(hours=2.5)),
+    }
+    items = "".join(
+        f"<item><title>{t}</title><pubDate>{text}</pubDate></item>"
+        for t, (text, _) in dates.items()
+    )
+    body = f"<rss version='2.0'><channel>{items}<item><title>none</title></item></channel></rss>"
+    arrived = ingest((feed("a"),), CannedFetcher({"https://a.org/rss": body.encode()}))
+    assert {h.title: h.published for h in arrived.headlines} == {
+        **{t: kept for t, (_, kept) in dates.items()},
+        "none": None,
+    }
+    assert {h.first_seen for h in arrived.headlines} == {NOON}
+
+
+def test_a_link_that_says_where_the_reader_came_from_is_the_same_link() -> None:
+    """An item without a guid that is new whenever its campaign is renamed."""
+
+    def item(query: str) -> bytes:
+        link = f"https://News.B.org/story?id=7{query}"
+        return (
+            f"<rss version='2.0'><channel><item><title>t</title><link>{link}</link></item>"
+            "</channel></rss>"
+        ).encode()
+
+    ids = set()
+    for query in ("", "&amp;utm_source=rss", "&amp;at_medium=RSS&amp;at_campaign=x#0"):
+        arrived = ingest((feed("a"),), CannedFetcher({"https://a.org/rss": item(query)}))
+        ids |= {h.id for h in arrived.headlines}
+        assert {h.link for h in arrived.headlines} == {"https://news.b.org/story?id=7"}
+    assert len(ids) == 1
+
+
+def test_a_retitled_item_is_another_headline_and_items_that_share_a_guid_are_all_kept() -> None:
+    """Versions of a story that write over each other, and a hundred items read as one."""
+    items = "".join(
+        f"<item><title>{t}</title><guid isPermaLink='false'>g</guid></item>"
+        for t in ("a", "b", "c")
+    )
+    body = f"<rss version='2.0'><channel>{items}</channel></rss>".encode()
+    arrived = ingest((feed("a"),), CannedFetcher({"https://a.org/rss": body}))
+    assert [(h.guid, h.title) for h in arrived.headlines] == [("g", "a"), ("g", "b"), ("g", "c")]
+    assert len({h.id for h in arrived.headlines}) == 3
 
 
 def test_a_feed_read_twice_gives_the_same_identities(shared_data: Callable[[str], Path]) -> None:
@@ -165,8 +352,8 @@ def test_a_feed_read_twice_gives_the_same_identities(shared_data: Callable[[str]
     def ids(arrived: ArrivedNews) -> set[str]:
         return {h.id for h in arrived.headlines}
 
-    today = ingest_feeds((feed("a"),), fetcher, as_of=NOON)
-    tomorrow = ingest_feeds((feed("a"),), fetcher, as_of=NOON + timedelta(days=1))
+    today = ingest((feed("a"),), fetcher, as_of=NOON)
+    tomorrow = ingest((feed("a"),), fetcher, as_of=NOON + timedelta(days=1))
     assert ids(today) == ids(tomorrow)
     assert len(ids(today)) > 0
 

@@ -34,7 +34,7 @@ class FeedWorld:
 
     def answer(self, handler) -> None:
         body = self.bodies.get((handler.path.strip("/"), self.today))
-        handler.send_response(200 if body else 503)
+        handler.send_response(200 if body else 404)
         handler.send_header("Content-Type", "application/rss+xml")
         handler.end_headers()
         handler.wfile.write(body or b"down")
@@ -60,6 +60,7 @@ def live(shared_data, loopback, tmp_path, configured):
         'news.source="feeds"',
         f"news.feeds={opml}",
         "news.allow_private=true",
+        "news.pause_s=0",
         "run.name=live",
     )
 

@@ -46,7 +46,7 @@ def test_a_full_day_becomes_a_page_of_values_that_json_can_hold() -> None:
     facts = _facts()
     report = build_report(facts)
     assert json.loads(json.dumps(report, allow_nan=False)) == report
-    assert report["schema"] == 4
+    assert report["schema"] == 5
     for text in (render_html(report), render_markdown(report)):
         assert "Copper prices steady" in text
     assert report["display"][0]["forecast_id"] == "f-0"
@@ -134,6 +134,12 @@ def test_unsettled_and_base_forecasts_are_no_examples() -> None:
         ({}, "refused: kl_ref 13 past 12", "refused", "The update was refused: kl_ref 13 past 12;"),
         ({"n_settled": 0, "n_void": 0}, "0 groups", "first day", "Nothing was due to be settled"),
         ({}, "1 settled group, 2 are needed", "no update", "1 settled group, 2 are needed."),
+        (
+            {"refused": {"2026-01-05": "too old"}},
+            "the day is degraded: 9 new headlines, 10 are needed",
+            "degraded",
+            "news is thin: 9 new headlines, 10 are needed. The forecasts of 2026-01-05 were",
+        ),
     ],
 )
 def test_the_verdict_says_what_the_night_came_to(
@@ -141,6 +147,9 @@ def test_the_verdict_says_what_the_night_came_to(
 ) -> None:
     """Catches a refused day or a broken scorer that reads as an ordinary night without update."""
     facts = _facts(settle=settle)
+    degraded = reason.partition("degraded: ")[2]
+    if degraded:
+        facts.stages[0].detail["degraded"] = degraded
     if reason:
         facts = replace(facts, update=None, advantages={})
         facts = replace(

@@ -198,7 +198,7 @@ def test_a_first_day_renders() -> None:
     report["learned"]["reward"]["n_days"] = 0
     report["settled"].update(void_reasons={}, invalid_reasons={}, refused={}, components={})
     report["settled"].update(n_settled=0, n_groups=0, n_forecasts=0, essay=None)
-    report["news"]["failures"] = []
+    report["news"].update(failures=[], left_out={}, degraded=None)
     report["forecast"] = dict.fromkeys(report["forecast"])
     for text in (render_html(report), render_markdown(report)):
         for note in (
@@ -771,6 +771,9 @@ def _report() -> dict[str, Any]:
             "n_malformed": 7,
             "n_duplicates": 5,
             "n_feeds": 14,
+            "n_alive": 13,
+            "left_out": {"told before": 4},
+            "degraded": "13 of 14 feeds are alive, 14 are needed",
             "failures": [{"feed": "x", "reason": "timeout"}],
         },
         "checkpoint": {

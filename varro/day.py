@@ -40,8 +40,29 @@ from varro.domain import (
 from varro.errors import FeedError, StageError, VarroError
 from varro.evaluation.evaluate import claim, compare_with_base
 from varro.evaluation.stats import medoid
+from varro.news.bodies import keep_body, remove_old_bodies
 from varro.news.fetch import HttpFetcher
-from varro.news.ingest import ingest_archive, ingest_feeds, select_headlines
+from varro.news.gather import FeedReading
+from varro.news.ingest import (
+    EARLIEST,
+    ArrivedNews,
+    feed_reads,
+    ingest_archive,
+    ingest_feeds,
+    select_headlines,
+    state_of,
+    why_degraded,
+)
+from varro.news.parse_apart import ParserProcesses
+from varro.news.wanted import (
+    Judge,
+    judge_languages,
+    judge_number,
+    judge_retold,
+    judge_rules,
+    judge_topics,
+    sort_out,
+)
 from varro.report.build import ReportFacts, build_report
 from varro.report.machine import describe_machine, stage_memory
 from varro.report.pages import write_report
@@ -214,22 +235,16 @@ def report_folder(home: Path, run: str, day: str) -> Path:
 
 
 def _ingest(work: OpenRun, due: DueDay) -> None:
+    config = work.config.news
     with _timed(work, due, Stage.INGEST) as timing:
         since = _since(work, due)
-        if work.archive is not None:
-            # A run's first day takes the archive's past with it: placebo days are past days.
-            # Later days take all since the last one that ran: skipped days are outcomes too.
-            after = max(_earlier_clocks(work, due), default=None)
-            news = ingest_archive(work.archive, after=after, as_of=due.as_of)
-        else:
-            fetcher = HttpFetcher(
-                timeout_s=work.config.news.timeout_s,
-                max_bytes=int(work.config.news.max_feed_mb * 1e6),
-                allow_private=work.config.news.allow_private,
-            )
-            news = ingest_feeds(work.feeds, fetcher, as_of=due.as_of)
+        news = _arrived(work, due)
         known = work.ledger.known_headline_ids(h.id for h in news.headlines)
-        todays = {h.id for h in news.headlines if h.first_seen > since and h.id not in known}
+        again = [h for h in news.headlines if h.id in known]
+        new, left_out = sort_out(
+            [h for h in news.headlines if h.id not in known], _judges(work, due)
+        )
+        todays = {h.id for h in new if h.first_seen > since}
         todays |= {
             h.id
             for h in work.ledger.headlines_between(work.info.corpus, after=since, until=due.as_of)
@@ -237,22 +252,91 @@ def _ingest(work: OpenRun, due: DueDay) -> None:
         if not todays:
             raise FeedError(
                 f"no new headline on {due.day} in {work.info.corpus!r} (first seen after "
-                f"{since:%Y-%m-%dT%H:%M:%SZ}, until {due.as_of:%Y-%m-%dT%H:%M:%SZ}); an empty day "
-                "is not run: name another day, or look at the archive or feeds"
+                f"{since:%Y-%m-%dT%H:%M:%SZ}, until {due.as_of:%Y-%m-%dT%H:%M:%SZ}"
+                + "".join(f"; {n} left out: {reason}" for reason, n in left_out.items())
+                + "); an empty day is not run: name another day, or look at the archive or feeds"
             )
+        degraded = why_degraded(
+            news, len(todays), min_feeds=config.min_feeds, min_headlines=config.min_headlines
+        )
         detail = {
             "corpus": work.info.corpus,
             "n_new": len(todays),
             "n_malformed": news.n_malformed,
             "n_duplicates": news.n_duplicates,
             "n_feeds": news.n_feeds,
+            "n_alive": news.n_alive,
             "failures": [{"feed": f.feed, "reason": f.reason} for f in news.failures],
+            "left_out": left_out,
+            "degraded": degraded,
         }
         work.ledger.add_run(work.info)
-        work.ledger.finish_stage(timing.row(detail), headlines=news.headlines)
-        timing.summary = f"{len(todays)} new headlines" + (
-            f", {len(news.failures)} of {news.n_feeds} feeds failed" if news.failures else ""
+        work.ledger.finish_stage(
+            timing.row(detail),
+            headlines=[*again, *new],
+            feed_reads=feed_reads(news.readings, new, run=work.name, day=due.day, as_of=due.as_of),
         )
+        if work.archive is None:  # an archive's clock says nothing of how old a body is
+            remove_old_bodies(work.home, as_of=due.as_of, keep_days=config.keep_bodies_days)
+        timing.summary = (
+            f"{len(todays)} new headlines"
+            + (f", {len(news.failures)} of {news.n_feeds} feeds failed" if news.failures else "")
+            + (f", degraded: {degraded}" if degraded else "")
+        )
+
+
+def _arrived(work: OpenRun, due: DueDay) -> ArrivedNews:
+    """What there is to take in, as of the day's clock."""
+    if work.archive is not None:
+        # A run's first day takes the archive's past with it: placebo days are past days.
+        # Later days take all since the last one that ran: skipped days are outcomes too.
+        after = max(_earlier_clocks(work, due), default=None)
+        return ingest_archive(work.archive, after=after, as_of=due.as_of)
+    config = work.config.news
+    fetcher = HttpFetcher(
+        timeout_s=config.timeout_s,
+        max_bytes=int(config.max_feed_mb * 1e6),
+        user_agent=f"varro/{__version__}",
+        allow_private=config.allow_private,
+    )
+    reads = work.ledger.newest_feed_reads([feed.url for feed in work.feeds])
+
+    def keep(reading: FeedReading) -> None:
+        if config.keep_bodies_days:
+            keep_body(work.home, reading, as_of=due.as_of)
+
+    with ParserProcesses() as parser:
+        return ingest_feeds(
+            work.feeds,
+            fetcher,
+            parser,
+            {url: state_of(read) for url, read in reads.items()},
+            as_of=due.as_of,
+            max_s=config.max_s,
+            pause_s=config.pause_s,
+            keep_body=keep,
+        )
+
+
+def _judges(work: OpenRun, due: DueDay) -> list[Judge]:
+    """What new headlines must pass, the cheapest first."""
+    config = work.config.news
+    is_live = work.archive is None
+    judges: list[Judge] = []
+    if is_live:
+        told = work.ledger.titles_between(
+            work.info.corpus, after=due.as_of + EARLIEST, until=due.as_of
+        )
+        judges.append(judge_retold(told))
+    if config.rules:
+        judges.append(judge_rules(config.rules))
+    if config.languages:
+        judges.append(judge_languages(config.languages))
+    if config.topics:
+        judges.append(judge_topics(config.topics, lambda titles: _topics(work, titles)))
+    if is_live:
+        judges.append(judge_number(config.max_new_per_feed))
+    return judges
 
 
 def _settle(work: OpenRun, due: DueDay) -> None:
@@ -374,6 +458,8 @@ def _update_and_publish(work: OpenRun, due: DueDay) -> None:
     settle = work.ledger.stage_run(work.name, due.day, Stage.SETTLE)
     notes = settle.detail if settle else {}
     broken = (notes.get("canaries") or {}).get("broken")
+    ingest = work.ledger.stage_run(work.name, due.day, Stage.INGEST)
+    degraded = ingest.detail.get("degraded") if ingest else None
     total = n_update_ticks(len(fresh))
     with _timed(work, due, Stage.UPDATE, total=total, unit="passes") as timing:
         detail: dict[str, Any] = {"updated": False, "n_stale": len(settled) - len(fresh)}
@@ -381,6 +467,8 @@ def _update_and_publish(work: OpenRun, due: DueDay) -> None:
         earned: Advantages | None = None
         if broken:
             detail["reason"] = f"the canaries are out of order: exact is not above {broken}"
+        elif degraded:
+            detail["reason"] = f"the day is degraded: {degraded}"
         elif len(fresh) >= config.update.min_groups > _n_scored(fresh):
             detail["reason"] = (
                 f"{_n_scored(fresh)} groups have a semantic reward, {config.update.min_groups} are "
@@ -723,15 +811,17 @@ def _chosen(work: OpenRun, due: DueDay, pool: Sequence[Headline]) -> list[Headli
 
 def _buckets(work: OpenRun, headlines: Sequence[Headline]) -> list[str]:
     """Source and topic of each headline."""
-    if not headlines:
+    topics = _topics(work, [h.title for h in headlines])
+    return [bucket_of(h.source, topic) for h, topic in zip(headlines, topics, strict=True)]
+
+
+def _topics(work: OpenRun, titles: Sequence[str]) -> list[str]:
+    """What each title is about."""
+    if not titles:
         return []
     anchors = embedder_of(work).encode(list(TOPICS.values()))
-    vectors = embedder_of(work).encode([h.title for h in headlines])
     names = list(TOPICS)
-    return [
-        bucket_of(h.source, names[topic])
-        for h, topic in zip(headlines, topic_of(vectors, anchors), strict=True)
-    ]
+    return [names[i] for i in topic_of(embedder_of(work).encode(list(titles)), anchors)]
 
 
 def _bucket_contrasts(

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
-from datetime import datetime
-from urllib.parse import urljoin, urlsplit
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from urllib.parse import urlsplit
 
-from varro.domain import Headline, headline_id, stable_hash
+from varro.domain import FeedRead, Headline, headline_id, stable_hash
 from varro.errors import FeedError
 from varro.news.archive import Archive
-from varro.news.clean import clean_label
+from varro.news.clean import canonical_link, clean_label
 from varro.news.duplicates import first_of_each
-from varro.news.fetch import Fetcher
+from varro.news.fetch import Fetcher, Validators
+from varro.news.gather import FeedReading, FeedState, Parser, read_feeds
 from varro.news.opml import Feed
-from varro.news.parse import Entry, ParsedFeed, parse_feed
+from varro.news.parse import Entry
 
 LIVE_CORPUS = "live"
+EARLIEST = timedelta(days=-7)
+LATEST = timedelta(hours=1)
+"""a publisher's date is kept within these of when the headline was fetched"""
 _N_REASONS_SHOWN = 3
 
 
@@ -33,14 +38,18 @@ class ArrivedNews:
     """The headlines of a day and what went wrong on the way."""
 
     headlines: tuple[Headline, ...]
-    """sorted by (first_seen, id)"""
+    """of an archive by (first_seen, id), of feeds in their order"""
     n_feeds: int
-    """feeds asked, the failed included; 1 for an archive"""
+    """feeds on the list, the failed included; 1 for an archive"""
+    n_alive: int
+    """those that answered, or rest because a server that is well asked them to"""
     failures: tuple[FeedFailure, ...]
     n_malformed: int
     """lines of the whole archive, or items of today's feeds, that hold no headline"""
     n_duplicates: int
     """the same headline again, in the whole archive or in today's feeds"""
+    readings: tuple[FeedReading, ...] = ()
+    """what came of each feed, without its body; an archive has none"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,41 +66,117 @@ def ingest_archive(archive: Archive, *, after: datetime | None, as_of: datetime)
     return ArrivedNews(
         headlines=archive.between(after, as_of),
         n_feeds=1,
+        n_alive=1,
         failures=(),
         n_malformed=len(archive.malformed),
         n_duplicates=archive.n_duplicates,
     )
 
 
-def ingest_feeds(feeds: tuple[Feed, ...], fetcher: Fetcher, *, as_of: datetime) -> ArrivedNews:
-    """What the feeds hold now, first seen at `as_of`; a dead feed is counted with its reason.
+def ingest_feeds(
+    feeds: tuple[Feed, ...],
+    fetcher: Fetcher,
+    parser: Parser,
+    states: Mapping[str, FeedState],
+    *,
+    as_of: datetime,
+    max_s: float,
+    pause_s: float,
+    keep_body: Callable[[FeedReading], None] = lambda reading: None,
+) -> ArrivedNews:
+    """What the feeds hold now, first seen at `as_of`; a dead feed is counted with its reason, and
+    one that has not changed since its state adds nothing. `states` by url. `keep_body` is given
+    each reading that has a body, as it comes.
 
-    Raises: FeedError if there is no feed or every feed failed.
+    Raises: FeedError if there is no feed or none is alive.
     """
-    by_id: dict[str, Headline] = {}
-    failures: list[FeedFailure] = []
-    n_malformed = n_duplicates = 0
-    for feed in feeds:
-        try:
-            parsed = _read_feed(feed, fetcher)
-        except FeedError as error:
-            failures.append(FeedFailure(feed.name, str(error)))
-            continue
-        n_malformed += parsed.n_untitled
-        for entry in parsed.entries:
-            headline = _headline_of(entry, feed, as_of)
-            n_duplicates += headline.id in by_id
-            by_id.setdefault(headline.id, headline)
+    by_url: dict[str, FeedReading] = {}
+    for reading in read_feeds(
+        feeds, fetcher, parser, states, as_of=as_of, max_s=max_s, pause_s=pause_s
+    ):
+        if reading.body:
+            keep_body(reading)
+        # Without the body: those of all feeds together may be larger than the memory.
+        by_url[reading.feed.url] = replace(reading, body=b"")
+    readings = [by_url[feed.url] for feed in feeds]
+    failures = tuple(FeedFailure(r.feed.name, r.reason) for r in readings if not _is_alive(r))
     if len(failures) == len(feeds):
         shown = "; ".join(f"{f.feed}: {f.reason}" for f in failures[:_N_REASONS_SHOWN])
         raise FeedError(f"all {len(feeds)} feeds failed; {shown or 'news.feeds lists none'}")
+    by_id: dict[str, Headline] = {}
+    n_duplicates = 0
+    for reading in readings:
+        for entry in reading.entries:
+            headline = _headline_of(entry, reading.feed, as_of)
+            n_duplicates += headline.id in by_id
+            by_id.setdefault(headline.id, headline)
     return ArrivedNews(
-        headlines=tuple(sorted(by_id.values(), key=lambda h: (h.first_seen, h.id))),
+        headlines=tuple(by_id.values()),
         n_feeds=len(feeds),
-        failures=tuple(failures),
-        n_malformed=n_malformed,
+        n_alive=len(feeds) - len(failures),
+        failures=failures,
+        n_malformed=sum(r.n_untitled for r in readings),
         n_duplicates=n_duplicates,
+        readings=tuple(readings),
     )
+
+
+def state_of(read: FeedRead) -> FeedState:
+    """What a feed's newest row says of it."""
+    return FeedState(
+        validators=Validators(read.etag, read.last_modified),
+        body_sha256=read.body_sha256,
+        n_entries=read.n_entries,
+        n_failures=read.n_failures,
+        next_at=read.next_at,
+    )
+
+
+def feed_reads(
+    readings: Sequence[FeedReading],
+    taken: Iterable[Headline],
+    *,
+    run: str,
+    day: str,
+    as_of: datetime,
+) -> list[FeedRead]:
+    """A row for each feed, of which `taken` are the headlines that were new."""
+    n_new = Counter(headline.feed for headline in taken)
+    return [
+        FeedRead(
+            run=run,
+            day=day,
+            url=r.feed.url,
+            as_of=as_of,
+            feed=r.feed.name,
+            status=r.status,
+            reason=r.reason,
+            http_status=r.http_status,
+            etag=r.state.validators.etag,
+            last_modified=r.state.validators.last_modified,
+            body_sha256=r.state.body_sha256,
+            n_entries=r.state.n_entries,
+            n_untitled=r.n_untitled,
+            n_new=n_new[r.feed.name],
+            n_failures=r.state.n_failures,
+            next_at=r.state.next_at,
+            moved_to=r.moved_to,
+            seconds=r.seconds,
+        )
+        for r in readings
+    ]
+
+
+def why_degraded(
+    news: ArrivedNews, n_new: int, *, min_feeds: int, min_headlines: int
+) -> str | None:
+    """Why a day's news is too thin to be trained on, or None. An archive can not be dead."""
+    reasons = []
+    if news.readings and news.n_alive < min_feeds:
+        reasons.append(f"{news.n_alive} of {news.n_feeds} feeds are alive, {min_feeds} are needed")
+    if n_new < min_headlines:
+        reasons.append(f"{n_new} new headlines, {min_headlines} are needed")
+    return "; ".join(reasons) or None
 
 
 def select_headlines(
@@ -121,23 +206,26 @@ def select_headlines(
     )
 
 
-def _read_feed(feed: Feed, fetcher: Fetcher) -> ParsedFeed:
-    answer = fetcher.fetch(feed.url)
-    base = urljoin(answer.url, answer.headers.get("content-location", ""))
-    return parse_feed(answer.body, {**answer.headers, "content-location": base})
+def _is_alive(reading: FeedReading) -> bool:
+    is_well = reading.status == "resting" and not reading.state.n_failures
+    return is_well or reading.status in ("ok", "unchanged")
 
 
 def _headline_of(entry: Entry, feed: Feed, as_of: datetime) -> Headline:
-    identity = entry.guid or entry.link or entry.title
+    link = canonical_link(entry.link)
+    identity = entry.guid or link or entry.title
+    published = entry.published
+    if published is not None:
+        published = min(max(published, as_of + EARLIEST), as_of + LATEST)
     return Headline(
         id=headline_id(LIVE_CORPUS, feed.name, identity, entry.title),
         corpus=LIVE_CORPUS,
         feed=feed.name,
-        source=clean_label(urlsplit(entry.link or feed.url).hostname or ""),
+        source=clean_label(urlsplit(link or feed.url).hostname or ""),
         guid=entry.guid,
         title=entry.title,
-        link=entry.link,
-        published=entry.published,
+        link=link,
+        published=published,
         first_seen=as_of,
     )
 

@@ -29,7 +29,7 @@ from varro.report.examples import described, settled_examples
 from varro.report.metrics import MEMORY, REPEATING
 from varro.reward.summary import calibrated
 
-SCHEMA = 4
+SCHEMA = 5
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,10 @@ def build_report(facts: ReportFacts) -> dict[str, Any]:
             "n_malformed": ingest["n_malformed"],
             "n_duplicates": ingest["n_duplicates"],
             "n_feeds": ingest["n_feeds"],
+            "n_alive": ingest.get("n_alive"),
             "failures": ingest["failures"],
+            "left_out": ingest.get("left_out", {}),
+            "degraded": ingest.get("degraded"),
         },
         "checkpoint": None
         if facts.checkpoint is None
@@ -161,6 +164,10 @@ def _verdict(
     if broken:
         text = f"Nothing was trained: the exact outcome does not score above {broken}."
         return {"word": "canaries out of order", "text": text + refused}
+    degraded = stage[Stage.INGEST].detail.get("degraded")
+    if degraded:
+        text = f"Nothing was trained, for the day's news is thin: {degraded}."
+        return {"word": "degraded", "text": text + refused}
     if reason.startswith("refused"):
         text = f"The update was {reason}; the parent policy serves on."
         return {"word": "refused", "text": text + refused}

@@ -872,7 +872,15 @@ METRICS: tuple[Metric, ...] = (
         None,
         0,
     ),
-    Metric("n_feeds", "Feeds", "feeds asked; an archive counts as one", "count", None, 0),
+    Metric("n_feeds", "Feeds", "feeds on the list; an archive counts as one", "count", None, 0),
+    Metric(
+        "n_alive",
+        "Feeds alive",
+        "feeds that answered, or rest because a server that is well asked them to",
+        "count",
+        None,
+        0,
+    ),
     Metric("seconds", "Seconds", "wall time of a stage", "s", None, 1),
     Metric(
         "peak_rss_gb",

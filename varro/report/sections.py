@@ -38,6 +38,7 @@ _VERDICT_MARKS = {
     "first day": ("◆", "calm"),
     "refused": ("✗", "bad"),
     "day refused": ("✗", "bad"),
+    "degraded": ("✗", "bad"),
     "canaries out of order": ("✗", "bad"),
 }
 _DIRECTIONS = {1: "up", -1: "down", 0: "unchanged"}
@@ -220,16 +221,21 @@ def _new_forecasts(forecast: Part, display: Iterable[Part], n_in_group: int | No
 
 
 def _news(news: Part) -> Section:
-    names = ("n_new", "n_train", "n_heldout", "n_malformed", "n_duplicates", "n_feeds")
+    names = ("n_new", "n_train", "n_heldout", "n_malformed", "n_duplicates", "n_feeds", "n_alive")
     counts = tuple(metric_row(name, number(news, name)) for name in names)
+    counts += tuple(
+        Row(f"Left out: {shown(reason)}", (shown(n),)) for reason, n in news["left_out"].items()
+    )
     failures = tuple(Row(shown(f["feed"]), (shown(f["reason"]),)) for f in news["failures"])
     caption = f"Source {shown(news['source'])}, corpus {shown(news['corpus'])}"
     tables = [Table(caption, ("What arrived", "n"), counts)]
     if failures:
         failed = f"Feeds that failed, n = {len(failures)}"
         tables.append(Table(failed, ("Feed", "Reason"), failures))
-    notes = () if failures else ("No feed failed.",)
-    return Section("News and feeds", notes=notes, tables=tuple(tables))
+    notes = [] if failures else ["No feed failed."]
+    if news["degraded"]:
+        notes.append(f"The day is degraded: {shown(news['degraded'])}. It is not trained on.")
+    return Section("News and feeds", notes=tuple(notes), tables=tuple(tables))
 
 
 def _machine(machine: Part, checkpoint: Part | None, timings: Part, memory: Part) -> Section:

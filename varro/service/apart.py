@@ -130,4 +130,6 @@ def _embeds(stage: Stage, config: Config) -> bool:
     """Whether a stage may encode a text."""
     if stage is Stage.FORECAST:
         return config.curriculum.enabled
+    if stage is Stage.INGEST:
+        return bool(config.news.topics)
     return stage in (Stage.SETTLE, Stage.REPORT)

@@ -10,7 +10,7 @@ import numpy as np
 
 from varro.config import Config
 from varro.day import DueDay, end_of_day, run_day
-from varro.domain import EvaluationInfo, Stage
+from varro.domain import EvaluationInfo, Stage, StageRun
 from varro.errors import FeedError
 from varro.evaluation.evaluate import claim, pooled_accuracy
 from varro.ledger.store import Ledger
@@ -77,8 +77,10 @@ def summarize(ledger: Ledger, config: Config, *, last: str | None = None) -> dic
     run = config.run.name
     info = ledger.run(run)
     evaluations = {e.day: e for e in ledger.evaluations(run, until=last)}
+    stages = ledger.stage_runs(run)
+    degraded = degraded_days(stages)
     rows = []
-    for stage in ledger.stage_runs(run):
+    for stage in stages:
         if stage.stage is not Stage.SETTLE or (last and stage.day > last):
             continue
         settle = stage.detail
@@ -100,6 +102,7 @@ def summarize(ledger: Ledger, config: Config, *, last: str | None = None) -> dic
                 "n_compared": evaluation.n_headlines if evaluation else 0,
                 "refused": settle["refused"],
                 "canaries": (settle["canaries"] or {}).get("means"),
+                "degraded": degraded.get(stage.day),
                 "updated": update is not None,
             }
         )
@@ -109,6 +112,15 @@ def summarize(ledger: Ledger, config: Config, *, last: str | None = None) -> dic
         "corpus": info.corpus if info else None,
         "days": rows,
         "total": _total(rows, list(evaluations.values()), config),
+    }
+
+
+def degraded_days(stages: Sequence[StageRun]) -> dict[str, str]:
+    """Days whose news was too thin to be trained on → why."""
+    return {
+        s.day: s.detail["degraded"]
+        for s in stages
+        if s.stage is Stage.INGEST and s.detail.get("degraded")
     }
 
 
