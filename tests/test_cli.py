@@ -55,7 +55,9 @@ def test_every_command_has_help_with_an_example():
     """Catches a verb that a newcomer must guess."""
     listed = varro("--help").stdout
     verbs = ["train-day", "ingest", "settle", "update", "forecast", "evaluate", "report", "replay"]
-    for verb in [*verbs, "score", "status", "show", "doctor", "config show"]:
+    verbs += ["score", "status", "show", "doctor", "config show"]
+    feeds = ["list", "add", "remove", "test", "import", "export", "health"]
+    for verb in [*verbs, *(f"feeds {verb}" for verb in feeds)]:
         assert verb.split()[0] in listed
         done = varro(*verb.split(), "--help")
         assert done.returncode == 0

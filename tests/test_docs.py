@@ -16,6 +16,7 @@ def read(name):
 def test_the_readme_names_every_command():
     """Catches a verb that nobody documented, and a documented one that is gone."""
     from varro.cli import app, config_app
+    from varro.cli_feeds import feeds_app
 
     def names(typer_app):
         return {
@@ -24,6 +25,9 @@ def test_the_readme_names_every_command():
 
     documented = set(re.findall(r"`(?:varro )?([a-z]+(?:-[a-z]+)*)(?: [^`]*)?`", read("README.md")))
     assert names(app) <= documented
+    (listed,) = re.findall(r"^\| (`varro feeds list`.*?) \|", read("README.md"), re.MULTILINE)
+    shown = set(re.findall(r"`varro feeds ([a-z]+)", read("README.md")))
+    assert names(feeds_app) == shown | set(re.findall(r"`([a-z]+)`", listed))
     assert "`varro config show`" in read("README.md") and names(config_app) == {"show"}
 
 

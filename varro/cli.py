@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from varro import __version__
+from varro.cli_feeds import feeds_app
 from varro.errors import ConfigError, StageError, VarroError
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ app = typer.Typer(
 )
 config_app = typer.Typer(help="The resolved configuration.", no_args_is_help=True)
 app.add_typer(config_app, name="config")
+app.add_typer(feeds_app, name="feeds")
 
 ConfigOption = Annotated[
     Path | None, typer.Option("--config", "-c", help="TOML file; default configs/embedded.toml.")
@@ -92,7 +94,7 @@ def train_day(
     Example: varro train-day --config configs/live.toml
     """
     from varro.day import due_days, report_folder
-    from varro.service.replay import next_days, run_due
+    from varro.service.replay import degraded_days, next_days, run_due
 
     with _opened(_config(config, overrides, home=home, run=run, seed=seed)) as work:
         due = due_days(work, datetime.now(UTC))
@@ -101,11 +103,21 @@ def train_day(
         days = [d.day for d in chosen]
         last = days[-1] if days else max(work.ledger.days_done(work.name), default=None)
         page = report_folder(work.home, work.name, last) / "report.html" if last else None
-        _result(
-            as_json,
-            {"run": work.name, "days": days, "n_left": len(due) - len(chosen), "report": str(page)},
-            (f"report: {page}" if days else f"nothing is due; last day {last or 'none'}"),
-        )
+        degraded = {
+            day: why
+            for day, why in degraded_days(work.ledger.stage_runs(work.name)).items()
+            if day in days
+        }
+        facts = {
+            "run": work.name,
+            "days": days,
+            "degraded": degraded,
+            "n_left": len(due) - len(chosen),
+            "report": str(page),
+        }
+        lines = [f"degraded, not trained on: {day}, {why}" for day, why in degraded.items()]
+        lines.append(f"report: {page}" if days else f"nothing is due; last day {last or 'none'}")
+        _result(as_json, facts, "\n".join(lines))
 
 
 def _stage_command(name: str, help_text: str) -> None:
@@ -554,7 +566,12 @@ def _days_text(summary: dict[str, Any]) -> str:
 
     text = render_days_markdown(summary["days"], summary["total"])
     empty = summary["empty_days"]
-    return text + (f"\nno headlines, not run: {', '.join(empty)}" if empty else "")
+    degraded = [row["day"] for row in summary["days"] if row["degraded"]]
+    return (
+        text
+        + (f"\ndegraded, not trained on: {', '.join(degraded)}" if degraded else "")
+        + (f"\nno headlines, not run: {', '.join(empty)}" if empty else "")
+    )
 
 
 def _scored_text(found: dict[str, Any]) -> str:

@@ -35,25 +35,12 @@ def load_opml(path: Path) -> tuple[Feed, ...]:
 
     Raises: FeedError naming the file and the reason, and the outline if one is wrong.
     """
-    try:
-        body = path.read_bytes()
-    except FileNotFoundError as error:
-        raise FeedError(f"no feed list at {path}; set news.feeds to an OPML file") from error
-    except OSError as error:
-        raise FeedError(
-            f"cannot read feed list {path}: {error.strerror}; set news.feeds to an OPML file"
-        ) from error
-    try:
-        root = ET.fromstring(body, parser=ET.XMLParser(target=_NoDoctype()))
-    except (ET.ParseError, ValueError, LookupError) as error:
-        raise FeedError(f"{path}: not OPML that can be read: {error}") from error
-    if root.tag.lower() != "opml":
-        raise FeedError(f"{path}: expected <opml>, found <{root.tag}>")
+    root = parse_opml(path)
     feeds: dict[str, Feed] = {}
     names: set[str] = set()
     for outline, category in _outlines(root):
-        url = _attribute(outline, "xmlUrl")
-        label = clean_title(_attribute(outline, "title") or _attribute(outline, "text"))
+        url = attribute(outline, "xmlUrl")
+        label = clean_title(attribute(outline, "title") or attribute(outline, "text"))
         link = clean_link(url)
         if not link:
             raise FeedError(
@@ -69,6 +56,29 @@ def load_opml(path: Path) -> tuple[Feed, ...]:
     return tuple(feeds.values())
 
 
+def parse_opml(path: Path) -> ET.Element:
+    """The tree of an OPML file, its comments included.
+
+    Raises: FeedError naming the file and the reason.
+    """
+    try:
+        body = path.read_bytes()
+    except FileNotFoundError as error:
+        raise FeedError(f"no feed list at {path}; set news.feeds to an OPML file") from error
+    except OSError as error:
+        raise FeedError(
+            f"cannot read feed list {path}: {error.strerror}; set news.feeds to an OPML file"
+        ) from error
+    builder = _NoDoctype(insert_comments=True)
+    try:
+        root: ET.Element = ET.fromstring(body, parser=ET.XMLParser(target=builder))
+    except (ET.ParseError, ValueError, LookupError) as error:
+        raise FeedError(f"{path}: not OPML that can be read: {error}") from error
+    if root.tag.lower() != "opml":
+        raise FeedError(f"{path}: expected <opml>, found <{root.tag}>")
+    return root
+
+
 def _outlines(root: ET.Element) -> Iterator[tuple[ET.Element, str]]:
     """The outlines that are feeds, in order, each with its category."""
     # A stack, not recursion: a file may nest deeper than Python calls.
@@ -76,16 +86,17 @@ def _outlines(root: ET.Element) -> Iterator[tuple[ET.Element, str]]:
     while stack:
         element, category = stack.pop()
         is_outline = element.tag == "outline"
-        is_feed = _attribute(element, "type").lower() in ("rss", "atom")
-        if is_outline and (is_feed or _attribute(element, "xmlUrl")):
+        is_feed = attribute(element, "type").lower() in ("rss", "atom")
+        if is_outline and (is_feed or attribute(element, "xmlUrl")):
             yield element, category
         elif is_outline:
-            name = clean_title(_attribute(element, "title") or _attribute(element, "text"))
+            name = clean_title(attribute(element, "title") or attribute(element, "text"))
             category = "/".join(part for part in (category, name) if part)
         stack += [(child, category) for child in reversed(element)]
 
 
-def _attribute(element: ET.Element, name: str) -> str:
+def attribute(element: ET.Element, name: str) -> str:
+    """An attribute's value, whatever the case of its name; "" if there is none."""
     for key, value in element.attrib.items():
         if key.lower() == name.lower():
             return value.strip()

@@ -1,0 +1,234 @@
+"""`varro feeds …`: the list of feeds, tried out and watched."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from varro.errors import ConfigError
+
+if TYPE_CHECKING:
+    from varro.config import Config
+
+feeds_app = typer.Typer(help="The list of feeds: change it, try one out, see how each has been.",
+                        no_args_is_help=True)  # fmt: skip
+
+ConfigOption = Annotated[
+    Path | None, typer.Option("--config", "-c", help="TOML file; default configs/embedded.toml.")
+]
+SetOption = Annotated[
+    list[str] | None, typer.Option("--set", help="Override a key, e.g. --set news.timeout_s=5.")
+]
+HomeOption = Annotated[
+    Path | None, typer.Option("--home", help="Folder of ledger, checkpoints and reports.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
+
+
+@feeds_app.command("list")
+def list_feeds(
+    config: ConfigOption = None, overrides: SetOption = None, as_json: JsonOption = False
+) -> None:
+    """The feeds on the list, by category.
+
+    Example: varro feeds list --config configs/live.toml
+    """
+    from varro.news.opml import load_opml
+    from varro.service.feeds import list_path
+
+    feeds = load_opml(list_path(_config(config, overrides)))
+    rows = [{"name": f.name, "url": f.url, "category": f.category} for f in feeds]
+    _print(as_json, {"feeds": rows}, _columns([(f.category, f.name, f.url) for f in feeds]))
+
+
+@feeds_app.command()
+def add(
+    url: Annotated[str, typer.Argument(help="Address of an RSS or Atom feed.")],
+    name: Annotated[str, typer.Option(help="What it is called; default its host.")] = "",
+    category: Annotated[str, typer.Option(help="Such as world/asia.")] = "",
+    config: ConfigOption = None,
+    overrides: SetOption = None,
+) -> None:
+    """Put a feed on the list. It is not fetched: see 'varro feeds test'.
+
+    Example: varro feeds add https://www.aljazeera.com/xml/rss/all.xml --category world
+    """
+    from varro.news.feed_list import add_feeds, new_feed
+    from varro.service.feeds import list_path
+
+    path = list_path(_config(config, overrides))
+    feed = new_feed(url, name=name, category=category)
+    added = add_feeds(path, [feed])
+    print(f"{'added' if added else 'is on the list already'}: {feed.name}, {feed.url}")
+
+
+@feeds_app.command()
+def remove(
+    which: Annotated[str, typer.Argument(help="Name or address of a feed on the list.")],
+    config: ConfigOption = None,
+    overrides: SetOption = None,
+) -> None:
+    """Take a feed off the list. What it brought stays in the ledger.
+
+    Example: varro feeds remove "BBC World"
+    """
+    from varro.news.feed_list import remove_feed
+    from varro.service.feeds import list_path
+
+    feed = remove_feed(list_path(_config(config, overrides)), which)
+    print(f"removed: {feed.name}, {feed.url}")
+
+
+@feeds_app.command()
+def test(
+    url: Annotated[str | None, typer.Argument(help="Address, or name on the list.")] = None,
+    folder: Annotated[
+        Path | None, typer.Option("--dir", help="Parse every file under a folder instead.")
+    ] = None,
+    config: ConfigOption = None,
+    overrides: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Fetch and parse one feed and show what a day would take of it; stores nothing.
+
+    Example: varro feeds test https://feeds.bbci.co.uk/news/world/rss.xml
+    """
+    from varro.news.clean import clean_label
+    from varro.service.feeds import try_feed, try_folder
+
+    if (url is None) == (folder is None):
+        raise ConfigError("name either the address of a feed or a folder with --dir")
+    resolved = _config(config, overrides)
+    if folder is not None:
+        max_bytes = int(resolved.news.max_feed_mb * 1e6)
+        found = try_folder(folder, max_bytes=max_bytes)
+        rows = [
+            (r["status"], str(r["entries"]), clean_label(r["path"]), r["reason"]) for r in found
+        ]
+        _print(as_json, {"feeds": found}, _columns(rows))
+        return
+    assert url is not None
+    facts = try_feed(resolved, url, as_of=datetime.now(UTC))
+    left_out = "".join(f", {n} left out: {why}" for why, n in facts["left_out"].items())
+    head = (
+        f"{facts['feed']}: {facts['entries']} items, {facts['untitled']} without a title"
+        f"{left_out}, in {facts['seconds']:.1f} s"
+        + (f"\nhas moved for good to {facts['moved_to']}" if facts["moved_to"] else "")
+    )
+    _print(as_json, facts, "\n".join([head, *(f"  {title}" for title in facts["titles"])]))
+
+
+@feeds_app.command("import")
+def import_opml(
+    file: Annotated[Path, typer.Argument(help="OPML file of another reader.")],
+    config: ConfigOption = None,
+    overrides: SetOption = None,
+) -> None:
+    """Add the feeds of an OPML file that are not on the list yet, with their categories.
+
+    Example: varro feeds import subscriptions.opml --config configs/live.toml
+    """
+    from varro.news.feed_list import add_feeds
+    from varro.news.opml import load_opml
+    from varro.service.feeds import list_path
+
+    path = list_path(_config(config, overrides))
+    feeds = load_opml(file)
+    added = add_feeds(path, feeds)
+    print(f"{len(added)} of {len(feeds)} feeds added to {path}")
+
+
+@feeds_app.command("export")
+def export_opml(
+    file: Annotated[
+        Path | None, typer.Argument(help="OPML file to write; default standard output.")
+    ] = None,
+    config: ConfigOption = None,
+    overrides: SetOption = None,
+) -> None:
+    """The list as OPML for another reader.
+
+    Example: varro feeds export feeds.opml --config configs/live.toml
+    """
+    from varro.files import write_file
+    from varro.news.feed_list import render_opml
+    from varro.news.opml import load_opml
+    from varro.service.feeds import list_path
+
+    feeds = load_opml(list_path(_config(config, overrides)))
+    body = render_opml(feeds)
+    if file is None:
+        sys.stdout.write(body.decode())
+        return
+    try:
+        write_file(file, body)
+    except OSError as error:
+        raise ConfigError(f"cannot write {file}: {error.strerror}") from error
+    print(f"{len(feeds)} feeds written to {file}")
+
+
+@feeds_app.command()
+def health(
+    config: ConfigOption = None,
+    overrides: SetOption = None,
+    home: HomeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """How each feed has been, by the ledger: what came last, and since when it fails.
+
+    Example: varro feeds health --config configs/live.toml
+    """
+    from varro.ledger.store import open_ledger
+    from varro.news.opml import load_opml
+    from varro.run import ledger_path
+    from varro.service.feeds import feeds_health, list_path
+
+    resolved = _config(config, overrides, home=home)
+    feeds, path = load_opml(list_path(resolved)), ledger_path(resolved.home)
+    now = datetime.now(UTC)
+    if path.exists():
+        with open_ledger(path) as ledger:
+            found = feeds_health(ledger, feeds, now=now)
+    else:
+        found = feeds_health(None, feeds, now=now)
+    rows = [("status", "last good", "failures", "new", "feed", "")]
+    rows += [
+        (
+            row["status"],
+            row["last_good"] or "—",
+            str(row["n_failures"]),
+            "—" if row["n_new"] is None else str(row["n_new"]),
+            row["feed"],
+            "; ".join(
+                filter(None, [row["reason"], row["moved_to"] and f"moved to {row['moved_to']}"])
+            ),
+        )
+        for row in found
+    ]
+    _print(as_json, {"feeds": found}, _columns(rows))
+
+
+def _config(path: Path | None, overrides: list[str] | None, *, home: Path | None = None) -> Config:
+    # At call time: `varro.cli` has this module among its own.
+    from varro.cli import _config as resolved
+
+    return resolved(path, overrides, home=home)
+
+
+def _print(as_json: bool, value: Any, text: str) -> None:
+    from varro.cli import _result
+
+    _result(as_json, value, text)
+
+
+def _columns(rows: Sequence[tuple[str, ...]]) -> str:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "  ".join(f"{cell:<{w}}" for cell, w in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    )
