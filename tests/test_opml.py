@@ -115,9 +115,18 @@ def test_deep_nesting_is_read_without_recursion(tmp_path: Path) -> None:
 
 
 def test_the_feeds_that_ship_load_and_cover_the_world() -> None:
-    """A typo in the shipped list."""
-    feeds = load_opml(Path(__file__).resolve().parents[1] / "configs" / "feeds.opml")
+    """A typo in the shipped list; a feed that stands in it twice is kept once, and not missed."""
+    path = Path(__file__).resolve().parents[1] / "configs" / "feeds.opml"
+    feeds = load_opml(path)
     assert len(feeds) >= 25
-    categories = {feed.category.split("/")[0] for feed in feeds}
-    assert categories == {"economics", "politics", "science", "technology", "world"}
+    assert len(feeds) == path.read_text(encoding="utf-8").count("xmlUrl=")
+    assert len({feed.name for feed in feeds}) == len(feeds)
+    assert not any(feed.name.endswith(")") for feed in feeds), "two feeds of one name"
+    by_category: dict[str, list[Feed]] = {}
+    for feed in feeds:
+        by_category.setdefault(feed.category.split("/")[0], []).append(feed)
+    assert by_category.keys() >= {"economics", "politics", "science", "technology", "world"}
+    assert all(len(listed) >= 3 for listed in by_category.values())
+    regions = {feed.category for feed in feeds if feed.category.startswith("world/")}
+    assert len(regions) >= 5
     assert all(feed.url.startswith("https://") for feed in feeds)
