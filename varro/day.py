@@ -296,7 +296,6 @@ def _arrived(work: OpenRun, due: DueDay) -> ArrivedNews:
     fetcher = HttpFetcher(
         timeout_s=config.timeout_s,
         max_bytes=int(config.max_feed_mb * 1e6),
-        user_agent=f"varro/{__version__}",
         allow_private=config.allow_private,
     )
     reads = work.ledger.newest_feed_reads([feed.url for feed in work.feeds])
