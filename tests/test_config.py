@@ -172,3 +172,51 @@ def test_what_is_taken_in_belongs_to_a_run_and_how_it_is_fetched_does_not():
         "news.rules=[{exclude=['x']}]",
     ):
         assert not same(key), key
+
+
+LIVE = ('news.source="feeds"', "news.feeds=feeds.opml")
+
+
+def test_windows_follow_the_cadence_where_they_are_not_given(configured):
+    """Catches a two-hour cycle whose forecasts are settled half a day later, by another policy."""
+    daily = configured(*LIVE)
+    assert (daily.reward.window_h, daily.reward.min_window_h) == (36, 12)
+    short = configured(*LIVE, "schedule.cadence=2h")
+    assert (short.reward.window_h, short.reward.min_window_h) == (3, 1)
+    mine = configured(*LIVE, "schedule.cadence=2h", "reward.window_h=2.5")
+    assert (mine.reward.window_h, mine.reward.min_window_h) == (2.5, 1)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        ([*LIVE, "schedule.cadence=5h"], ["schedule.cadence", "divides it", "'5h'"]),
+        ([*LIVE, "schedule.cadence=2d"], ["schedule.cadence", "'2d'"]),
+        ([*LIVE, "schedule.cadence=1m"], ["schedule.cadence", "from 10m"]),
+        (["schedule.cadence=2h"], ["cycles of an archive", "UTC days"]),
+        ([*LIVE, "schedule.zone=Mars/Olympus"], ["schedule.zone", "IANA", "Europe/Berlin"]),
+        ([*LIVE, "schedule.zone=../etc/passwd"], ["schedule.zone", "IANA"]),
+        ([*LIVE, "schedule.at=25:00"], ["schedule.at"]),
+        ([*LIVE, 'schedule.at="06:30:15"'], ["schedule.at", "without seconds"]),
+        (
+            [*LIVE, "schedule.cadence=2h", "reward.min_window_h=3"],
+            ["reward.min_window_h is 3", "cycle of 2 hours", "nothing would ever be trained"],
+        ),
+        (
+            [*LIVE, "schedule.cadence=12h", "reward.window_h=6"],
+            ["reward.window_h is 6", "cycle of 12 hours", "never be any evidence"],
+        ),
+    ],
+)
+def test_a_schedule_that_can_not_work_is_refused(configured, overrides, words):
+    """Catches a service that runs for weeks and can never train."""
+    with pytest.raises(ConfigError) as refused:
+        configured(*overrides)
+    for word in words:
+        assert word in str(refused.value)
+
+
+def test_a_run_may_be_moved_to_another_hour_and_place(configured):
+    """Catches a run that can not go on after its owner has moved, or wants to be told by mail."""
+    moved = configured("schedule.zone=Asia/Kathmandu", 'schedule.at="05:00"', "alerts.notify=true")
+    assert moved.identity() == configured().identity()

@@ -22,7 +22,7 @@ LAYERS = {
     "news.clean": 2, "news.duplicates": 2, "news.times": 2,
     "policy.attention": 2, "policy.blas": 2, "policy.cluster": 2, "policy.fastmath": 2,
     "policy.folder": 2, "policy.head": 2, "policy.memory": 2, "policy.mlx": 2, "policy.prompt": 2,
-    "policy.wire": 2, "report.metrics": 2,
+    "policy.wire": 2, "report.metrics": 2, "service.slots": 2,
     "policy": 3, "reward.embed": 3, "news": 3, "ledger": 3, "report.machine": 3,
     "forecast": 4, "reward": 4, "training": 4, "evaluation": 4, "report": 4,
     "run": 5, "worker": 5,
@@ -56,6 +56,8 @@ OWNERS = {
     "typer": {"cli", "cli_feeds"},
     "rich": {"cli", "service"},
     "pydantic": {"config"},
+    "apscheduler": {"service"},
+    "tzlocal": {"service"},
 }
 
 

@@ -8,11 +8,21 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
 import tomllib
+from datetime import time, timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from varro.domain import Topic, stable_hash
 from varro.errors import ConfigError
@@ -327,6 +337,75 @@ class ReportConfig(_Section):
     """best and worst forecasts shown"""
 
 
+class ScheduleConfig(_Section):
+    zone: str | None = None
+    """IANA name of the place whose wall clock counts, such as Europe/Berlin; without it the
+    system's own"""
+    at: time = time(6, 30)
+    """local wall time from which a day's first cycle is due"""
+    cadence: str = "1d"
+    """one cycle of live feeds: a day, or a part that divides it, such as 12h, 2h, 30m"""
+    wake_every_min: int = Field(60, ge=1, le=1440)
+    """how often the scheduler looks whether a cycle is due, which costs next to nothing"""
+    lease_s: float = Field(3600.0, gt=0)
+    """a process that holds the run and has shown no sign of life for so long has lost it"""
+    max_run_h: float = Field(20.0, gt=0)
+    """`tick` ends a day that is at work for longer (hours awake)"""
+
+    @field_validator("zone")
+    @classmethod
+    def _zone_is_known(cls, zone: str | None) -> str | None:
+        from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+        try:
+            return zone and ZoneInfo(zone).key
+        except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+            raise ValueError(
+                "no such time zone; give an IANA name such as Europe/Berlin"
+            ) from error
+
+    @field_validator("at")
+    @classmethod
+    def _at_is_local(cls, at: time) -> time:
+        if at.tzinfo is not None or at.second or at.microsecond:
+            raise ValueError('a wall time without seconds or zone, such as "06:30"')
+        return at
+
+    @field_validator("cadence")
+    @classmethod
+    def _cadence_divides_a_day(cls, cadence: str) -> str:
+        _period(cadence)
+        return cadence
+
+    def period(self) -> timedelta:
+        return _period(self.cadence)
+
+
+def _period(cadence: str) -> timedelta:
+    found = re.fullmatch(r"([1-9][0-9]{0,3})(m|h|d)", cadence)
+    if found:
+        minutes = int(found[1]) * {"m": 1, "h": 60, "d": 1440}[found[2]]
+        if 10 <= minutes <= 1440 and 1440 % minutes == 0:
+            return timedelta(minutes=minutes)
+    raise ValueError("a day or a part that divides it, from 10m on: 1d, 12h, 8h, 2h, 30m")
+
+
+class AlertsConfig(_Section):
+    """What is told, once each, when something is wrong. Only the file is on by default."""
+
+    file: bool = True
+    """add a line to alerts.log in home"""
+    webhook_env: str | None = Field(None, pattern=r"^[A-Z_][A-Z0-9_]*$")
+    """environment variable that holds the URL to post to: the URL is a secret, and stays out of
+    configuration, logs, ledger and reports"""
+    notify: bool = False
+    """a notification on macOS"""
+    min_free_gb: float = Field(2.0, ge=0)
+    """less free space than this at home is told"""
+    max_quiet_cycles: float = Field(1.5, gt=0)
+    """no cycle completed for so many cadences is told: 36 hours, if a cycle is a day"""
+
+
 class Config(_Section):
     """Everything a run needs. `home` is where its ledger, checkpoints and reports live."""
 
@@ -346,6 +425,46 @@ class Config(_Section):
     curriculum: CurriculumConfig = CurriculumConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
     report: ReportConfig = ReportConfig()
+    schedule: ScheduleConfig = ScheduleConfig()
+    alerts: AlertsConfig = AlertsConfig()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _windows_follow_the_cadence(cls, data: Any) -> Any:
+        """What is settled, and how soon, is in proportion to a cycle where it is not given."""
+        try:
+            hours = _period(data["schedule"]["cadence"]) / timedelta(hours=1)
+        except (KeyError, TypeError, ValueError):  # not given, or for its own validator to refuse
+            return data
+        given = data.get("reward", {})
+        if not isinstance(given, dict):
+            return data
+        windows = {"window_h": 1.5 * hours, "min_window_h": 0.5 * hours}
+        return data | {"reward": windows | given}
+
+    @model_validator(mode="after")
+    def _cycles_fit_their_windows(self) -> Config:
+        hours = self.schedule.period() / timedelta(hours=1)
+        if self.news.source == "archive":
+            if hours != 24:
+                raise ValueError(
+                    f"schedule.cadence is {self.schedule.cadence!r}, but the cycles of an archive "
+                    "are its UTC days: leave it out, or take live feeds"
+                )
+            return self
+        if self.reward.min_window_h > hours:
+            raise ValueError(
+                f"reward.min_window_h is {self.reward.min_window_h:g}, longer than a cycle of "
+                f"{hours:g} hours: no forecast would be settled before the policy that made it is "
+                "replaced, and nothing would ever be trained"
+            )
+        if self.reward.window_h < hours:
+            raise ValueError(
+                f"reward.window_h is {self.reward.window_h:g}, shorter than a cycle of {hours:g} "
+                "hours: live headlines are first seen a cycle later, so there would never be any "
+                "evidence"
+            )
+        return self
 
     @model_validator(mode="after")
     def _base_forecasts_are_paired(self) -> Config:
@@ -361,9 +480,10 @@ class Config(_Section):
 
         Left out: where things lie (home, folders of files), what only changes the reading matter
         (display, report), how much memory the work may take, how long processes wait for each
-        other, and how feeds are fetched. What of them is taken in, and trained on, stays.
+        other, how feeds are fetched (what of them is taken in, and trained on, stays), when it is done
+        and who is told.
         """
-        left_out = {"home", "memory", "cluster", "display", "report"}
+        left_out = {"home", "memory", "cluster", "display", "report", "schedule", "alerts"}
         dump = self.model_dump(mode="json", exclude=left_out)
         located = ("news", "archive"), ("news", "feeds"), ("policy", "model"), ("embedder", "model")
         for section, key in located:
