@@ -9,7 +9,7 @@ PACKAGE = Path(__file__).resolve().parent.parent / "varro"
 
 # Higher may import lower or equal within the same room; never the other way round.
 LAYERS = {
-    "domain": 0, "errors": 0, "files": 0, "launch": 0, "threads": 0,
+    "domain": 0, "errors": 0, "files": 0, "launch": 0, "lock": 0, "threads": 0,
     "config": 1,
     "forecast.beats": 2, "forecast.direction": 2, "forecast.figures": 2, "forecast.grounds": 2,
     "forecast.lexicon": 2, "forecast.subject": 2, "forecast.timeframe": 2,

@@ -318,6 +318,8 @@ def test_a_ledger_of_the_first_schema_is_migrated_with_all_it_holds(tmp_path):
         "DROP TABLE advantages",
         "DROP TABLE embeddings",
         "DROP TABLE feed_reads",
+        "DROP TABLE missed_cycles",
+        "DROP TABLE leases",
         "ALTER TABLE settlements DROP COLUMN invalid_reason",
         "UPDATE alembic_version SET version_num = '0001'",
     ):

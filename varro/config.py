@@ -480,8 +480,8 @@ class Config(_Section):
 
         Left out: where things lie (home, folders of files), what only changes the reading matter
         (display, report), how much memory the work may take, how long processes wait for each
-        other, how feeds are fetched (what of them is taken in, and trained on, stays), when it is done
-        and who is told.
+        other, how feeds are fetched (what of them is taken in, and trained on, stays), when a cycle
+        is due and who is told.
         """
         left_out = {"home", "memory", "cluster", "display", "report", "schedule", "alerts"}
         dump = self.model_dump(mode="json", exclude=left_out)

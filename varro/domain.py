@@ -278,6 +278,17 @@ class FeedRead:
     seconds: float
 
 
+@dataclass(frozen=True, slots=True)
+class MissedInfo:
+    """A cycle of live feeds that nobody ran while it could be run."""
+
+    run: str
+    day: str
+    due_at: datetime
+    noted_on: str
+    """the day that was begun next"""
+
+
 def stable_hash(*parts: object) -> str:
     """Hex digest (128 bits) of the parts; the same on every machine and in every process."""
     text = "\x1f".join(str(part) for part in parts)

@@ -4,10 +4,12 @@ VarroError                 anything Varro refuses, with a message a person can a
 ├── ConfigError            a configuration file, key or value (exit 3)
 ├── FeedError              an archive or a feed: what comes in from outside (exit 4)
 ├── LedgerError            the database: newer schema, conflicting facts (exit 5)
+│   └── StaleLeaseError    another process has taken the run over from this one (exit 10)
 ├── PolicyError            model, tokenizer or embedder that cannot be used (exit 6)
 │   ├── StalePolicyError   data sampled by another version than the live one
 │   └── CheckpointError    a checkpoint that is missing, damaged or foreign
 ├── StageError             a stage of a day that cannot go on (exit 7); carries day and stage
+│   └── HeldError          another process is at work on the run (exit 9)
 └── ClusterError           other processes that are gone, or do not agree (exit 8)
 """
 
@@ -30,6 +32,10 @@ class LedgerError(VarroError):
     exit_code = 5
 
 
+class StaleLeaseError(LedgerError):
+    exit_code = 10
+
+
 class PolicyError(VarroError):
     exit_code = 6
 
@@ -49,6 +55,10 @@ class StageError(VarroError):
         super().__init__(message)
         self.day = day
         self.stage = stage
+
+
+class HeldError(StageError):
+    exit_code = 9
 
 
 class ClusterError(VarroError):

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 import shutil
 from pathlib import Path
-from typing import BinaryIO
-
-from varro.errors import StageError
 
 
 def write_file(path: Path, content: bytes) -> None:
@@ -35,26 +31,6 @@ def publish_folder(partial: Path, target: Path) -> None:
         shutil.rmtree(target)
     os.rename(partial, target)
     sync_folder(target.parent)
-
-
-def lock_file(path: Path) -> BinaryIO:
-    """An open file that holds the lock until it is closed or the process ends, however it ends.
-
-    Raises: StageError if another process holds it, or the folder cannot be written.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle = path.open("ab")
-    except OSError as error:
-        raise StageError(f"cannot write in {path.parent}: {error.strerror}") from error
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        handle.close()
-        raise StageError(
-            f"another varro is at work on this run ({path}); wait for it, or name another --run"
-        ) from error
-    return handle
 
 
 def sync_folder(path: Path) -> None:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from varro import __version__
 from varro.config import Config
 from varro.domain import RunInfo, Stage, stable_seed
 from varro.errors import ConfigError
-from varro.files import lock_file
 from varro.ledger.store import Ledger, open_ledger
+from varro.lock import hold_lock
 from varro.news.archive import Archive, load_archive
 from varro.news.opml import Feed, load_opml
 from varro.news.wanted import check_wanted
@@ -54,7 +55,7 @@ class OpenRun:
     """TrainerState of the live policy"""
     progress: Progress = field(default_factory=Silent)
     lock: Any = None
-    """open file that holds the run's lock"""
+    """what holds the run for this process: a `RunLock`, or its file in a child of the holder"""
     cluster: Cluster | None = None
     """processes that share the policy's work, of which this is rank 0"""
 
@@ -78,11 +79,20 @@ def ledger_path(home: Path) -> Path:
     return home / "ledger.sqlite"
 
 
-def open_run(config: Config, *, lock: BinaryIO | None = None) -> OpenRun:
-    """The run a config names, begun if it is new. `lock` is the run's, if it is held already.
+def lock_path(home: Path, run: str) -> Path:
+    return home / f".{run}.lock"
+
+
+def open_run(
+    config: Config, *, now: datetime | None = None, held: tuple[Any, int] | None = None
+) -> OpenRun:
+    """The run a config names, begun if it is new, for this process alone.
+
+    `now` is when the run is taken, for others to read; `held` is lock and lease number of a parent
+    that holds it already.
 
     What can be refused is refused before anything is written.
-    Raises: FeedError for a bad archive or feed list; PolicyError; LedgerError; StageError if
+    Raises: FeedError for a bad archive or feed list; PolicyError; LedgerError; HeldError if
     another process holds the run; ConfigError if the run was begun with another configuration, or
     what news is wanted can not be told.
     """
@@ -110,13 +120,21 @@ def open_run(config: Config, *, lock: BinaryIO | None = None) -> OpenRun:
     if not ledger_path(config.home).exists():
         check_embedder(config.embedder)
         check_policy(config.policy)
-    lock = lock or lock_file(config.home / f".{wanted.name}.lock")
+    if held is not None:
+        lock = held[0]
+    else:
+        path = lock_path(config.home, wanted.name)
+        lock = hold_lock(path, now=now, lease_s=config.schedule.lease_s)
     ledger = None
     try:
         ledger = open_ledger(ledger_path(config.home))
         known = ledger.run(wanted.name)
         if known is not None:
             _refuse_changed_config(known, wanted)
+        if held is not None:
+            ledger.continue_lease(wanted.name, held[1])
+        else:
+            ledger.take_lease(wanted.name, str(lock.holder), now)
         return OpenRun(config, ledger, known or wanted, archive, feeds, lock=lock)
     except BaseException:
         if ledger is not None:

@@ -26,6 +26,7 @@ from varro.domain import (
     Forecast,
     Group,
     Headline,
+    MissedInfo,
     Role,
     RunInfo,
     SettledGroup,
@@ -35,7 +36,7 @@ from varro.domain import (
     UpdateInfo,
     settled_groups,
 )
-from varro.errors import LedgerError
+from varro.errors import LedgerError, StaleLeaseError
 from varro.ledger.tables import (
     AdvantageRow,
     Base,
@@ -46,13 +47,15 @@ from varro.ledger.tables import (
     ForecastRow,
     GroupRow,
     HeadlineRow,
+    LeaseRow,
+    MissedCycleRow,
     RunRow,
     SettlementRow,
     StageRunRow,
     UpdateRow,
 )
 
-HEAD_REVISION = "0003"
+HEAD_REVISION = "0004"
 
 
 class Ledger:
@@ -60,6 +63,7 @@ class Ledger:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        self._lease: tuple[str, int] | None = None
 
     def close(self) -> None:
         self._engine.dispose()
@@ -69,6 +73,31 @@ class Ledger:
 
     def __exit__(self, *exc: object) -> None:
         self.close()
+
+    # -- one at a time
+
+    def take_lease(self, run: str, holder: str, since: datetime | None) -> int:
+        """The fencing number under which this process writes to a run: larger than any before, so
+        that nothing of an earlier holder is taken any more."""
+        with self._session("BEGIN IMMEDIATE") as session:
+            row = session.get(LeaseRow, run, with_for_update=True)
+            number = 1 if row is None else row.number + 1
+            session.merge(LeaseRow(run=run, number=number, holder=holder, since=since))
+        self._lease = run, number
+        return number
+
+    def continue_lease(self, run: str, number: int) -> None:
+        """Write under the number that a parent process has taken."""
+        self._lease = run, number
+
+    @property
+    def lease_number(self) -> int | None:
+        return None if self._lease is None else self._lease[1]
+
+    def check_lease(self) -> None:
+        """Raises: StaleLeaseError if another process has taken the run over."""
+        with self._read() as session:
+            self._refuse_stale(session)
 
     # -- appending
 
@@ -88,11 +117,13 @@ class Ledger:
         update: UpdateInfo | None = None,
         checkpoint: CheckpointInfo | None = None,
         evaluation: EvaluationInfo | None = None,
+        missed: Sequence[MissedInfo] = (),
         also: Sequence[StageRun] = (),
     ) -> None:
         """Commit a stage's facts and its row in one transaction; doing it twice changes nothing.
 
-        Raises: LedgerError if a headline is already known with another `first_seen`.
+        Raises: LedgerError if a headline is already known with another `first_seen`;
+        StaleLeaseError if another process has taken the run over.
         """
         with self._write() as session:
             _refuse_moved_headlines(session, headlines)
@@ -108,6 +139,7 @@ class Ledger:
                 self._append(session, CheckpointRow, [_fields(checkpoint)])
             if evaluation:
                 self._append(session, EvaluationRow, [_fields(evaluation)])
+            self._append(session, MissedCycleRow, [_fields(m) for m in missed])
             self._append(session, StageRunRow, [_fields(s) for s in (stage, *also)])
 
     def keep_embeddings(self, vectors: Mapping[str, Any]) -> None:
@@ -155,9 +187,31 @@ class Ledger:
     def stage_run(self, run: str, day: str, stage: Stage) -> StageRun | None:
         return next((s for s in self.stage_runs(run, day) if s.stage is stage), None)
 
+    def newest_day(self, run: str) -> str | None:
+        """The last day that was begun."""
+        with self._read() as session:
+            return session.scalar(select(func.max(StageRunRow.day)).where(StageRunRow.run == run))
+
+    def days_begun(self, run: str) -> list[str]:
+        """Days of which a stage is finished, oldest first."""
+        query = select(StageRunRow.day).where(StageRunRow.run == run).distinct()
+        with self._read() as session:
+            return list(session.scalars(query.order_by(StageRunRow.day)))
+
     def days_done(self, run: str) -> list[str]:
         """Days whose last stage is finished, oldest first."""
-        return [s.day for s in self.stage_runs(run) if s.stage is Stage.REPORT]
+        query = select(StageRunRow.day).where(
+            StageRunRow.run == run, StageRunRow.stage == str(Stage.REPORT)
+        )
+        with self._read() as session:
+            return list(session.scalars(query.order_by(StageRunRow.day)))
+
+    def missed(self, run: str) -> list[MissedInfo]:
+        """Cycles that nobody ran, oldest first."""
+        query = select(MissedCycleRow).where(MissedCycleRow.run == run)
+        with self._read() as session:
+            rows = session.scalars(query.order_by(MissedCycleRow.day))
+            return [MissedInfo(**_columns(row)) for row in rows]
 
     def headlines_between(
         self, corpus: str, *, after: datetime | None, until: datetime
@@ -387,7 +441,20 @@ class Ledger:
     @contextmanager
     def _write(self) -> Iterator[Session]:
         with self._session("BEGIN IMMEDIATE") as session:
+            self._refuse_stale(session)
             yield session
+
+    def _refuse_stale(self, session: Session) -> None:
+        if self._lease is None:
+            return
+        run, number = self._lease
+        newest = session.get(LeaseRow, run, with_for_update={"read": True})
+        if newest is None or newest.number != number:
+            told = "nobody" if newest is None else newest.holder
+            raise StaleLeaseError(
+                f"run {run!r} was taken over by {told} while this process was stopped; nothing "
+                "more was written, what was finished before stays"
+            )
 
     @contextmanager
     def _read(self) -> Iterator[Session]:

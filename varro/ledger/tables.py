@@ -229,3 +229,27 @@ class FeedReadRow(Base):
     next_at: Mapped[datetime | None]
     moved_to: Mapped[str | None]
     seconds: Mapped[float]
+
+
+class MissedCycleRow(Base):
+    """A cycle of live feeds that was not run while it could be: its news are gone."""
+
+    __tablename__ = "missed_cycles"
+
+    run: Mapped[str] = mapped_column(ForeignKey("runs.name"), primary_key=True)
+    day: Mapped[str] = mapped_column(primary_key=True)
+    due_at: Mapped[datetime]
+    noted_on: Mapped[str]
+    """the day that was begun next"""
+
+
+class LeaseRow(Base):
+    """Who may write to a run. The one row that is edited: a new holder makes the number larger."""
+
+    __tablename__ = "leases"
+
+    run: Mapped[str] = mapped_column(primary_key=True)
+    number: Mapped[int] = mapped_column(BigInteger)
+    """fencing number: who holds a smaller one has lost the run"""
+    holder: Mapped[str]
+    since: Mapped[datetime | None]

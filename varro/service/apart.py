@@ -16,13 +16,15 @@ from typing import Any
 from rich.console import Console
 
 from varro.config import Config
-from varro.day import DueDay, run_day
+from varro.day import run_day
 from varro.domain import Stage
 from varro.errors import StageError
 from varro.policy.folder import check_policy
 from varro.reward.embed import check_embedder
 from varro.run import OpenRun, open_run
+from varro.service.ending import deaf_children
 from varro.service.progress import StageProgress
+from varro.service.slots import DueDay
 
 
 def run_day_apart(work: OpenRun, due: DueDay) -> None:
@@ -46,16 +48,19 @@ def _run_stage_apart(work: OpenRun, due: DueDay, stage: Stage) -> None:
     is_watched = isinstance(work.progress, StageProgress)
     child = context.Process(
         target=_stage,
-        args=(theirs, _Inherited(work.lock.fileno()), work.config, due, stage, is_watched),
+        args=(
+            theirs,
+            (_Inherited(work.lock.fileno()), work.ledger.lease_number),
+            work.config,
+            due,
+            stage,
+            is_watched,
+        ),
     )
-    # The child is deaf to Ctrl-C from its first moment: this process hears it, and ends the child.
-    heard = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        child.start()
-    finally:
-        signal.signal(signal.SIGINT, heard)
-    theirs.close()
-    try:
+        with deaf_children():
+            child.start()
+        theirs.close()
         error = ours.recv()
     except EOFError:
         child.join()
@@ -66,8 +71,9 @@ def _run_stage_apart(work: OpenRun, due: DueDay, stage: Stage) -> None:
             stage=stage,
         )
     finally:
-        child.kill()  # of no effect on one that has ended; else we were interrupted
-        child.join()
+        if child.pid is not None:
+            child.kill()  # of no effect on one that has ended; else we were interrupted
+            child.join()
     if error is not None:
         raise error
 
@@ -102,7 +108,7 @@ def _end_with_parent() -> None:
 
 def _stage(
     answer: Connection,
-    lock: _Inherited,
+    held: tuple[_Inherited, int],
     config: Config,
     due: DueDay,
     stage: Stage,
@@ -115,7 +121,7 @@ def _stage(
             from varro.policy.load import leave_out_torch
 
             leave_out_torch()
-        with open_run(config, lock=os.fdopen(lock.fd, "ab")) as work:
+        with open_run(config, held=(os.fdopen(held[0].fd, "ab"), held[1])) as work:
             if is_watched:
                 work.progress = StageProgress(Console(stderr=True))
             run_day(work, due, only=stage)
