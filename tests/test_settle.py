@@ -87,6 +87,17 @@ def test_past_windows_lie_wholly_before_the_forecast():
     assert all(until < NOW for _, until in found)
 
 
+def test_past_windows_of_a_short_cycle_are_as_long_and_at_the_same_hour():
+    """Catches a null of a whole day beside outcomes of two hours: more to choose from pays more."""
+    two = timedelta(hours=2)
+    assert past_windows(NOW, (3, 4), length=two) == [
+        (NOW - 3 * DAY, NOW - 3 * DAY + two),
+        (NOW - 4 * DAY, NOW - 4 * DAY + two),
+    ]
+    # The cycle before: its headlines' own lies between, whatever its length.
+    assert past_windows(NOW, (2, 2), length=two, apart=two) == [(NOW - 2 * two, NOW - two)]
+
+
 # -- what may be an outcome
 
 PROMPTS = ("Fed holds rates steady as inflation cools", "Storm nears the coast of Florida")

@@ -14,7 +14,15 @@ from hypothesis import strategies as st
 
 from varro.config import ScheduleConfig
 from varro.errors import StageError
-from varro.service.slots import ONE_DAY, Begun, Timetable, due_live, load_timetable, moment
+from varro.service.slots import (
+    ONE_DAY,
+    Begun,
+    Timetable,
+    due_live,
+    is_cycle,
+    load_timetable,
+    moment,
+)
 
 ZONES = (
     "America/Los_Angeles", "America/New_York", "Europe/Berlin", "Australia/Lord_Howe",
@@ -43,9 +51,9 @@ class Keeper:
 
     def wake(self, now):
         for due in due_live(self.timetable, now, self.newest):
-            self.ran.append(due.cycle)
+            self.ran.append(due.day)
             self.missed += [slot.cycle for slot in due.missed]
-            self.newest = Begun(due.cycle, due.as_of, is_done=True)
+            self.newest = Begun(due.day, due.as_of, is_done=True)
 
 
 @pytest.mark.parametrize("zone", ZONES)
@@ -156,13 +164,13 @@ def test_a_half_finished_cycle_comes_first_and_under_its_own_clock():
     begun = datetime(2026, 1, 5, 7, tzinfo=UTC)
     tomorrow = begun + ONE_DAY
     half = Begun("2026-01-05", begun, is_half=True)
-    assert [(d.cycle, d.as_of) for d in due_live(timetable, tomorrow, half)] == [
+    assert [(d.day, d.as_of) for d in due_live(timetable, tomorrow, half)] == [
         ("2026-01-05", begun),
         ("2026-01-06", tomorrow),
     ]
     ingested = Begun("2026-01-05", begun)
     assert [d.as_of for d in due_live(timetable, begun + HOUR, ingested)] == [begun]
-    assert [d.cycle for d in due_live(timetable, tomorrow, ingested)] == ["2026-01-06"]
+    assert [d.day for d in due_live(timetable, tomorrow, ingested)] == ["2026-01-06"]
 
 
 def test_a_clock_that_was_set_back_is_refused():
@@ -181,12 +189,12 @@ def test_who_travels_west_does_not_run_a_date_again():
     tokyo = Timetable(ZoneInfo("Asia/Tokyo"))
     there = datetime(2026, 1, 6, 6, 45, tzinfo=ZoneInfo("Asia/Tokyo")).astimezone(UTC)
     (due,) = due_live(tokyo, there, None)
-    assert due.cycle == "2026-01-06"
-    done = Begun(due.cycle, there, is_done=True)
+    assert due.day == "2026-01-06"
+    done = Begun(due.day, there, is_done=True)
     angeles = Timetable(ZoneInfo("America/Los_Angeles"))
     assert due_live(angeles, there + 12 * HOUR, done) == []
     (next_due,) = due_live(angeles, there + 36 * HOUR + 6 * HOUR, done)
-    assert (next_due.cycle, next_due.missed) == ("2026-01-07", ())
+    assert (next_due.day, next_due.missed) == ("2026-01-07", ())
 
 
 def test_the_zone_is_the_systems_where_none_is_given():
@@ -194,3 +202,10 @@ def test_the_zone_is_the_systems_where_none_is_given():
     assert load_timetable(ScheduleConfig(zone="Europe/Berlin")).zone == ZoneInfo("Europe/Berlin")
     local = datetime(2026, 1, 5).astimezone().utcoffset()
     assert load_timetable(ScheduleConfig()).zone.utcoffset(datetime(2026, 1, 5)) == local
+
+
+def test_names_of_cycles_are_told_from_other_words():
+    """Catches `varro show` that takes a forecast's id for a day, or a day for an id."""
+    names = ["2026-01-05", "2026-01-05T0630", "2026-12-31T2359"]
+    others = ["2026-02-30", "20260105", "2026-01-05T06:30", "2026-01-05T2430", "2026-01-05T", "a1"]
+    assert [is_cycle(text) for text in names + others] == [True] * 3 + [False] * 6

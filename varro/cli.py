@@ -15,6 +15,7 @@ import typer
 from varro import __version__
 from varro.cli_feeds import feeds_app
 from varro.errors import ConfigError, StageError, VarroError
+from varro.service.ending import end_on_signals
 
 if TYPE_CHECKING:
     from varro.config import Config
@@ -25,7 +26,8 @@ app = typer.Typer(
     name="varro",
     help="One small language model that learns from tomorrow's news, every day.",
     epilog="Exit codes: 0 done · 1 unforeseen · 2 usage · 3 configuration · 4 news · 5 ledger · "
-    "6 policy or checkpoint · 7 stage · 8 cluster · 130 interrupted.",
+    "6 policy or checkpoint · 7 stage · 8 cluster · 9 held by another process · 10 taken over · "
+    "130 interrupted · 143 terminated.",
     no_args_is_help=True,
     add_completion=True,
     pretty_exceptions_enable=False,
@@ -53,6 +55,7 @@ def main() -> None:
     debug = "--debug" in sys.argv
     if debug:
         sys.argv.remove("--debug")
+    end_on_signals()
     try:
         app()
     except VarroError as error:
@@ -91,16 +94,15 @@ def train_day(
 ) -> None:
     """Run the next due day: ingest, settle, update, publish, forecast, evaluate, report.
 
-    Example: varro train-day --config configs/live.toml
+    After sleep or power-off, --catch-up finishes what was stopped halfway and runs what is due:
+    all days of an archive, of live feeds only the newest cycle. Example:
+    varro train-day --config configs/live.toml
     """
-    from varro.day import due_days, report_folder
-    from varro.service.replay import degraded_days, next_days, run_due
+    from varro.day import report_folder
+    from varro.service.replay import degraded_days, run_due
 
     with _opened(_config(config, overrides, home=home, run=run, seed=seed)) as work:
-        due = due_days(work, datetime.now(UTC))
-        chosen = due if catch_up else next_days(work, due)
-        run_due(work, chosen)
-        days = [d.day for d in chosen]
+        days, n_left = run_due(work, lambda: datetime.now(UTC), catch_up=catch_up)
         last = days[-1] if days else max(work.ledger.days_done(work.name), default=None)
         page = report_folder(work.home, work.name, last) / "report.html" if last else None
         degraded = {
@@ -112,7 +114,7 @@ def train_day(
             "run": work.name,
             "days": days,
             "degraded": degraded,
-            "n_left": len(due) - len(chosen),
+            "n_left": n_left,
             "report": str(page),
         }
         lines = [f"degraded, not trained on: {day}, {why}" for day, why in degraded.items()]
@@ -363,13 +365,14 @@ def show(
     from varro.day import report_folder
     from varro.ledger.store import open_ledger
     from varro.run import ledger_path
+    from varro.service.slots import is_cycle
 
     resolved = _config(config, overrides, home=home, run=run)
     path = ledger_path(resolved.home)
     if not path.exists():
         raise StageError(f"no ledger in {resolved.home}; begin with 'varro train-day'")
     with open_ledger(path) as ledger:
-        if _is_day(what):
+        if is_cycle(what):
             folder = report_folder(resolved.home, resolved.run.name, what)
             file = folder / ("report.json" if as_json else "report.md")
             if not file.exists():
@@ -491,7 +494,7 @@ def _opened(config: Config) -> Iterator[OpenRun]:
     from varro.service.progress import StageProgress
 
     cluster = _joined(config)
-    with open_run(config) as work:
+    with open_run(config, now=datetime.now(UTC)) as work:
         work.cluster = cluster
         progress = StageProgress(Console(stderr=True))
         work.progress = progress
@@ -529,10 +532,11 @@ def _joined(config: Config) -> Cluster | None:
 
 def _due_day(work: OpenRun, wanted: str | None) -> Any:
     from varro.day import due_days
+    from varro.service.slots import is_cycle
 
     due = due_days(work, datetime.now(UTC))
-    if wanted is not None:
-        _day(wanted, "--day")
+    if wanted is not None and not is_cycle(wanted):
+        raise ConfigError(f"--day wants a day as YYYY-MM-DD, found {wanted!r}")
     if not due:
         raise StageError(f"nothing is due in run {work.name!r}; see 'varro status'")
     if wanted is not None and wanted != due[0].day:
@@ -551,14 +555,6 @@ def _day(text: str | None, option: str) -> date | None:
         return None if text is None else date.fromisoformat(text)
     except ValueError:
         raise ConfigError(f"{option} wants a day as YYYY-MM-DD, found {text!r}") from None
-
-
-def _is_day(text: str) -> bool:
-    try:
-        date.fromisoformat(text)
-    except ValueError:
-        return False
-    return "-" in text
 
 
 def _days_text(summary: dict[str, Any]) -> str:

@@ -28,6 +28,7 @@ from varro.domain import (
     Forecast,
     Group,
     Headline,
+    MissedInfo,
     Role,
     SettledGroup,
     Settlement,
@@ -88,6 +89,7 @@ from varro.reward.summary import (
     summarize_day,
 )
 from varro.run import OpenRun, embedder_of, live_policy
+from varro.service.slots import ONE_DAY, Begun, DueDay, due_live, load_timetable
 from varro.training.advantage import (
     Advantages,
     Moments,
@@ -107,34 +109,32 @@ from varro.training.curriculum import (
 from varro.training.leash import RESET_AFTER, should_reset_reference
 
 SETTLED_ROLES = (Role.TRAIN, Role.HELDOUT, Role.BASE)
-ONE_DAY = timedelta(days=1)
-
-
-@dataclass(frozen=True)
-class DueDay:
-    day: str
-    """ISO date"""
-    as_of: datetime
-    """the day's clock: nothing first seen later is read"""
 
 
 def due_days(work: OpenRun, now: datetime) -> list[DueDay]:
     """Days that can be run, oldest first. An archive's days are due in their order, each as of its
-    midnight; from live feeds only today can ever be begun, for the past can not be fetched, but a
-    day that was stopped halfway is finished first, under its own clock."""
-    done = set(work.ledger.days_done(work.name))
+    midnight; from live feeds only the newest cycle of the timetable can ever be begun, for the past
+    can not be fetched, but one that was stopped halfway is finished first, under its own clock.
+
+    Raises: StageError if the clock stands before a live run's newest cycle.
+    """
     if work.archive is None:
-        today = now.astimezone(UTC).date().isoformat()
-        half = _half_day(work)
-        due = [half] if half is not None and half.day != today else []
-        begun = work.ledger.stage_run(work.name, today, Stage.INGEST)
-        return due + ([] if today in done else [DueDay(today, begun.as_of if begun else now)])
-    last = max(done, default="")
+        return due_live(load_timetable(work.config.schedule), now, newest_begun(work))
+    last = max(work.ledger.days_done(work.name), default="")
     return [
         DueDay(day.isoformat(), end_of_day(day))
         for day in work.archive.days()
         if day.isoformat() > last
     ]
+
+
+def newest_begun(work: OpenRun) -> Begun | None:
+    """The run's newest day that was begun."""
+    newest = work.ledger.newest_day(work.name)
+    if newest is None:
+        return None
+    stages = work.ledger.stage_runs(work.name, newest)
+    return Begun.of(newest, stages[0].as_of, [s.stage for s in stages])
 
 
 def end_of_day(day: date) -> datetime:
@@ -187,32 +187,21 @@ def run_day(work: OpenRun, due: DueDay, *, only: Stage | None = None) -> None:
 
 def _refuse_disorder(work: OpenRun, due: DueDay) -> None:
     """A policy must not forecast a day after it has trained on a later one, nor leave one half."""
-    done = set(work.ledger.days_done(work.name))
-    begun = {s.day for s in work.ledger.stage_runs(work.name)}
-    later = max(begun, default="")
-    if due.day not in done and due.day < later:
+    newest = newest_begun(work)
+    if newest is None or newest.cycle == due.day or due.day in work.ledger.days_done(work.name):
+        return
+    if due.day < newest.cycle:
         raise StageError(
-            f"day {due.day} comes before {later}, which run {work.name!r} has begun or done: its "
-            "policy knows what followed; begin another run with --run NAME",
+            f"day {due.day} comes before {newest.cycle}, which run {work.name!r} has begun or done:"
+            " its policy knows what followed; begin another run with --run NAME",
             day=due.day,
         )
-    unfinished = _half_day(work)
-    if unfinished is not None and unfinished.day != due.day and due.day not in done:
+    if newest.is_half:
         raise StageError(
-            f"day {unfinished.day} of run {work.name!r} was begun and not finished; finish it "
+            f"day {newest.cycle} of run {work.name!r} was begun and not finished; finish it "
             "first with 'varro train-day' (or 'varro replay' from that day)",
             day=due.day,
         )
-
-
-def _half_day(work: OpenRun) -> DueDay | None:
-    """The newest day, if it has settled forecasts and was then stopped: leaving it would lose them.
-    A day that was only ingested can be passed over."""
-    stages = work.ledger.stage_runs(work.name)
-    newest = [s for s in stages if s.day == max(x.day for x in stages)] if stages else []
-    settled = any(s.stage is Stage.SETTLE for s in newest)
-    finished = any(s.stage is Stage.REPORT for s in newest)
-    return DueDay(newest[0].day, newest[0].as_of) if settled and not finished else None
 
 
 def load_machines(work: OpenRun) -> None:
@@ -269,11 +258,13 @@ def _ingest(work: OpenRun, due: DueDay) -> None:
             "failures": [{"feed": f.feed, "reason": f.reason} for f in news.failures],
             "left_out": left_out,
             "degraded": degraded,
+            "n_missed": len(due.missed),
         }
         work.ledger.add_run(work.info)
         work.ledger.finish_stage(
             timing.row(detail),
             headlines=[*again, *new],
+            missed=[MissedInfo(work.name, m.cycle, m.at, due.day) for m in due.missed],
             feed_reads=feed_reads(news.readings, new, run=work.name, day=due.day, as_of=due.as_of),
         )
         if work.archive is None:  # an archive's clock says nothing of how old a body is
@@ -281,6 +272,7 @@ def _ingest(work: OpenRun, due: DueDay) -> None:
         timing.summary = (
             f"{len(todays)} new headlines"
             + (f", {len(news.failures)} of {news.n_feeds} feeds failed" if news.failures else "")
+            + (f", {_told_missed(due)}" if due.missed else "")
             + (f", degraded: {degraded}" if degraded else "")
         )
 
@@ -336,6 +328,11 @@ def _judges(work: OpenRun, due: DueDay) -> list[Judge]:
     if is_live:
         judges.append(judge_number(config.max_new_per_feed))
     return judges
+
+
+def _told_missed(due: DueDay) -> str:
+    first, last = due.missed[0].cycle, due.missed[-1].cycle
+    return f"{len(due.missed)} missed before it: {first}" + (f" to {last}" if last > first else "")
 
 
 def _settle(work: OpenRun, due: DueDay) -> None:
@@ -630,6 +627,7 @@ def _publish(
     from varro.policy.checkpoint import publish_checkpoint
 
     timing = _begun(work, due, Stage.PUBLISH)
+    work.ledger.check_lease()  # files are replaced before the ledger is asked
     path, sha256 = publish_checkpoint(
         work.home,
         work.policy,
@@ -703,6 +701,7 @@ def _evaluate(work: OpenRun, due: DueDay) -> None:
 
 def _report(work: OpenRun, due: DueDay) -> None:
     with _timed(work, due, Stage.REPORT) as timing:
+        work.ledger.check_lease()
         page = write_day_report(work, due.day)
         work.ledger.finish_stage(timing.row({"path": str(page.relative_to(work.home))}))
         timing.summary = str(page)
@@ -755,8 +754,9 @@ def _timed(
 
 
 def _since(work: OpenRun, due: DueDay) -> datetime:
-    """When the day's own headlines begin: after the day before it, and never over a day ago."""
-    return max([due.as_of - ONE_DAY, *_earlier_clocks(work, due)])
+    """When the day's own headlines begin: after the day before it, and never over a day ago (a
+    cycle, where it is shorter)."""
+    return max([due.as_of - work.config.schedule.period(), *_earlier_clocks(work, due)])
 
 
 def _earlier_clocks(work: OpenRun, due: DueDay) -> list[datetime]:
@@ -871,8 +871,9 @@ def _outcomes(
     ask = work.ledger.headlines_between
     corpus = work.info.corpus
     after, until = outcome_window(made_at, as_of=as_of, window_h=work.config.reward.window_h)
-    windows = past_windows(made_at, work.config.evaluate.placebo_lags)
-    (before,) = past_windows(made_at, (DAY_BEFORE, DAY_BEFORE))
+    cycle = work.config.schedule.period()
+    windows = past_windows(made_at, work.config.evaluate.placebo_lags, length=cycle)
+    (before,) = past_windows(made_at, (DAY_BEFORE, DAY_BEFORE), length=cycle, apart=cycle)
     return gather_outcomes(
         ask(corpus, after=after, until=until),
         [ask(corpus, after=a, until=u) for a, u in windows],

@@ -118,6 +118,7 @@ def build_report(facts: ReportFacts) -> dict[str, Any]:
             "failures": ingest["failures"],
             "left_out": ingest.get("left_out", {}),
             "degraded": ingest.get("degraded"),
+            "n_missed": ingest.get("n_missed", 0),
         },
         "checkpoint": None
         if facts.checkpoint is None

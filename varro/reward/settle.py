@@ -14,8 +14,9 @@ from varro.reward.injection import instruction_like
 from varro.reward.score import News, reward_version, score_texts
 
 NO_EVIDENCE = "no evidence"
+ONE_DAY = timedelta(days=1)
 DAY_BEFORE = 2
-"""lag in days: the headlines' own day lies between it and the outcomes'"""
+"""lag in cycles: the headlines' own lies between it and the outcomes'"""
 MIN_HELD_WORDS = 4
 """words of a prompt from which a title that holds it all is a repeat"""
 
@@ -43,12 +44,18 @@ def outcome_window(
     return made_at, min(made_at + timedelta(hours=window_h), as_of)
 
 
-def past_windows(made_at: datetime, lags: tuple[int, int]) -> list[tuple[datetime, datetime]]:
-    """The same one-day window, each lag in days before the outcome's day. All before `made_at`."""
+def past_windows(
+    made_at: datetime,
+    lags: tuple[int, int],
+    *,
+    length: timedelta = ONE_DAY,
+    apart: timedelta = ONE_DAY,
+) -> list[tuple[datetime, datetime]]:
+    """Windows as long as a cycle, at the same time of earlier days: each lag in days (in `apart`)
+    before the outcomes' own. All before `made_at`."""
     first, last = lags
     return [
-        (made_at - timedelta(days=lag), made_at - timedelta(days=lag - 1))
-        for lag in range(first, last + 1)
+        (made_at - lag * apart, made_at - lag * apart + length) for lag in range(first, last + 1)
     ]
 
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from datetime import date
+from collections.abc import Callable, Sequence
+from datetime import date, datetime
 from typing import Any
 
 import numpy as np
 
 from varro.config import Config
-from varro.day import DueDay, end_of_day, run_day
+from varro.day import due_days, end_of_day, run_day
 from varro.domain import EvaluationInfo, Stage, StageRun
 from varro.errors import FeedError
 from varro.evaluation.evaluate import claim, pooled_accuracy
@@ -17,6 +17,7 @@ from varro.ledger.store import Ledger
 from varro.report.metrics import CONTROLS
 from varro.run import OpenRun
 from varro.service.apart import run_day_apart
+from varro.service.slots import DueDay
 
 SETTLE_KEYS = ("format", "semantic", "placebo", "copy_frac", "repetition_frac", "words")
 UPDATE_KEYS = ("kl_ref", "clip_frac", "entropy", "share_format", "share_semantic")
@@ -45,9 +46,26 @@ def replay_days(work: OpenRun, *, first: date | None, last: date | None) -> list
     return [d.isoformat() for d in span_days if d not in set(days)]
 
 
-def run_due(work: OpenRun, due: Sequence[DueDay]) -> None:
-    for day in due:
-        _run_whole(work, day)
+def run_due(
+    work: OpenRun, clock: Callable[[], datetime], *, catch_up: bool = False
+) -> tuple[list[str], int]:
+    """Run the next due day, or all that are due: (the days that were run, how many are left).
+
+    Live, what is due is asked again after each day: the machine may have slept through the night in
+    the middle of it, and no cycle is begun under a clock that has passed.
+    """
+    due = due_days(work, clock())
+    if work.archive is not None:
+        chosen = due if catch_up else next_days(work, due)
+        for day in chosen:
+            _run_whole(work, day)
+        return [day.day for day in chosen], len(due) - len(chosen)
+    days = []
+    while due:
+        _run_whole(work, due[0])
+        days.append(due[0].day)
+        due = due_days(work, clock())
+    return days, 0
 
 
 def _run_whole(work: OpenRun, due: DueDay) -> None:
@@ -58,10 +76,8 @@ def _run_whole(work: OpenRun, due: DueDay) -> None:
 
 
 def next_days(work: OpenRun, due: Sequence[DueDay]) -> list[DueDay]:
-    """The next due day; on an empty archive run the first few, until one has a placebo day behind
-    it and something is trained. Live, also a day before today that was begun and not finished."""
-    if work.archive is None:
-        return list(due)
+    """An archive's next due day; in an empty run the first few, until one has a placebo day behind
+    it and something is trained."""
     begun = bool(work.ledger.stage_runs(work.name))
     return list(due[: 1 if begun else 1 + work.config.evaluate.placebo_lags[0]])
 

@@ -8,7 +8,8 @@ What of it was run is the ledger's to say, never a scheduler's.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -39,17 +40,25 @@ class Begun:
     cycle: str
     as_of: datetime
     is_half: bool = False
-    """it has settled forecasts and was then stopped: leaving it would lose them"""
+    """it has settled forecasts and was then stopped: leaving it would lose them. One that has only
+    taken in its news can be passed over"""
     is_done: bool = False
 
+    @classmethod
+    def of(cls, cycle: str, as_of: datetime, finished: Collection[str]) -> Begun:
+        """From the names of its finished stages."""
+        is_done = "report" in finished
+        return cls(cycle, as_of, is_half="settle" in finished and not is_done, is_done=is_done)
 
-@dataclass(frozen=True, slots=True)
-class Due:
-    """A cycle that can be run now."""
 
-    cycle: str
+@dataclass(frozen=True)
+class DueDay:
+    """A cycle that can be run now: a day, if the configuration does not say otherwise."""
+
+    day: str
+    """its name in the ledger"""
     as_of: datetime
-    """its clock"""
+    """its clock: nothing first seen later is read"""
     missed: tuple[Slot, ...] = ()
     """cycles before it that nobody ran, and that nobody can run any more"""
 
@@ -98,7 +107,7 @@ class Timetable:
         return min(self.between(now, now + 4 * ONE_DAY))
 
 
-def due_live(timetable: Timetable, now: datetime, newest: Begun | None) -> list[Due]:
+def due_live(timetable: Timetable, now: datetime, newest: Begun | None) -> list[DueDay]:
     """Cycles of live feeds that can be run, oldest first: one that was stopped halfway, under its
     own clock; then the newest that has fallen due, for the past can not be fetched.
 
@@ -106,7 +115,7 @@ def due_live(timetable: Timetable, now: datetime, newest: Begun | None) -> list[
     """
     slot = timetable.latest(now)
     if newest is None:
-        return [Due(slot.cycle, now)]
+        return [DueDay(slot.cycle, now)]
     if now < newest.as_of - _CLOCK_STEP:
         raise StageError(
             f"the clock says {now:%Y-%m-%dT%H:%M:%SZ}, but cycle {newest.cycle} was begun at "
@@ -114,7 +123,7 @@ def due_live(timetable: Timetable, now: datetime, newest: Begun | None) -> list[
             "until it has passed, or begin another run with --run NAME",
             day=newest.cycle,
         )
-    unfinished = Due(newest.cycle, newest.as_of)
+    unfinished = DueDay(newest.cycle, newest.as_of)
     if slot.cycle == newest.cycle:
         return [] if newest.is_done else [unfinished]
     half = [unfinished] if newest.is_half else []
@@ -126,7 +135,7 @@ def due_live(timetable: Timetable, now: datetime, newest: Begun | None) -> list[
         for passed in timetable.between(newest.as_of - 2 * ONE_DAY, now)
         if newest.cycle < passed.cycle < slot.cycle
     )
-    return [*half, Due(slot.cycle, now, missed)]
+    return [*half, DueDay(slot.cycle, now, missed)]
 
 
 def load_timetable(schedule: ScheduleConfig) -> Timetable:
@@ -146,6 +155,15 @@ def load_timetable(schedule: ScheduleConfig) -> Timetable:
                 f"the system's time zone can not be told ({error}); set schedule.zone"
             ) from error
     return Timetable(zone, schedule.at, schedule.period())
+
+
+def is_cycle(text: str) -> bool:
+    """Whether a text is the name of a cycle."""
+    found = re.fullmatch(r"(\d{4}-\d\d-\d\d)(?:T([01]\d|2[0-3])[0-5]\d)?", text)
+    try:
+        return found is not None and bool(date.fromisoformat(found[1]))
+    except ValueError:
+        return False
 
 
 def moment(day: date, at: time, zone: tzinfo) -> datetime | None:

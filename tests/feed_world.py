@@ -1,0 +1,62 @@
+"""The sample world as live feeds: each of its days is shown when a test says so."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from email.utils import format_datetime
+from html import escape
+from pathlib import Path
+
+from conftest import ROOT, small_config
+
+from varro.news.archive import load_archive
+
+FEEDS = ("north", "south", "east")
+
+
+class FeedWorld:
+    """Feeds on a server of a test, which show the n-th day of the sample world."""
+
+    def __init__(self, folder: Path, loopback) -> None:
+        archive = load_archive(ROOT / "data/sample/world.jsonl.gz", max_malformed_frac=0.0)
+        self.days = [
+            [h.title for h in archive.headlines if h.first_seen.date() == day]
+            for day in archive.days()
+        ]
+        self.titles: list[str] = []
+        self.now = datetime.min
+        self.n_asked = 0
+        address = loopback(self._answer)
+        outlines = "".join(f'<outline text="{f}" xmlUrl="{address}/{f}"/>' for f in FEEDS)
+        self.opml = folder / "feeds.opml"
+        self.opml.write_text(f'<opml version="2.0"><body>{outlines}</body></opml>')
+        self.home = folder / "live"
+
+    def show(self, n: int, now: datetime) -> None:
+        self.titles, self.now = self.days[n], now
+
+    def config(self, *overrides: str):
+        return small_config(
+            self.home,
+            'news.source="feeds"',
+            f"news.feeds={self.opml}",
+            "run.name=live",
+            'schedule.zone="UTC"',
+            *overrides,
+        )
+
+    def _answer(self, handler) -> None:
+        self.n_asked += 1
+        place = FEEDS.index(handler.path.strip("/"))
+        told = format_datetime(self.now - timedelta(minutes=20))
+        items = "".join(
+            f"<item><title>{escape(t)}</title><guid>{escape(t)}</guid>"
+            f"<link>https://example.org/{n}</link><pubDate>{told}</pubDate></item>"
+            for n, t in enumerate(self.titles)
+            if n % len(FEEDS) == place
+        )
+        handler.send_response(200)
+        handler.send_header("Content-Type", "application/rss+xml")
+        handler.end_headers()
+        body = f'<rss version="2.0"><channel><title>{handler.path}</title>{items}</channel></rss>'
+        handler.wfile.write(body.encode())
