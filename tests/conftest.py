@@ -28,14 +28,14 @@ def shared_data() -> Callable[[str], Path]:
 
 
 @pytest.fixture
-def loopback(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Answer], str]]:
+def loopback(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., str]]:
     """Starts real HTTP servers on 127.0.0.1, one for each answer, and gives their addresses."""
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     running: list[tuple[ThreadingHTTPServer, threading.Thread]] = []
 
-    def start(answer: Answer) -> str:
+    def start(answer: Answer, method: str = "GET") -> str:
         class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
+            def _do(self) -> None:
                 # A client that hangs up is what half of these tests are about.
                 with contextlib.suppress(OSError):
                     answer(self)
@@ -43,6 +43,7 @@ def loopback(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Answer], str
             def log_message(self, format: str, *args: object) -> None:
                 pass
 
+        setattr(Handler, f"do_{method}", Handler._do)
         server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         thread = threading.Thread(target=server.serve_forever, args=(0.02,))
         thread.start()

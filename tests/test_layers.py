@@ -28,7 +28,7 @@ LAYERS = {
     "run": 5, "worker": 5,
     "day": 6,
     "service": 7,
-    "cli": 8, "cli_feeds": 8,
+    "cli": 8, "cli_feeds": 8, "cli_options": 8, "cli_service": 8,
 }  # fmt: skip
 
 OWNERS = {
@@ -53,7 +53,7 @@ OWNERS = {
     "transformers": {"reward"},
     "jinja2": {"report"},
     "scipy": {"evaluation"},
-    "typer": {"cli", "cli_feeds"},
+    "typer": {"cli", "cli_feeds", "cli_options", "cli_service"},
     "rich": {"cli", "service"},
     "pydantic": {"config"},
     "apscheduler": {"service"},

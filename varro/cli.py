@@ -14,6 +14,17 @@ import typer
 
 from varro import __version__
 from varro.cli_feeds import feeds_app
+from varro.cli_options import (
+    ConfigOption,
+    HomeOption,
+    JsonOption,
+    RunOption,
+    SeedOption,
+    SetOption,
+    print_result,
+    resolve_config,
+)
+from varro.cli_service import schedule_app, serve, tick
 from varro.errors import ConfigError, StageError, VarroError
 from varro.service.ending import end_on_signals
 
@@ -35,19 +46,7 @@ app = typer.Typer(
 config_app = typer.Typer(help="The resolved configuration.", no_args_is_help=True)
 app.add_typer(config_app, name="config")
 app.add_typer(feeds_app, name="feeds")
-
-ConfigOption = Annotated[
-    Path | None, typer.Option("--config", "-c", help="TOML file; default configs/embedded.toml.")
-]
-SetOption = Annotated[
-    list[str] | None, typer.Option("--set", help="Override a key, e.g. --set update.lr=1e-5.")
-]
-HomeOption = Annotated[
-    Path | None, typer.Option("--home", help="Folder of ledger, checkpoints and reports.")
-]
-RunOption = Annotated[str | None, typer.Option("--run", help="Name of the run.")]
-SeedOption = Annotated[int | None, typer.Option("--seed", min=0, help="Seed of the run.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
+app.add_typer(schedule_app, name="schedule")
 
 
 def main() -> None:
@@ -101,7 +100,7 @@ def train_day(
     from varro.day import report_folder
     from varro.service.replay import degraded_days, run_due
 
-    with _opened(_config(config, overrides, home=home, run=run, seed=seed)) as work:
+    with _opened(resolve_config(config, overrides, home=home, run=run, seed=seed)) as work:
         days, n_left = run_due(work, lambda: datetime.now(UTC), catch_up=catch_up)
         last = days[-1] if days else max(work.ledger.days_done(work.name), default=None)
         page = report_folder(work.home, work.name, last) / "report.html" if last else None
@@ -119,7 +118,7 @@ def train_day(
         }
         lines = [f"degraded, not trained on: {day}, {why}" for day, why in degraded.items()]
         lines.append(f"report: {page}" if days else f"nothing is due; last day {last or 'none'}")
-        _result(as_json, facts, "\n".join(lines))
+        print_result(as_json, facts, "\n".join(lines))
 
 
 def _stage_command(name: str, help_text: str) -> None:
@@ -136,7 +135,7 @@ def _stage_command(name: str, help_text: str) -> None:
         from varro.day import run_day
         from varro.domain import Stage
 
-        with _opened(_config(config, overrides, home=home, run=run, seed=seed)) as work:
+        with _opened(resolve_config(config, overrides, home=home, run=run, seed=seed)) as work:
             run_day(work, _due_day(work, day), only=Stage(name))
 
     command.__doc__ = f"{help_text}\n\nExample: varro {name} --run main"
@@ -168,7 +167,7 @@ def report(
     from varro.day import due_days, report_folder, run_day, write_day_report
     from varro.domain import Stage
 
-    with _opened(_config(config, overrides, home=home, run=run, seed=seed)) as work:
+    with _opened(resolve_config(config, overrides, home=home, run=run, seed=seed)) as work:
         done = work.ledger.days_done(work.name)
         if day is None and not last:
             due = due_days(work, datetime.now(UTC))
@@ -225,7 +224,7 @@ def replay(
         *(["update.placebo=true"] if placebo else []),
     ]
     name = run or _run_name(archive, suffix="-placebo" if placebo else "")
-    resolved = _config(config, [*(overrides or []), *layers], home=home, run=name, seed=seed)
+    resolved = resolve_config(config, [*(overrides or []), *layers], home=home, run=name, seed=seed)
     with _opened(resolved) as work:
         empty = replay_days(work, first=begin, last=end)
         summary = summarize(work.ledger, resolved, last=end.isoformat() if end else None) | {
@@ -233,7 +232,7 @@ def replay(
         }
         assert work.archive is not None
         summary["n_malformed"] = len(work.archive.malformed)
-    _result(as_json, summary, _days_text(summary))
+    print_result(as_json, summary, _days_text(summary))
 
 
 @app.command()
@@ -269,7 +268,7 @@ def score(
         score_forecasts,
     )
 
-    resolved = _config(config, overrides)
+    resolved = resolve_config(config, overrides)
     title = clean_title(headline)
     if not title:
         raise ConfigError(f"--headline wants a headline, found {headline!r}")
@@ -286,7 +285,7 @@ def score(
         config=resolved.reward,
         seed=resolved.run.seed,
     )
-    _result(as_json, found, _scored_text(found))
+    print_result(as_json, found, _scored_text(found))
 
 
 @app.command()
@@ -294,59 +293,24 @@ def status(
     config: ConfigOption = None,
     overrides: SetOption = None,
     home: HomeOption = None,
+    run: RunOption = None,
+    prometheus: Annotated[
+        Path | None,
+        typer.Option("--prometheus", help="Write the figures to a file of Prometheus's text form."),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """What each run has done, and what is due.
+    """What each run has done, what was missed, and what is due.
 
     Example: varro status --json
     """
-    from varro.domain import Stage
-    from varro.ledger.store import open_ledger
-    from varro.run import ledger_path
-    from varro.service.replay import summarize
+    from varro.service.status import describe, in_lines, write_prometheus
 
-    resolved = _config(config, overrides, home=home)
-    path = ledger_path(resolved.home)
-    runs: list[dict[str, Any]] = []
-    if path.exists():
-        with open_ledger(path) as ledger:
-            for info in ledger.runs():
-                stages = ledger.stage_runs(info.name)
-                done = ledger.days_done(info.name)
-                named = resolved.model_copy(
-                    update={"run": resolved.run.model_copy(update={"name": info.name})}
-                )
-                checkpoint = ledger.checkpoint(info.name)
-                runs.append(
-                    {
-                        "run": info.name,
-                        "corpus": info.corpus,
-                        "seed": info.seed,
-                        "days_done": len(done),
-                        "last_day": max(done, default=None),
-                        "unfinished": sorted({s.day for s in stages} - set(done)),
-                        "last_stage": str(stages[-1].stage) if stages else None,
-                        "policy_version": checkpoint.version if checkpoint else None,
-                        "n_updates": sum(
-                            s.stage is Stage.UPDATE and s.detail.get("updated", False)
-                            for s in stages
-                        ),
-                        **ledger.counts(info.name),
-                        "total": summarize(ledger, named)["total"],
-                    }
-                )
-    lines = [
-        f"{r['run']}: {r['days_done']} days done, last {r['last_day'] or '—'}, policy "
-        f"v{r['policy_version']}, {r['forecasts']} forecasts, {r['settlements']} settled"
-        + (f", unfinished {', '.join(r['unfinished'])}" if r["unfinished"] else "")
-        + f", {r['total']['claim']}"
-        for r in runs
-    ]
-    _result(
-        as_json,
-        {"home": str(resolved.home), "runs": runs},
-        "\n".join(lines) or f"no run yet in {resolved.home}; begin with 'varro train-day'",
-    )
+    resolved = resolve_config(config, overrides, home=home, run=run)
+    facts = describe(resolved, datetime.now(UTC))
+    if prometheus is not None:
+        write_prometheus(prometheus, facts)
+    print_result(as_json, facts, in_lines(facts))
 
 
 @app.command()
@@ -367,7 +331,7 @@ def show(
     from varro.run import ledger_path
     from varro.service.slots import is_cycle
 
-    resolved = _config(config, overrides, home=home, run=run)
+    resolved = resolve_config(config, overrides, home=home, run=run)
     path = ledger_path(resolved.home)
     if not path.exists():
         raise StageError(f"no ledger in {resolved.home}; begin with 'varro train-day'")
@@ -413,7 +377,7 @@ def show(
         }
     hidden = ("token_ids", "sampler_logprobs")
     text = "\n".join(f"{k:>16}  {v}" for k, v in facts.items() if k not in hidden)
-    _result(as_json, facts, text)
+    print_result(as_json, facts, text)
 
 
 @app.command()
@@ -429,14 +393,18 @@ def doctor(
     """
     from varro.service.doctor import examine
 
-    checks = examine(_config(config, overrides, home=home))
-    _result(
+    checks = examine(resolve_config(config, overrides, home=home))
+    print_result(
         as_json,
         [{"name": c.name, "status": c.status, "text": c.text} for c in checks],
         "\n".join(f"{c.status:<8} {c.name:<9} {c.text}" for c in checks),
     )
     if any(c.status == "error" for c in checks):
         raise typer.Exit(1)
+
+
+app.command()(tick)
+app.command()(serve)
 
 
 @config_app.command("show")
@@ -454,36 +422,11 @@ def config_show(
     """
     from varro.config import render_toml
 
-    resolved = _config(config, overrides, home=home, run=run, seed=seed)
-    _result(as_json, resolved.model_dump(mode="json"), render_toml(resolved).rstrip())
+    resolved = resolve_config(config, overrides, home=home, run=run, seed=seed)
+    print_result(as_json, resolved.model_dump(mode="json"), render_toml(resolved).rstrip())
 
 
 # -- behind the verbs
-
-
-def _config(
-    path: Path | None,
-    overrides: list[str] | None,
-    *,
-    home: Path | None = None,
-    run: str | None = None,
-    seed: int | None = None,
-) -> Config:
-    from varro.config import default_config_path, load_config
-
-    layers = list(overrides or [])
-    if home is not None:
-        layers.append(f"home={json.dumps(str(home.resolve()), ensure_ascii=False)}")
-    if run is not None:
-        layers.append(f"run.name={json.dumps(run)}")
-    if seed is not None:
-        layers.append(f"run.seed={seed}")
-    if path is None:
-        path = default_config_path()
-        installed = path.parent.parent == Path(__file__).resolve().parent
-        if installed and home is None:
-            layers.append(f"home={json.dumps(str(Path.cwd() / 'var'), ensure_ascii=False)}")
-    return load_config(path, tuple(layers))
 
 
 @contextmanager
@@ -594,10 +537,6 @@ def _scored_text(found: dict[str, Any]) -> str:
     )
     head = f"{found['version']}, placebo {found['placebo']}"
     return "\n".join([head, linked, "", *lines])
-
-
-def _result(as_json: bool, value: Any, text: str) -> None:
-    print(json.dumps(value, indent=2, allow_nan=False) if as_json else text)
 
 
 if __name__ == "__main__":

@@ -6,28 +6,22 @@ import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
+from varro.cli_options import (
+    ConfigOption,
+    HomeOption,
+    JsonOption,
+    SetOption,
+    print_result,
+    resolve_config,
+)
 from varro.errors import ConfigError
-
-if TYPE_CHECKING:
-    from varro.config import Config
 
 feeds_app = typer.Typer(help="The list of feeds: change it, try one out, see how each has been.",
                         no_args_is_help=True)  # fmt: skip
-
-ConfigOption = Annotated[
-    Path | None, typer.Option("--config", "-c", help="TOML file; default configs/embedded.toml.")
-]
-SetOption = Annotated[
-    list[str] | None, typer.Option("--set", help="Override a key, e.g. --set news.timeout_s=5.")
-]
-HomeOption = Annotated[
-    Path | None, typer.Option("--home", help="Folder of ledger, checkpoints and reports.")
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
 
 
 @feeds_app.command("list")
@@ -41,9 +35,9 @@ def list_feeds(
     from varro.news.opml import load_opml
     from varro.service.feeds import list_path
 
-    feeds = load_opml(list_path(_config(config, overrides)))
+    feeds = load_opml(list_path(resolve_config(config, overrides)))
     rows = [{"name": f.name, "url": f.url, "category": f.category} for f in feeds]
-    _print(as_json, {"feeds": rows}, _columns([(f.category, f.name, f.url) for f in feeds]))
+    print_result(as_json, {"feeds": rows}, _columns([(f.category, f.name, f.url) for f in feeds]))
 
 
 @feeds_app.command()
@@ -61,7 +55,7 @@ def add(
     from varro.news.feed_list import add_feeds, new_feed
     from varro.service.feeds import list_path
 
-    path = list_path(_config(config, overrides))
+    path = list_path(resolve_config(config, overrides))
     feed = new_feed(url, name=name, category=category)
     added = add_feeds(path, [feed])
     print(f"{'added' if added else 'is on the list already'}: {feed.name}, {feed.url}")
@@ -80,7 +74,7 @@ def remove(
     from varro.news.feed_list import remove_feed
     from varro.service.feeds import list_path
 
-    feed = remove_feed(list_path(_config(config, overrides)), which)
+    feed = remove_feed(list_path(resolve_config(config, overrides)), which)
     print(f"removed: {feed.name}, {feed.url}")
 
 
@@ -103,14 +97,14 @@ def test(
 
     if (url is None) == (folder is None):
         raise ConfigError("name either the address of a feed or a folder with --dir")
-    resolved = _config(config, overrides)
+    resolved = resolve_config(config, overrides)
     if folder is not None:
         max_bytes = int(resolved.news.max_feed_mb * 1e6)
         found = try_folder(folder, max_bytes=max_bytes)
         rows = [
             (r["status"], str(r["entries"]), clean_label(r["path"]), r["reason"]) for r in found
         ]
-        _print(as_json, {"feeds": found}, _columns(rows))
+        print_result(as_json, {"feeds": found}, _columns(rows))
         return
     assert url is not None
     facts = try_feed(resolved, url, as_of=datetime.now(UTC))
@@ -120,7 +114,7 @@ def test(
         f"{left_out}, in {facts['seconds']:.1f} s"
         + (f"\nhas moved for good to {facts['moved_to']}" if facts["moved_to"] else "")
     )
-    _print(as_json, facts, "\n".join([head, *(f"  {title}" for title in facts["titles"])]))
+    print_result(as_json, facts, "\n".join([head, *(f"  {title}" for title in facts["titles"])]))
 
 
 @feeds_app.command("import")
@@ -137,7 +131,7 @@ def import_opml(
     from varro.news.opml import load_opml
     from varro.service.feeds import list_path
 
-    path = list_path(_config(config, overrides))
+    path = list_path(resolve_config(config, overrides))
     feeds = load_opml(file)
     added = add_feeds(path, feeds)
     print(f"{len(added)} of {len(feeds)} feeds added to {path}")
@@ -160,7 +154,7 @@ def export_opml(
     from varro.news.opml import load_opml
     from varro.service.feeds import list_path
 
-    feeds = load_opml(list_path(_config(config, overrides)))
+    feeds = load_opml(list_path(resolve_config(config, overrides)))
     body = render_opml(feeds)
     if file is None:
         sys.stdout.write(body.decode())
@@ -188,7 +182,7 @@ def health(
     from varro.run import ledger_path
     from varro.service.feeds import feeds_health, list_path
 
-    resolved = _config(config, overrides, home=home)
+    resolved = resolve_config(config, overrides, home=home)
     feeds, path = load_opml(list_path(resolved)), ledger_path(resolved.home)
     now = datetime.now(UTC)
     if path.exists():
@@ -210,20 +204,7 @@ def health(
         )
         for row in found
     ]
-    _print(as_json, {"feeds": found}, _columns(rows))
-
-
-def _config(path: Path | None, overrides: list[str] | None, *, home: Path | None = None) -> Config:
-    # At call time: `varro.cli` has this module among its own.
-    from varro.cli import _config as resolved
-
-    return resolved(path, overrides, home=home)
-
-
-def _print(as_json: bool, value: Any, text: str) -> None:
-    from varro.cli import _result
-
-    _result(as_json, value, text)
+    print_result(as_json, {"feeds": found}, _columns(rows))
 
 
 def _columns(rows: Sequence[tuple[str, ...]]) -> str:

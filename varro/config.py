@@ -345,8 +345,9 @@ class ScheduleConfig(_Section):
     """local wall time from which a day's first cycle is due"""
     cadence: str = "1d"
     """one cycle of live feeds: a day, or a part that divides it, such as 12h, 2h, 30m"""
-    wake_every_min: int = Field(60, ge=1, le=1440)
-    """how often the scheduler looks whether a cycle is due, which costs next to nothing"""
+    wake_every_min: int = 60
+    """how often it is looked whether a cycle is due, which costs next to nothing; in step with
+    `at`, so that one of them meets it"""
     lease_s: float = Field(3600.0, gt=0)
     """a process that holds the run and has shown no sign of life for so long has lost it"""
     max_run_h: float = Field(20.0, gt=0)
@@ -370,6 +371,13 @@ class ScheduleConfig(_Section):
         if at.tzinfo is not None or at.second or at.microsecond:
             raise ValueError('a wall time without seconds or zone, such as "06:30"')
         return at
+
+    @field_validator("wake_every_min")
+    @classmethod
+    def _wakes_divide_an_hour_or_a_day(cls, minutes: int) -> int:
+        if minutes < 1 or (60 % minutes and (minutes % 60 or 1440 % minutes)):
+            raise ValueError("a part of an hour, or whole hours that are a part of a day")
+        return minutes
 
     @field_validator("cadence")
     @classmethod
@@ -395,8 +403,8 @@ class AlertsConfig(_Section):
 
     file: bool = True
     """add a line to alerts.log in home"""
-    webhook_env: str | None = Field(None, pattern=r"^[A-Z_][A-Z0-9_]*$")
-    """environment variable that holds the URL to post to: the URL is a secret, and stays out of
+    webhook_file: ConfigPath | None = None
+    """file that holds the URL to post to, and nothing else: it is a secret, and stays out of
     configuration, logs, ledger and reports"""
     notify: bool = False
     """a notification on macOS"""
@@ -514,6 +522,7 @@ _PATH_KEYS = (
     ("news", "feeds"),
     ("policy", "model"),
     ("embedder", "model"),
+    ("alerts", "webhook_file"),
 )
 
 

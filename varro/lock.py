@@ -14,6 +14,8 @@ import os
 import socket
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -100,6 +102,15 @@ def is_held(path: Path) -> bool:
             return not _try_lock(handle, fcntl.LOCK_SH)
     except FileNotFoundError:
         return False
+
+
+@contextmanager
+def waiting_lock(path: Path) -> Iterator[None]:
+    """Held while a few lines of a small file are read and written: others wait."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("ab") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
 
 
 def holder_of(path: Path) -> Holder | None:

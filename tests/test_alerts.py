@@ -1,0 +1,104 @@
+"""Telling: once by each way, again if it was not taken, and never the secret address."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+
+import pytest
+
+from varro.config import AlertsConfig
+from varro.service.alerts import channels, tell
+from varro.service.watch import Alert
+
+NOW = datetime(2026, 1, 5, 7, tzinfo=UTC)
+DISK = Alert("disk", "0.1 GB free")
+SECRET = "T0K3N-s3cr3t"
+
+
+class Door:
+    """A webhook that takes messages, or does not."""
+
+    def __init__(self, loopback):
+        self.code, self.taken = 200, []
+        self.address = f"{loopback(self._answer, method='POST')}/hooks/{SECRET}"
+
+    def _answer(self, handler):
+        body = handler.rfile.read(int(handler.headers["Content-Length"]))
+        if self.code == 200:
+            self.taken.append(json.loads(body))
+        handler.send_response(self.code)
+        handler.end_headers()
+
+
+@pytest.fixture
+def door(loopback):
+    return Door(loopback)
+
+
+def ways(tmp_path, address, **more):
+    (tmp_path / "hook").write_text(f"{address}\n")
+    config = AlertsConfig(webhook_file=tmp_path / "hook", **more)
+    return channels(config, home=tmp_path, run="main", now=NOW)
+
+
+def test_an_event_is_told_once_by_each_way_and_again_only_if_it_comes_again(tmp_path, door):
+    """Catches a message every hour for the same full disk, and one that never comes again."""
+    by, said = ways(tmp_path, door.address), []
+    told = {}
+    for alerts in ([DISK], [DISK], [], [DISK]):
+        told = tell(alerts, told, by, now=NOW, complain=said.append)
+    lines = (tmp_path / "alerts.log").read_text().splitlines()
+    assert lines == ["2026-01-05T07:00:00Z main: 0.1 GB free"] * 2
+    assert (
+        door.taken
+        == [
+            {
+                "text": "varro main: 0.1 GB free",
+                "run": "main",
+                "event": "disk",
+                "at": NOW.isoformat(),
+            }
+        ]
+        * 2
+    )
+    assert told["disk"]["by"] == ["file", "webhook"] and said == []
+
+
+@pytest.mark.parametrize("failure", ["answers 503", "is gone", "no address", "no file"])
+def test_a_way_that_fails_is_tried_again_and_its_address_stays_a_secret(tmp_path, door, failure):
+    """Catches an alert that is lost because the network was away, and a token in a log."""
+    address = door.address
+    if failure == "answers 503":
+        door.code = 503
+    if failure == "is gone":
+        address = f"http://127.0.0.1:1/hooks/{SECRET}"
+    if failure == "no address":
+        address = f"htp:/{SECRET}"
+    by, said = ways(tmp_path, address), []
+    if failure == "no file":
+        (tmp_path / "hook").unlink()
+    told = tell([DISK], {}, by, now=NOW, complain=said.append)
+    assert told["disk"]["by"] == ["file"] and len(said) == 1
+    assert "'disk' was not told by webhook" in said[0]
+    everything = said[0] + json.dumps(told) + (tmp_path / "alerts.log").read_text()
+    assert SECRET not in everything
+    door.code = 200
+    by = ways(tmp_path, door.address)
+    told = tell([DISK], told, by, now=NOW, complain=said.append)
+    assert told["disk"]["by"] == ["file", "webhook"]
+    assert len(door.taken) == 1 and len((tmp_path / "alerts.log").read_text().splitlines()) == 1
+
+
+def test_ways_that_are_off_are_not_used(tmp_path):
+    """Catches a file in a home that wants none, and a notification on a system that has none."""
+    assert channels(AlertsConfig(file=False), home=tmp_path, run="main", now=NOW) == {}
+    by = channels(AlertsConfig(file=False, notify=True), home=tmp_path, run="main", now=NOW)
+    assert list(by) == ["notification"]
+
+
+def test_a_headline_in_an_alert_makes_no_second_line(tmp_path):
+    """Catches a feed that writes lines of its own into the log."""
+    by = channels(AlertsConfig(), home=tmp_path, run="main", now=NOW)
+    tell([Alert("a", "one\n2026-01-05 main: two")], {}, by, now=NOW, complain=print)
+    assert len((tmp_path / "alerts.log").read_text().splitlines()) == 1

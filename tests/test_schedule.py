@@ -1,0 +1,227 @@
+"""launchd, systemd and cron: shown before it is installed, and removed as it was."""
+
+from __future__ import annotations
+
+import plistlib
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from datetime import time
+from pathlib import Path
+
+import pytest
+
+from varro.errors import ConfigError
+from varro.service.schedule import (
+    Job,
+    cron_line,
+    install,
+    installed,
+    kind_of_this_system,
+    plist,
+    render,
+    service_unit,
+    timer_unit,
+    uninstall,
+    with_cron_line,
+)
+
+JOB = Job(
+    name="main",
+    command=("/opt/va rro/python", "-m", "varro.cli", "tick", "--set", "a.b=\"50% $HOME \\ 'x'\""),
+    folder=Path("/home/ada/var ro"),
+    log=Path("/home/ada/var ro/logs/main.tick.log"),
+    every_min=60,
+    at=time(6, 30),
+)
+OTHERS = "# mine\n*/5 * * * * true  # org.varro.main.not\n0 1 * * * backup # org.varro.other\n"
+
+
+class System:
+    """A computer with schedulers that remember what they were told."""
+
+    def __init__(self):
+        self.calls, self.crontab, self.fails = [], None, ""
+
+    def __call__(self, command, told):
+        self.calls.append(list(command))
+        if self.fails and self.fails in command:
+            return 1, b"Bootstrap failed: 5: Input/output error\n"
+        if command == ["crontab", "-l"]:
+            if self.crontab is None:
+                return 1, b"no crontab for ada\n"
+            return 0, self.crontab.encode()
+        if command == ["crontab", "-"]:
+            self.crontab = told.decode()
+        return 0, b""
+
+
+def files(folder):
+    return {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def test_a_plist_comes_back_as_it_was_meant():
+    """Catches a plist that launchd can not read, and a job that is lost in sleep: intervals are,
+    calendar times are made up at wake."""
+    (content,) = render("launchd", JOB, home=Path("/home/ada")).values()
+    assert content.startswith(b"<?xml")
+    found = plistlib.loads(content)
+    assert found == plist(JOB)
+    assert found["ProgramArguments"] == list(JOB.command)
+    assert found["StartCalendarInterval"] == [{"Minute": 30}]
+    assert "StartInterval" not in found and found["RunAtLoad"] is True
+    quarter = plist(replace(JOB, every_min=15))["StartCalendarInterval"]
+    assert quarter == [{"Minute": m} for m in (0, 15, 30, 45)]
+    rare = plist(replace(JOB, every_min=480))["StartCalendarInterval"]
+    assert rare == [{"Hour": h, "Minute": 30} for h in (6, 14, 22)]
+
+
+@pytest.mark.parametrize(
+    ("every", "when"),
+    [(60, "*:30:00"), (15, "*:00,15,30,45:00"), (480, "06,14,22:30:00"), (1440, "06:30:00")],
+)
+def test_a_timer_wakes_in_step_with_the_first_cycle(every, when):
+    """Catches a day that begins up to an hour late because its wake-ups are out of step."""
+    assert f"OnCalendar=*-*-* {when}\n" in timer_unit(replace(JOB, every_min=every))
+
+
+@pytest.mark.skipif(
+    shutil.which("systemd-analyze") is None, reason="NOT TESTED: no systemd-analyze here"
+)
+@pytest.mark.parametrize("every", [15, 60, 480])
+def test_systemd_finds_no_fault_with_the_units(tmp_path, every):
+    """Catches a unit that systemd ignores, line by line, without a word to its owner."""
+    job = replace(JOB, command=(sys.executable, *JOB.command[1:]), every_min=every)
+    for path, content in render("systemd", job, home=tmp_path).items():
+        (tmp_path / path.name).write_bytes(content)
+    for unit in (f"{job.label}.service", f"{job.label}.timer"):
+        done = subprocess.run(
+            ["systemd-analyze", "verify", "--man=no", "--recursive-errors=no", tmp_path / unit],
+            capture_output=True,
+            text=True,
+        )
+        ours = [line for line in done.stderr.splitlines() if job.label in line]
+        assert ours == [] and done.returncode == 0, done.stderr
+
+
+def test_systemd_gets_each_argument_as_it_is():
+    """Catches a path with a space, and a % or $ that systemd would expand."""
+    (line,) = [x for x in service_unit(JOB).splitlines() if x.startswith("ExecStart=")]
+    assert line == (
+        'ExecStart="/opt/va rro/python" "-m" "varro.cli" "tick" "--set" '
+        '"a.b=\\"50%% $$HOME \\\\ \'x\'\\""'
+    )
+
+
+def test_a_shell_gets_each_argument_of_the_cron_line_as_it_is(tmp_path):
+    """Catches quoting that only works for tame paths: the line is run by sh, as cron does it."""
+    tell = "import sys; print(sys.argv[1:])"
+    job = replace(
+        JOB,
+        command=(sys.executable, "-c", tell, *JOB.command[2:]),
+        folder=tmp_path,
+        log=tmp_path / "lo g",
+    )
+    (
+        minute,
+        hour,
+        *_,
+    ) = cron_line(job).split(" ", 5)
+    assert (minute, hour) == ("30", "*")
+    command = cron_line(job).split(" ", 5)[5].replace(r"\%", "%")
+    subprocess.run(["/bin/sh", "-c", command], check=True)
+    assert (tmp_path / "lo g").read_text() == f"{list(job.command[3:])}\n"
+    assert cron_line(replace(JOB, every_min=20)).startswith("10,30,50 * * * * ")
+    assert cron_line(replace(JOB, every_min=720)).startswith("30 6,18 * * * ")
+
+
+@pytest.mark.parametrize("kind", ["launchd", "systemd"])
+def test_what_is_installed_is_removed_and_nothing_else(tmp_path, kind):
+    """Catches files of others that go with ours, and some of ours that stay."""
+    system = System()
+    other = replace(JOB, name="other")
+    install(kind, other, home=tmp_path, call=system)
+    job = replace(JOB, log=tmp_path / "logs" / "x.log")
+    before = files(tmp_path)
+    assert installed(kind, job, home=tmp_path, call=system) == "no"
+    assert uninstall(kind, job, home=tmp_path, call=system) == []
+    for _ in range(2):  # again, over an earlier one
+        written = install(kind, job, home=tmp_path, call=system)
+    assert {str(p) for p in files(tmp_path).keys() - before.keys()} == set(written)
+    assert installed(kind, job, home=tmp_path, call=system) == "yes"
+    changed = replace(job, every_min=30)
+    assert installed(kind, changed, home=tmp_path, call=system) == "differs"
+    assert uninstall(kind, job, home=tmp_path, call=system) == written
+    assert files(tmp_path) == before
+    assert installed(kind, other, home=tmp_path, call=system) == "yes"
+    told = [c for c in system.calls if "bootstrap" in c or "enable" in c]
+    assert len(told) == 3  # the other one, and twice this one
+
+
+def test_a_crontab_keeps_every_line_that_is_not_ours():
+    """Catches a user's own jobs lost, and our line written twice."""
+    system = System()
+    system.crontab = OTHERS
+    for every in (60, 30):
+        job = replace(JOB, every_min=every)
+        install("cron", job, home=Path("/nowhere"), call=system)
+        assert system.crontab == OTHERS + cron_line(job) + "\n"
+        assert installed("cron", job, home=Path("/nowhere"), call=system) == "yes"
+    assert installed("cron", JOB, home=Path("/nowhere"), call=system) == "differs"
+    assert uninstall("cron", JOB, home=Path("/nowhere"), call=system) == ["crontab"]
+    assert system.crontab == OTHERS
+    assert uninstall("cron", JOB, home=Path("/nowhere"), call=system) == []
+    empty = System()
+    install("cron", JOB, home=Path("/nowhere"), call=empty)
+    assert empty.crontab == cron_line(JOB) + "\n"
+    assert with_cron_line("", JOB, None) == ""
+
+
+@pytest.mark.parametrize(("kind", "verb"), [("launchd", "bootstrap"), ("systemd", "enable")])
+def test_an_installation_that_is_refused_leaves_nothing(tmp_path, kind, verb):
+    """Catches files that a later login would start, after an error that said it did not work."""
+    system = System()
+    system.fails = verb
+    with pytest.raises(ConfigError, match=rf"{verb}.* ended with code 1: Bootstrap failed"):
+        install(kind, replace(JOB, log=tmp_path / "l" / "x"), home=tmp_path, call=system)
+    assert files(tmp_path) == {}
+
+
+def test_a_system_without_the_scheduler_is_told_so(tmp_path):
+    """Catches a traceback where there is no crontab command."""
+    if shutil.which("crontab"):
+        pytest.skip("NOT TESTED: there is a crontab command here")
+    with pytest.raises(ConfigError, match="there is no crontab here; choose another with --kind"):
+        install("cron", JOB, home=tmp_path)
+
+
+def test_print_shows_all_and_writes_nothing(tmp_path):
+    """Catches an installation by someone who only wanted to look."""
+    command = [sys.executable, "-m", "varro.cli", "schedule"]
+    home = {"HOME": str(tmp_path), "PATH": "/usr/bin:/bin", "PYTHONPATH": str(Path.cwd())}
+    shown = {}
+    for kind in ("launchd", "systemd", "cron"):
+        done = subprocess.run(
+            [*command, "install", "--print", "--kind", kind, "--home", tmp_path / "h"],
+            capture_output=True,
+            text=True,
+            env=home,
+        )
+        assert done.returncode == 0, done.stderr
+        shown[kind] = done.stdout
+    text = shown["launchd"].partition("\n")[2]
+    arguments = plistlib.loads(text.encode())["ProgramArguments"]
+    assert arguments[1:5] == ["-m", "varro.cli", "tick", "--quiet"]
+    assert arguments[-2:] == ["--home", str(tmp_path / "h")]
+    assert "OnCalendar=" in shown["systemd"] and "# org.varro.main" in shown["cron"]
+    assert list(tmp_path.iterdir()) == []
+    wrong = subprocess.run(
+        [*command, "install", "--kind", "at"], capture_output=True, text=True, env=home
+    )
+    assert wrong.returncode == 3 and "launchd, systemd or cron, found 'at'" in wrong.stderr
+
+
+def test_the_scheduler_of_this_system_is_found():
+    """Catches a Mac that is given a crontab."""
+    assert (kind_of_this_system() == "launchd") == (sys.platform == "darwin")

@@ -1,0 +1,325 @@
+"""`varro tick`: cheap, safe at any time, and never without a word where something is wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import resource
+import signal
+import subprocess
+import sys
+import time
+from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+import pytest
+from conftest import SMALL_DAYS, small_config
+from feed_world import FeedWorld
+
+from varro.day import newest_begun
+from varro.domain import RunInfo, Stage, StageRun
+from varro.errors import HeldError, StageError
+from varro.ledger.glance import Glance, glance_at
+from varro.ledger.store import open_ledger
+from varro.lock import hold_lock
+from varro.run import ledger_path, lock_path, open_run
+from varro.service.slots import due_live, load_timetable
+from varro.service.tick import due_cycle, load_state, state_path, tick
+
+MORNING = datetime(2026, 3, 2, 6, 40, tzinfo=UTC)
+DAY = timedelta(days=1)
+HOUR = timedelta(hours=1)
+
+
+class Days:
+    """A process of a day that only writes the rows, under the ledger's own word of what is due."""
+
+    def __init__(self, config):
+        self.config, self.now, self.code, self.said = config, MORNING, 0, ""
+        self.started = []
+        self.n_settled = 5
+        self.broken = []
+
+    def __call__(self, log):
+        with log.open("a") as handle:
+            handle.write(self.said)
+        self.started.append(log.stem)
+        if self.code == 0:
+            with open_ledger(ledger_path(self.config.home)) as ledger:
+                ledger.add_run(RunInfo("live", 0, "live", "h", {}, "0"))
+                newest = newest_begun(type("Work", (), {"ledger": ledger, "name": "live"}))
+                timetable = load_timetable(self.config.schedule)
+                for due in due_live(timetable, self.now, newest):
+                    for stage in Stage:
+                        ledger.finish_stage(
+                            StageRun("live", due.day, stage, due.as_of, 1.0, self.detail())
+                        )
+        return self.code
+
+    def detail(self):
+        return {"n_settled": self.n_settled, "canaries": {"broken": self.broken}}
+
+    def done(self):
+        with open_ledger(ledger_path(self.config.home)) as ledger:
+            return ledger.days_done("live")
+
+
+class Service:
+    """A service with a clock that a test sets."""
+
+    def __init__(self, tmp_path, *overrides):
+        tmp_path.mkdir(exist_ok=True)
+        (tmp_path / "feeds.opml").write_text(
+            '<opml><body><outline xmlUrl="http://x"/></body></opml>'
+        )
+        self.config = small_config(
+            tmp_path / "home", 'news.source="feeds"', f"news.feeds={tmp_path}/feeds.opml",
+            "run.name=live", 'schedule.zone="UTC"', "alerts.min_free_gb=0", *overrides,
+        )  # fmt: skip
+        self.days = Days(self.config)
+        self.complaints = []
+
+    def tick(self, now):
+        self.days.now = now
+        return tick(self.config, self.days, clock=lambda: now, complain=self.complaints.append)
+
+    def alerts(self):
+        path = self.config.home / "alerts.log"
+        return path.read_text().splitlines() if path.exists() else []
+
+
+@pytest.fixture
+def service(tmp_path):
+    return Service(tmp_path)
+
+
+def test_a_cycle_is_run_once_however_often_it_is_called(service):
+    """Catches a day that is run twice: for two wake-ups in one second, or a late one."""
+    for second in (0, 0, 1, 3600, 7200):
+        state = service.tick(MORNING + timedelta(seconds=second))
+    assert service.days.started == ["2026-03-02"]
+    assert (state.outcome, state.cycle) == ("nothing due", None)
+    assert state.next_due == "2026-03-03T06:30:00+00:00"
+    assert service.tick(MORNING + 3 * DAY).cycle == "2026-03-05"
+    assert service.days.done() == ["2026-03-02", "2026-03-05"]
+
+
+@pytest.mark.parametrize("zone", ["America/Los_Angeles", "Australia/Lord_Howe", "Pacific/Apia"])
+def test_launchd_cron_and_a_scheduler_lead_to_the_same_ledger(tmp_path, zone):
+    """Catches a ledger that depends on who wakes the service, and when: hourly, some hours lost in
+    sleep, some wake-ups doubled."""
+    start = datetime(2011, 12, 20, tzinfo=UTC)
+    found = []
+    for seed in range(3):
+        service = Service(tmp_path / str(seed), f'schedule.zone="{zone}"')
+        draw = random.Random(seed)
+        for hour in range(0, 24 * 16, 2):
+            for minute in draw.choice([(0,), (7,), (31,), (), (7, 7), (0, 31)]):
+                service.tick(start + hour * HOUR + timedelta(minutes=minute))
+        found.append(service.days.done())
+    first = (start.astimezone(ZoneInfo(zone)) - timedelta(hours=6.5)).date()
+    expected = [(first + n * DAY).isoformat() for n in range(17)]
+    if zone == "Pacific/Apia":
+        expected.remove("2011-12-30")
+    assert found[0] == found[1] == found[2] == expected[: len(found[0])]
+    assert len(found[0]) >= 15
+
+
+def test_what_failed_is_said_once_and_tried_again(service):
+    """Catches a failed day that nobody hears of, that is given up, or that is told every hour."""
+    service.days.code, service.days.said = 4, "varro: all 5 feeds failed; down\n"
+    for hour in range(3):
+        state = service.tick(MORNING + hour * HOUR)
+        assert (state.outcome, state.exit_code) == ("failed", 4)
+        assert state.error == "all 5 feeds failed; down"
+    assert service.days.started == ["2026-03-02"] * 3
+    (line,) = service.alerts()
+    assert line == (
+        "2026-03-02T06:40:00Z live: cycle 2026-03-02 failed with exit code 4: all 5 feeds "
+        "failed; down"
+    )
+    service.days.code = 0
+    assert service.tick(MORNING + 4 * HOUR).told == {}
+    service.days.code = 7
+    service.tick(MORNING + DAY)
+    assert len(service.alerts()) == 2  # another event
+
+
+@pytest.mark.parametrize("cadence", ["1d", "2h"])
+def test_silence_is_noticed_after_one_and_a_half_cycles(tmp_path, cadence):
+    """Catches a service that wakes up every hour and completes nothing, and says so never, or every
+    hour, or at the pace of a day where a cycle has two hours."""
+    service = Service(tmp_path, f"schedule.cadence={cadence}")
+    cycle = service.config.schedule.period()
+    service.tick(MORNING)
+    service.days.code = 143  # interrupted, each time: no failure, but no cycle either
+    service.tick(MORNING + 1.45 * cycle)
+    assert service.alerts() == []
+    for n in range(3):
+        service.tick(MORNING + (1.55 + n / 10) * cycle)
+    (line,) = service.alerts()
+    assert "no cycle was completed for" in line and "the last was 2026-03-02" in line
+
+
+def test_a_first_cycle_that_never_comes_is_noticed_too(service):
+    """Catches an alarm that only knows runs that have once worked."""
+    service.days.code = 143
+    service.tick(MORNING)
+    service.tick(MORNING + 37 * HOUR)
+    (line,) = service.alerts()
+    assert "no cycle was completed for 37 hours; there has been none" in line
+
+
+def test_two_cycles_that_settle_nothing_and_broken_canaries_are_told(service):
+    """Catches a run that forecasts for weeks and never learns, and canaries that die unseen."""
+    service.days.n_settled = 0
+    service.tick(MORNING)
+    service.tick(MORNING + DAY)
+    assert service.alerts() == []  # a run's first cycle has nothing to settle
+    service.tick(MORNING + 2 * DAY)
+    assert len(service.alerts()) == 1 and "nothing was settled in the last 2" in service.alerts()[0]
+    service.days.n_settled, service.days.broken = 9, ["opposite"]
+    for n in range(3, 6):
+        service.tick(MORNING + n * DAY)
+    assert len(service.alerts()) == 2 and "canaries are out of order" in service.alerts()[1]
+    service.days.broken = []
+    assert service.tick(MORNING + 6 * DAY).told == {}
+
+
+def test_a_full_disk_is_told(tmp_path):
+    """Catches a disk that fills up for weeks before a checkpoint can not be written."""
+    service = Service(tmp_path, "alerts.min_free_gb=1e9")
+    service.tick(MORNING)
+    service.tick(MORNING + HOUR)
+    (line,) = service.alerts()
+    assert "GB free at home, less than 1e+09" in line
+
+
+def test_a_clock_that_was_set_back_is_told_and_runs_nothing(service):
+    """Catches a service that does nothing from then on, without a word."""
+    service.tick(MORNING)
+    for n in range(2):
+        with pytest.raises(StageError, match="set the clock right"):
+            service.tick(MORNING - 3 * HOUR + n * timedelta(seconds=1))
+    state = load_state(state_path(service.config.home, "live"))
+    assert (state.outcome, state.exit_code) == ("failed", 7)
+    assert len(service.alerts()) == 1 and "set the clock right" in service.alerts()[0]
+    assert service.days.started == ["2026-03-02"]
+
+
+def test_a_run_that_is_held_is_left_alone(service):
+    """Catches a second day beside one that is at work, and an alarm for one that takes its time."""
+    lock = hold_lock(lock_path(service.config.home, "live"), now=MORNING)
+    with pytest.raises(HeldError, match=rf"process {os.getpid()} on .* since 2026-03-02T06:40"):
+        service.tick(datetime.now(UTC))
+    lock.close()
+    assert service.days.started == [] and service.alerts() == []
+    state = load_state(state_path(service.config.home, "live"))
+    assert (state.outcome, state.exit_code) == ("held", 9)
+
+
+def test_the_glance_agrees_with_the_ledger(service):
+    """Catches a shortcut past the ledger that says something else than it."""
+    path = ledger_path(service.config.home)
+    assert glance_at(path, "live") == Glance()
+    for n in range(4):
+        service.tick(MORNING + n * DAY)
+    with open_ledger(path) as ledger:
+        ledger.finish_stage(
+            StageRun("live", "2026-03-06", Stage.INGEST, MORNING + 4 * DAY, 1.0, {})
+        )
+        glance = glance_at(path, "live")
+        assert glance.newest == ("2026-03-06", MORNING + 4 * DAY, frozenset({"ingest"}))
+        assert glance.first_at == MORNING
+        assert [day for day, _ in glance.done] == ledger.days_done("live")[:0:-1]
+        assert glance.n_settled == (5, 5, 5)
+    assert glance_at(path, "other") == Glance()
+    assert due_cycle(service.config, glance, MORNING + 4 * DAY + HOUR) == "2026-03-06"
+
+
+def command(home, *arguments):
+    flags = [part for key in SMALL_DAYS for part in ("--set", key)]
+    return [sys.executable, "-m", "varro.cli", *arguments, "--home", str(home), *flags]
+
+
+def live_command(world, verb, *arguments):
+    flags = ('news.source="feeds"', f"news.feeds={world.opml}", 'schedule.zone="UTC"')
+    return command(world.home, verb, "--run", "live", *arguments) + [
+        part for flag in flags for part in ("--set", flag)
+    ]
+
+
+@pytest.fixture
+def world(tmp_path, loopback):
+    return FeedWorld(tmp_path, loopback)
+
+
+def test_nothing_due_costs_next_to_nothing(world):
+    """Catches numpy, SQLAlchemy, torch or MLX in what is called every hour for years. Processor
+    time of the best of five, not wall time: machines are shared."""
+    now = datetime.now(UTC)
+    with open_ledger(ledger_path(world.home)) as ledger:
+        ledger.add_run(RunInfo("live", 0, "live", "h", {}, "0"))
+        cycle = load_timetable(world.config().schedule).latest(now).cycle
+        for stage in Stage:
+            detail = {"n_settled": 1, "canaries": None}
+            ledger.finish_stage(StageRun("live", cycle, stage, now, 1.0, detail))
+    times = []
+    for _ in range(5):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        done = subprocess.run(live_command(world, "tick"), capture_output=True, text=True)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        times.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+        assert done.returncode == 0 and done.stdout.startswith("nothing is due; next due 20")
+    assert min(times) < 0.5
+    quiet = subprocess.run(
+        live_command(world, "tick", "--quiet"), capture_output=True, text=True, check=True
+    )
+    assert quiet.stdout + quiet.stderr == ""
+
+
+def test_a_tick_runs_a_whole_day_in_a_process_of_its_own(world):
+    """Catches a tick that starts something else than the day of its own configuration, or two days
+    for two ticks at once."""
+    now = datetime.now(UTC)
+    world.show(0, now)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    both = [subprocess.Popen(live_command(world, "tick"), **pipes) for _ in range(2)]
+    ended = [(*p.communicate(timeout=280), p.returncode) for p in both]
+    assert sorted(code for *_, code in ended) in ([0, 0], [0, 9]), ended
+    cycle = load_timetable(world.config().schedule).latest(now).cycle
+    with open_run(world.config()) as work:
+        assert work.ledger.days_done("live") == [cycle]
+    log = (world.home / "logs" / "live" / f"{cycle}.log").read_text()
+    assert f"{cycle} report" in log and "report: " in log
+
+
+def test_a_tick_that_is_terminated_ends_its_day(world):
+    """Catches a day that works on, unseen, after its service was stopped."""
+    world.show(0, datetime.now(UTC))
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(live_command(world, "tick"), **pipes) as process:
+        logs = world.home / "logs" / "live"
+        waited = time.monotonic() + 60
+        while not any(" ingest " in log.read_text() for log in logs.glob("*.log")):
+            assert time.monotonic() < waited
+            time.sleep(0.1)
+        started = time.monotonic()
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=30)
+        assert time.monotonic() - started < 10
+    assert process.returncode == 143
+    with open_run(world.config()) as work:  # the lock is free
+        assert work.ledger.days_done("live") == []
+
+
+def test_a_state_of_another_version_is_no_obstacle(service):
+    """Catches a service that can not start after an upgrade, for a file that holds nothing."""
+    path = state_path(service.config.home, "live")
+    path.parent.mkdir(parents=True)
+    for text in ("", "{}", '{"watched_since": 1, "unknown": 2}', "\x00"):
+        path.write_text(text)
+        service.tick(MORNING)
+        assert json.loads(path.read_text())["next_due"]
+    assert service.days.started == ["2026-03-02"]

@@ -1,0 +1,87 @@
+"""Telling: a file, a webhook, a notification on macOS. Each event once by each of them."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from varro.config import AlertsConfig
+from varro.errors import FeedError, VarroError
+from varro.service.watch import Alert
+
+Channel = Callable[[Alert], None]
+"""Raises: VarroError or OSError if the alert was not taken."""
+
+
+def channels(config: AlertsConfig, *, home: Path, run: str, now: datetime) -> dict[str, Channel]:
+    """The ways that are switched on, by name."""
+    found: dict[str, Channel] = {}
+    if config.file:
+        found["file"] = lambda alert: _add_line(home / "alerts.log", alert, run=run, now=now)
+    if config.webhook_file is not None:
+        file = config.webhook_file
+        found["webhook"] = lambda alert: _post(file, alert, run=run, now=now)
+    if config.notify:
+        found["notification"] = lambda alert: _notify(alert, run=run)
+    return found
+
+
+def tell(
+    alerts: Sequence[Alert],
+    told: Mapping[str, Any],
+    by: Mapping[str, Channel],
+    *,
+    now: datetime,
+    complain: Callable[[str], None],
+) -> dict[str, Any]:
+    """What has been told now: key → {text, since, by}. An event that is over is forgotten, and told
+    again if it comes again; a channel that did not take one is asked again next time."""
+    known: dict[str, Any] = {}
+    for alert in alerts:
+        entry = told.get(alert.key) or {"text": alert.text, "since": now.isoformat(), "by": []}
+        reached = list(entry["by"])
+        for name, channel in by.items():
+            if name in reached:
+                continue
+            try:
+                channel(alert)
+            except (VarroError, OSError) as error:
+                complain(f"alert {alert.key!r} was not told by {name}: {error}")
+            else:
+                reached.append(name)
+        known[alert.key] = {**entry, "by": reached}
+    return known
+
+
+def _add_line(path: Path, alert: Alert, *, run: str, now: datetime) -> None:
+    with path.open("a", encoding="utf-8") as handle:
+        handle.write(f"{now:%Y-%m-%dT%H:%M:%SZ} {run}: {' '.join(alert.text.split())}\n")
+
+
+def _post(file: Path, alert: Alert, *, run: str, now: datetime) -> None:
+    from varro.news.post import post_message
+
+    try:
+        url = file.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise FeedError(f"alerts.webhook_file can not be read: {error}") from error
+    # `text` is what Slack, Mattermost and Discord's Slack door read.
+    text = f"varro {run}: {alert.text}"
+    post_message(url, {"text": text, "run": run, "event": alert.key, "at": now.isoformat()})
+
+
+def _notify(alert: Alert, *, run: str) -> None:
+    if sys.platform != "darwin":
+        raise FeedError("notifications are for macOS; set alerts.notify to false")
+    script = ("on run argv", "display notification (item 1 of argv) with title (item 2 of argv)",
+              "end run")  # fmt: skip
+    flags = [part for line in script for part in ("-e", line)]
+    done = subprocess.run(
+        ["osascript", *flags, alert.text, f"Varro: {run}"], capture_output=True, check=False
+    )
+    if done.returncode:
+        raise FeedError(f"osascript ended with code {done.returncode}")

@@ -1,0 +1,252 @@
+"""What wakes Varro: launchd, a systemd user timer or cron, each calling `varro tick`.
+
+The scheduler only wakes: `tick` asks the ledger what is due, and ends at once where nothing is. So
+one that fires late, twice, or after a week of sleep does no harm, and none of them is told when a
+day begins; they are only kept in step with it.
+"""
+
+from __future__ import annotations
+
+import os
+import plistlib
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import time
+from pathlib import Path
+from typing import Literal
+
+from varro.errors import ConfigError
+from varro.files import write_file
+
+Kind = Literal["launchd", "systemd", "cron"]
+Call = Callable[[Sequence[str], bytes | None], tuple[int, bytes]]
+"""Runs a command with something on its standard input: exit code, and what it said."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """The command that is woken, when and where."""
+
+    name: str
+    """of the run"""
+    command: tuple[str, ...]
+    folder: Path
+    """working folder"""
+    log: Path
+    every_min: int
+    at: time
+    """a local time that is met"""
+
+    @property
+    def label(self) -> str:
+        return f"org.varro.{self.name}"
+
+
+def kind_of_this_system() -> Kind:
+    """launchd on macOS, systemd where a user manager runs, cron elsewhere."""
+    if sys.platform == "darwin":
+        return "launchd"
+    return "systemd" if Path(f"/run/user/{os.getuid()}/systemd").exists() else "cron"
+
+
+def call(command: Sequence[str], told: bytes | None = None) -> tuple[int, bytes]:
+    """Raises: ConfigError if there is no such command."""
+    try:
+        done = subprocess.run(
+            command, input=told, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False
+        )
+    except FileNotFoundError:
+        raise ConfigError(f"there is no {command[0]} here; choose another with --kind") from None
+    return done.returncode, done.stdout
+
+
+def render(kind: Kind, job: Job, *, home: Path) -> dict[Path, bytes]:
+    """What a scheduler wants, by the path where it goes; cron's line has none of its own."""
+    if kind == "launchd":
+        path = home / "Library" / "LaunchAgents" / f"{job.label}.plist"
+        return {path: plistlib.dumps(plist(job))}
+    if kind == "systemd":
+        units = home / ".config" / "systemd" / "user"
+        return {
+            units / f"{job.label}.service": service_unit(job).encode(),
+            units / f"{job.label}.timer": timer_unit(job).encode(),
+        }
+    return {Path("crontab"): f"{cron_line(job)}\n".encode()}
+
+
+def install(kind: Kind, job: Job, *, home: Path, call: Call = call) -> list[str]:
+    """Write what wakes the run and switch it on; returns where it is.
+
+    Raises: ConfigError with what the scheduler said, and nothing left behind.
+    """
+    if kind == "cron":
+        _write_crontab(with_cron_line(_crontab(call), job, cron_line(job)), call)
+        return ["crontab"]
+    files = render(kind, job, home=home)
+    job.log.parent.mkdir(parents=True, exist_ok=True)
+    for path, content in files.items():
+        write_file(path, content)
+    try:
+        if kind == "launchd":
+            call(_launchctl("bootout", job), None)  # an earlier one; there may be none
+            _must(call, ["launchctl", "bootstrap", f"gui/{os.getuid()}", str(next(iter(files)))])
+        else:
+            _must(call, ["systemctl", "--user", "daemon-reload"])
+            _must(call, ["systemctl", "--user", "enable", "--now", f"{job.label}.timer"])
+    except ConfigError:
+        uninstall(kind, job, home=home, call=call)
+        raise
+    return [str(path) for path in files]
+
+
+def uninstall(kind: Kind, job: Job, *, home: Path, call: Call = call) -> list[str]:
+    """Remove exactly what `install` wrote; returns what was there."""
+    if kind == "cron":
+        before = _crontab(call)
+        after = with_cron_line(before, job, None)
+        if after != before:
+            _write_crontab(after, call)
+        return ["crontab"] if after != before else []
+    found = [path for path in render(kind, job, home=home) if path.exists()]
+    if kind == "launchd":
+        call(_launchctl("bootout", job), None)
+    elif found:
+        call(["systemctl", "--user", "disable", "--now", f"{job.label}.timer"], None)
+    for path in found:
+        path.unlink()
+    if kind == "systemd" and found:
+        call(["systemctl", "--user", "daemon-reload"], None)
+    return [str(path) for path in found]
+
+
+def installed(kind: Kind, job: Job, *, home: Path, call: Call = call) -> str:
+    """`yes`, `no`, or `differs`: what is there is not what would be written now."""
+    wanted: Mapping[Path, bytes] = render(kind, job, home=home)
+    if kind == "cron":
+        ours = [line for line in _crontab(call).splitlines() if line.endswith(_mark(job))]
+        return "no" if not ours else "yes" if ours == [cron_line(job)] else "differs"
+    found = {path: path.read_bytes() for path in wanted if path.exists()}
+    return "no" if not found else "yes" if found == wanted else "differs"
+
+
+def plist(job: Job) -> dict[str, object]:
+    """A LaunchAgent. Calendar times that pass in sleep are made up once, at wake; those of an
+    interval would be lost."""
+    times: list[dict[str, int]] = [{"Minute": minute} for minute in _minutes(job)]
+    if job.every_min > 60:
+        times = [{"Hour": hour, "Minute": job.at.minute} for hour in _hours(job)]
+    return {
+        "Label": job.label,
+        "ProgramArguments": list(job.command),
+        "WorkingDirectory": str(job.folder),
+        "StartCalendarInterval": times,
+        "RunAtLoad": True,
+        "ProcessType": "Background",
+        "LowPriorityIO": True,
+        "ExitTimeOut": 20,
+        "StandardOutPath": str(job.log),
+        "StandardErrorPath": str(job.log),
+    }
+
+
+def service_unit(job: Job) -> str:
+    """A oneshot service: systemd starts no second one beside it. Held by another is no failure."""
+    return (
+        "[Unit]\n"
+        f"Description=Varro: run what is due of {job.name}\n"
+        "\n"
+        "[Service]\n"
+        "Type=oneshot\n"
+        f"WorkingDirectory={_escaped(str(job.folder))}\n"
+        f"ExecStart={' '.join(_quoted(part) for part in job.command)}\n"
+        "SuccessExitStatus=9\n"
+        "Nice=10\n"
+        "TimeoutStartSec=infinity\n"
+        "TimeoutStopSec=20\n"
+    )
+
+
+def timer_unit(job: Job) -> str:
+    """Also soon after a start; what was slept through is made up for once, at wake."""
+    minutes = ",".join(f"{m:02d}" for m in _minutes(job))
+    hours = "*" if job.every_min <= 60 else ",".join(f"{h:02d}" for h in _hours(job))
+    return (
+        "[Unit]\n"
+        f"Description=Varro: look every so often whether a cycle of {job.name} is due\n"
+        "\n"
+        "[Timer]\n"
+        f"OnCalendar=*-*-* {hours}:{minutes}:00\n"
+        "OnStartupSec=2min\n"
+        "Persistent=true\n"
+        "AccuracySec=30s\n"
+        f"Unit={job.label}.service\n"
+        "\n"
+        "[Install]\n"
+        "WantedBy=timers.target\n"
+    )
+
+
+def cron_line(job: Job) -> str:
+    """Cron passes over what it sleeps through; the next hour makes up for it."""
+    minutes = ",".join(map(str, _minutes(job)))
+    hours = "*" if job.every_min <= 60 else ",".join(map(str, _hours(job)))
+    run = f"cd {shlex.quote(str(job.folder))} && {shlex.join(job.command)}"
+    run = f"{run} >> {shlex.quote(str(job.log))} 2>&1".replace("%", r"\%")  # a bare % ends it
+    if "\n" in run:
+        raise ConfigError("cron takes no path with a line break in it")
+    return f"{minutes} {hours} * * * {run} {_mark(job)}"
+
+
+def with_cron_line(crontab: str, job: Job, line: str | None) -> str:
+    """A crontab with our line in place of an earlier one, or without it; the rest stays."""
+    kept = [text for text in crontab.splitlines() if not text.endswith(_mark(job))]
+    return "".join(f"{text}\n" for text in [*kept, *([line] if line else [])])
+
+
+def _mark(job: Job) -> str:
+    return f"# {job.label}"
+
+
+def _minutes(job: Job) -> list[int]:
+    return sorted({(job.at.minute + m) % 60 for m in range(0, 60, min(job.every_min, 60))})
+
+
+def _hours(job: Job) -> list[int]:
+    return sorted({(job.at.hour + h) % 24 for h in range(0, 24, job.every_min // 60)})
+
+
+def _launchctl(verb: str, job: Job) -> list[str]:
+    return ["launchctl", verb, f"gui/{os.getuid()}/{job.label}"]
+
+
+def _must(call: Call, command: Sequence[str], told: bytes | None = None) -> None:
+    code, said = call(command, told)
+    if code:
+        words = " ".join(said.decode(errors="replace").split())
+        raise ConfigError(f"{shlex.join(command)} ended with code {code}: {words}")
+
+
+def _crontab(call: Call) -> str:
+    """Empty where the user has none."""
+    code, said = call(["crontab", "-l"], None)
+    if code and b"no crontab" not in said:
+        words = " ".join(said.decode(errors="replace").split())
+        raise ConfigError(f"crontab -l ended with code {code}: {words}")
+    return "" if code else said.decode()
+
+
+def _write_crontab(text: str, call: Call) -> None:
+    _must(call, ["crontab", "-"], text.encode())
+
+
+def _quoted(text: str) -> str:
+    """As systemd reads a command line: in quotes, with its specifiers and variables escaped."""
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%").replace("$", "$$")
+    return f'"{escaped}"'
+
+
+def _escaped(text: str) -> str:
+    return text.replace("%", "%%")

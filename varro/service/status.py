@@ -1,0 +1,200 @@
+"""What `varro status` says: each run, its newest cycle, what was missed, and what is due next."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from varro.config import Config
+from varro.domain import RunInfo, Stage
+from varro.errors import VarroError
+from varro.files import write_file
+from varro.ledger.glance import glance_at
+from varro.ledger.store import Ledger, open_ledger
+from varro.lock import holder_of, is_held
+from varro.run import ledger_path, lock_path
+from varro.service.slots import load_timetable
+from varro.service.tick import due_cycle, glance_of, load_state, state_path
+
+
+def describe(config: Config, now: datetime) -> dict[str, Any]:
+    """{home, free_gb, schedule, runs: [row]}: plain JSON values."""
+    runs: list[dict[str, Any]] = []
+    path = ledger_path(config.home)
+    if path.exists():
+        with open_ledger(path) as ledger:
+            runs = [_describe_run(config, ledger, info) for info in ledger.runs()]
+    return {
+        "home": str(config.home),
+        "free_gb": free_gb(config.home),
+        "schedule": describe_schedule(config, now),
+        "runs": runs,
+    }
+
+
+def describe_schedule(config: Config, now: datetime) -> dict[str, Any]:
+    """{run, zone, at, cadence, due, next_due, heartbeat, alerts} of the configured run; `due` is
+    the cycle that can be run now, or why that can not be told."""
+    timetable = load_timetable(config.schedule)
+    try:
+        due = due_cycle(config, glance_of(config), now)
+    except VarroError as error:
+        due = f"refused: {error}"
+    state = load_state(state_path(config.home, config.run.name))
+    live = config.news.source == "feeds"
+    return {
+        "run": config.run.name,
+        "zone": str(timetable.zone),
+        "at": f"{config.schedule.at:%H:%M}",
+        "cadence": config.schedule.cadence,
+        "due": due,
+        "next_due": timetable.following(now).at.isoformat() if live else None,
+        "heartbeat": state and state.at,
+        "alerts": [entry["text"] for entry in ((state and state.told) or {}).values()],
+    }
+
+
+def in_lines(facts: dict[str, Any]) -> str:
+    """The same for people."""
+    lines = [_run_line(row) for row in facts["runs"]] or [
+        f"no run yet in {facts['home']}; begin with 'varro train-day'"
+    ]
+    schedule = facts["schedule"]
+    due, following = schedule["due"], schedule["next_due"]
+    lines.append(
+        f"schedule of {schedule['run']}: {schedule['at']} {schedule['zone']}, every "
+        f"{schedule['cadence']}; "
+        + (f"due now: {due}" if due else "nothing is due")
+        + (f", next due {following[:16]}Z" if following else "")
+        + (f", last looked {schedule['heartbeat'][:16]}Z" if schedule["heartbeat"] else "")
+    )
+    return "\n".join([*lines, *(f"alert: {text}" for text in schedule["alerts"])])
+
+
+def write_prometheus(path: Path, facts: dict[str, Any]) -> None:
+    """A file for node_exporter's textfile collector, replaced as a whole."""
+    lines: list[str] = []
+
+    def add(name: str, kind: str, text: str, rows: Sequence[tuple[str, float | None]]) -> None:
+        known = [(labels, value) for labels, value in rows if value is not None]
+        if known:
+            lines.extend([f"# HELP varro_{name} {text}", f"# TYPE varro_{name} {kind}"])
+            lines.extend(f"varro_{name}{labels} {value:.0f}" for labels, value in known)
+
+    runs = [(f'{{run="{row["run"]}"}}', row) for row in facts["runs"]]
+    schedule = facts["schedule"]
+    of_schedule = f'{{run="{schedule["run"]}"}}'
+    for name, kind, text in (
+        ("days_done", "counter", "Finished cycles."),
+        ("n_missed", "counter", "Cycles that nobody ran."),
+        ("n_updates", "counter", "Updates of the policy."),
+        ("policy_version", "gauge", "The live policy."),
+        ("forecasts", "counter", "Forecasts made."),
+        ("settlements", "counter", "Forecasts settled."),
+    ):
+        add(name, kind, text, [(labels, row[name]) for labels, row in runs])
+    clocks = [(labels, _seconds(row["last_done_at"])) for labels, row in runs]
+    add("last_cycle_timestamp_seconds", "gauge", "Clock of the newest finished cycle.", clocks)
+    codes = [(labels, (row["last_attempt"] or {}).get("exit_code")) for labels, row in runs]
+    add("last_exit_code", "gauge", "Of the newest cycle that was tried by the service.", codes)
+    held = [(labels, float(row["held_by"] is not None)) for labels, row in runs]
+    add("at_work", "gauge", "1 while a process holds the run.", held)
+    for name, text in (("heartbeat", "The newest wake-up."), ("next_due", "The next cycle.")):
+        add(f"{name}_timestamp_seconds", "gauge", text, [(of_schedule, _seconds(schedule[name]))])
+    due = schedule["due"]
+    add("is_due", "gauge", "1 while a cycle is due.", [(of_schedule, float(due is not None))])
+    add("alerts", "gauge", "Alerts that are the case.", [(of_schedule, len(schedule["alerts"]))])
+    add("free_bytes", "gauge", "Free space at home.", [("", facts["free_gb"] * 1e9)])
+    write_file(path, ("\n".join(lines) + "\n").encode())
+
+
+def free_gb(home: Path) -> float:
+    """Of the disk that holds `home`, or will."""
+    while not home.exists():
+        home = home.parent
+    return shutil.disk_usage(home).free / 1e9
+
+
+def _describe_run(config: Config, ledger: Ledger, info: RunInfo) -> dict[str, Any]:
+    home, name = config.home, info.name
+    done = ledger.days_done(name)
+    unfinished = sorted(set(ledger.days_begun(name)) - set(done))
+    newest = ledger.newest_day(name)
+    stages = ledger.stage_runs(name, newest) if newest else []
+    missed = ledger.missed(name)
+    glance = glance_at(ledger_path(home), name)
+    checkpoint = ledger.checkpoint(name)
+    state = load_state(state_path(home, name))
+    lock = lock_path(home, name)
+    holder = holder_of(lock) if is_held(lock) else None
+    counts = ledger.counts(name)
+    return {
+        "run": name,
+        "corpus": info.corpus,
+        "seed": info.seed,
+        "days_done": len(done),
+        "last_day": done[-1] if done else None,
+        "last_done_at": glance.done[0][1].astimezone(UTC).isoformat() if glance.done else None,
+        "claim": _claim(home, name, done[-1] if done else None),
+        "unfinished": unfinished,
+        "last_cycle": None if newest is None else _cycle(newest, stages),
+        "last_stage": str(stages[-1].stage) if stages else None,
+        "last_attempt": state and state.last_run,
+        "last_error": (state and state.error) or None,
+        "n_missed": len(missed),
+        "missed": [m.day for m in missed[-10:]],
+        "held_by": holder and str(holder),
+        "policy_version": checkpoint.version if checkpoint else None,
+        "n_updates": counts["updates"],
+        **counts,
+    }
+
+
+def _run_line(row: dict[str, Any]) -> str:
+    parts = [
+        f"{row['run']}: {row['days_done']} days done, last {row['last_day'] or '—'}",
+        f"policy v{row['policy_version']}",
+        f"{row['forecasts']} forecasts",
+        f"{row['settlements']} settled",
+    ]
+    if row["unfinished"]:
+        parts.append(f"unfinished {', '.join(row['unfinished'][-3:])}")
+    if row["n_missed"]:
+        parts.append(f"{row['n_missed']} missed, the last {row['missed'][-1]}")
+    if row["claim"]:
+        parts.append(row["claim"])
+    if row["held_by"]:
+        parts.append(f"at work: {row['held_by']}")
+    if row["last_error"]:
+        parts.append(f"last error: {row['last_error']}")
+    return ", ".join(parts)
+
+
+def _claim(home: Path, run: str, day: str | None) -> str | None:
+    """The word of the newest report."""
+    try:
+        page = home / "reports" / run / str(day) / "report.json"
+        return str(json.loads(page.read_text(encoding="utf-8"))["learned"]["word"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None  # reports may be deleted, and are made again by `varro report`
+
+
+def _seconds(time: str | None) -> float | None:
+    return None if time is None else datetime.fromisoformat(time).timestamp()
+
+
+def _cycle(day: str, stages: list[Any]) -> dict[str, Any]:
+    by_name = {s.stage: s for s in stages}
+    update = by_name.get(Stage.UPDATE)
+    outcome = "done" if Stage.REPORT in by_name else f"stopped after {stages[-1].stage}"
+    return {
+        "day": day,
+        "as_of": stages[0].as_of.astimezone(UTC).isoformat(),
+        "outcome": outcome,
+        "updated": update.detail.get("updated") if update else None,
+        "not_updated_because": update.detail.get("reason") if update else None,
+    }

@@ -1,0 +1,261 @@
+"""`varro tick`: look whether a cycle is due, and run it. Cheap, and safe to be called at any time.
+
+What wakes it only wakes it; the ledger says what is due, and says it again under the run's lock in
+the process that does the work. So a wake-up that comes late, twice, or never does no harm.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from varro.config import Config
+from varro.errors import HeldError, VarroError
+from varro.files import write_file
+from varro.ledger.glance import Glance, glance_at
+from varro.lock import holder_of, is_held, waiting_lock
+from varro.service.alerts import channels, tell
+from varro.service.slots import Begun, due_live, load_timetable
+from varro.service.watch import Attempt, alerts_of
+
+OUTCOMES = {0: "done", 9: "held", 130: "interrupted", 143: "interrupted"}
+"""what an exit code is called; any other is `failed`"""
+TOO_LONG = 124
+"""exit code of a day that was ended because it took longer than schedule.max_run_h"""
+_N_LOGS = 60
+_END_S = 9.0
+"""for the process of a day to end when it is told to"""
+
+RunDay = Callable[[Path], int]
+"""Runs what is due with its words added to a log; the exit code."""
+
+
+@dataclass(frozen=True)
+class State:
+    """What the service remembers between two wake-ups. Deleting it loses nothing but what was
+    already told."""
+
+    watched_since: str
+    at: str = ""
+    """the newest wake-up: the heartbeat"""
+    outcome: str = "nothing due"
+    cycle: str | None = None
+    exit_code: int = 0
+    error: str = ""
+    next_due: str | None = None
+    last_run: dict[str, Any] | None = None
+    """{at, cycle, outcome, exit_code, error, seconds, log} of the newest day that was run"""
+    told: dict[str, Any] | None = None
+    """alerts that are the case and have been told, by key"""
+
+
+def state_path(home: Path, run: str) -> Path:
+    return home / "service" / f"{run}.json"
+
+
+def load_state(path: Path) -> State | None:
+    """None if there is none, or it is of another version."""
+    try:
+        return State(**json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def tick(
+    config: Config,
+    run_day: RunDay,
+    *,
+    clock: Callable[[], datetime],
+    complain: Callable[[str], None],
+) -> State:
+    """Run what is due, tell what is wrong, and leave a heartbeat.
+
+    Raises: HeldError if another process is at work on the run; StageError if the clock was set
+    back; both after the heartbeat. Whatever ends this process ends the day's too.
+    """
+    run = config.run.name
+    path, now = state_path(config.home, run), clock()
+    state = load_state(path) or State(watched_since=now.isoformat())
+    state = replace(state, at=now.isoformat(), cycle=None, error="", exit_code=0)
+    refusal: VarroError | None = None
+    try:
+        cycle = due_cycle(config, glance_of(config), now)
+        lock = config.home / f".{run}.lock"
+        if cycle is None:
+            state = replace(state, outcome="nothing due")
+        elif is_held(lock) and not _is_silent(lock, config, now):
+            raise HeldError(
+                f"cycle {cycle} is due, but another varro is at work on this run: "
+                f"{holder_of(lock) or 'it has just begun'} ({lock})"
+            )
+        else:
+            state = _run(state, config, run_day, cycle=cycle, now=now)
+    except VarroError as error:
+        refusal = error
+        code = error.exit_code
+        outcome = OUTCOMES.get(code, "failed")
+        state = replace(state, outcome=outcome, exit_code=code, error=str(error))
+    now = clock()
+    if config.news.source == "feeds":
+        following = load_timetable(config.schedule).following(now).at
+        state = replace(state, next_due=following.isoformat())
+    with waiting_lock(path.with_suffix(".lock")):
+        newest = load_state(path)
+        told = _told(state, newest, config, now=now, refusal=refusal, complain=complain)
+        state = replace(state, told=told)
+        write_file(path, (json.dumps(asdict(state), indent=2) + "\n").encode())
+    if refusal is not None:
+        raise refusal
+    return state
+
+
+def in_words(state: State) -> str:
+    """One line on what a wake-up came to."""
+    due = "" if state.next_due is None else f"; next due {state.next_due[:16]}Z"
+    if state.cycle is None:
+        return f"nothing is due{due}"
+    why = f": {state.error}" if state.error else ""
+    log = f" (log: {state.last_run['log']})" if state.last_run else ""
+    return f"{state.cycle} {state.outcome}{why}{log}{due}"
+
+
+def glance_of(config: Config) -> Glance:
+    """The configured run at a glance."""
+    return glance_at(config.home / "ledger.sqlite", config.run.name)
+
+
+def due_cycle(config: Config, glance: Glance, now: datetime) -> str | None:
+    """The name of the oldest cycle that can be run now.
+
+    Raises: StageError if the clock was set back; FeedError for an archive that can not be read.
+    """
+    if config.news.source == "feeds":
+        newest = None if glance.newest is None else Begun.of(*glance.newest)
+        due = due_live(load_timetable(config.schedule), now, newest)
+        return due[0].day if due else None
+    from varro.news.archive import load_archive
+
+    assert config.news.archive is not None
+    archive = load_archive(config.news.archive, max_malformed_frac=config.news.max_malformed_frac)
+    last = glance.done[0][0] if glance.done else ""
+    return next((day.isoformat() for day in archive.days() if day.isoformat() > last), None)
+
+
+def day_process(arguments: Sequence[str], *, limit: timedelta) -> RunDay:
+    """`varro train-day --catch-up` in a process of its own, which ends with this one."""
+
+    def run_day(log: Path) -> int:
+        command = [sys.executable, "-m", "varro.cli", "train-day", "--catch-up", *arguments]
+        with log.open("ab") as handle:
+            # A session of its own: Ctrl-C on a terminal is for this process, which passes it on.
+            process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=handle,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+            try:
+                return process.wait(limit.total_seconds())
+            except subprocess.TimeoutExpired:
+                handle.write(f"varro: ended after {limit}: schedule.max_run_h\n".encode())
+                return TOO_LONG
+            finally:
+                _end(process)
+
+    return run_day
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    if process.poll() is None:
+        process.terminate()
+        try:
+            process.wait(_END_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _run(state: State, config: Config, run_day: RunDay, *, cycle: str, now: datetime) -> State:
+    folder = config.home / "logs" / config.run.name
+    folder.mkdir(parents=True, exist_ok=True)
+    log = folder / f"{cycle}.log"
+    started = time.monotonic()
+    start_of_words = log.stat().st_size if log.exists() else 0
+    code = run_day(log)
+    outcome = OUTCOMES.get(code, "failed")
+    error = "" if code == 0 else _last_word(log, start_of_words)
+    last_run = {
+        "at": now.isoformat(),
+        "cycle": cycle,
+        "outcome": outcome,
+        "exit_code": code,
+        "error": error,
+        "seconds": round(time.monotonic() - started, 1),
+        "log": str(log.relative_to(config.home)),
+    }
+    for old in sorted(folder.glob("*.log"))[:-_N_LOGS]:
+        old.unlink(missing_ok=True)
+    return replace(
+        state, outcome=outcome, cycle=cycle, exit_code=code, error=error, last_run=last_run
+    )
+
+
+def _last_word(log: Path, start: int) -> str:
+    """The line that says why a day ended."""
+    with log.open("rb") as handle:
+        handle.seek(max(start, log.stat().st_size - 20_000))
+        lines = handle.read().decode(errors="replace").split("\n")
+    said = [line.removeprefix("varro: ") for line in lines if line.startswith("varro: ")]
+    return said[-1] if said else f"no word; see {log.name}"
+
+
+def _told(
+    state: State,
+    newest: State | None,
+    config: Config,
+    *,
+    now: datetime,
+    refusal: VarroError | None,
+    complain: Callable[[str], None],
+) -> dict[str, Any]:
+    """What is the case now and has been told, by this wake-up or one before it."""
+    run, alerts = config.run.name, config.alerts
+    last = state.last_run
+    glance = glance_of(config)
+    failed = None
+    if refusal is not None and not isinstance(refusal, HeldError):
+        failed = Attempt(None, refusal.exit_code, str(refusal))
+    elif last and last["outcome"] == "failed" and last["cycle"] not in dict(glance.done):
+        failed = Attempt(last["cycle"], last["exit_code"], last["error"])
+    cadence = config.schedule.period()
+    config.home.mkdir(parents=True, exist_ok=True)
+    found = alerts_of(
+        glance,
+        now=now,
+        watched_since=datetime.fromisoformat(state.watched_since),
+        cadence=cadence,
+        max_quiet=alerts.max_quiet_cycles * cadence,
+        failed=failed,
+        free_gb=shutil.disk_usage(config.home).free / 1e9,
+        min_free_gb=alerts.min_free_gb,
+    )
+    by = channels(alerts, home=config.home, run=run, now=now)
+    return tell(found, (newest and newest.told) or {}, by, now=now, complain=complain)
+
+
+def _is_silent(lock: Path, config: Config, now: datetime) -> bool:
+    """Whether the holder may be passed over: its day's process is to look at it more closely."""
+    try:
+        return now.timestamp() - os.stat(lock).st_mtime >= config.schedule.lease_s
+    except FileNotFoundError:
+        return True

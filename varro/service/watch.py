@@ -1,0 +1,86 @@
+"""What is wrong with a run that nobody watches. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from varro.ledger.glance import Glance
+
+SILENT_CYCLES = 2
+"""finished cycles, one after another, that settled nothing"""
+
+
+@dataclass(frozen=True, slots=True)
+class Alert:
+    """One event, told once."""
+
+    key: str
+    """the same as long as it is the same event"""
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """How the last run of a day by `varro tick` ended."""
+
+    cycle: str | None
+    """None if it could not be told which one is due"""
+    exit_code: int
+    error: str
+    """its last word"""
+
+
+def alerts_of(
+    glance: Glance,
+    *,
+    now: datetime,
+    watched_since: datetime,
+    cadence: timedelta,
+    max_quiet: timedelta,
+    failed: Attempt | None,
+    free_gb: float,
+    min_free_gb: float,
+) -> list[Alert]:
+    """The events that are the case now."""
+    found = []
+    if failed is not None:
+        what = f"cycle {failed.cycle}" if failed.cycle else "nothing can be run: it"
+        found.append(
+            Alert(
+                f"failed {failed.cycle} {failed.exit_code}",
+                f"{what} failed with exit code {failed.exit_code}: {failed.error}",
+            )
+        )
+    last = glance.done[0] if glance.done else None
+    since = last[1] if last else min(filter(None, [glance.first_at, watched_since]))
+    if now - since > max_quiet:
+        told = f"the last was {last[0]}" if last else "there has been none"
+        hours = (now - since) / timedelta(hours=1)
+        found.append(Alert("quiet", f"no cycle was completed for {hours:.0f} hours; {told}"))
+    if _settles_nothing(glance.n_settled):
+        length = SILENT_CYCLES * cadence / timedelta(hours=1)
+        found.append(
+            Alert(
+                "unsettled",
+                f"nothing was settled in the last {SILENT_CYCLES} cycles ({length:g} hours), "
+                f"up to {last[0] if last else ''}",
+            )
+        )
+    if glance.broken_canary:
+        found.append(
+            Alert(
+                "canary",
+                f"the canaries are out of order on {last[0] if last else ''}: the exact outcome "
+                f"does not score above {glance.broken_canary}; nothing is trained",
+            )
+        )
+    if free_gb < min_free_gb:
+        found.append(Alert("disk", f"{free_gb:.1f} GB free at home, less than {min_free_gb:g}"))
+    return found
+
+
+def _settles_nothing(n_settled: Sequence[int]) -> bool:
+    """A run's first cycle has nothing to settle."""
+    return len(n_settled) > SILENT_CYCLES and not any(n_settled[:SILENT_CYCLES])
