@@ -55,9 +55,10 @@ def test_every_command_has_help_with_an_example():
     """Catches a verb that a newcomer must guess."""
     listed = varro("--help").stdout
     verbs = ["train-day", "ingest", "settle", "update", "forecast", "evaluate", "report", "replay"]
-    verbs += ["score", "status", "show", "doctor", "config show"]
+    more = ["score", "status", "show", "doctor", "config show", "tick", "serve"]
     feeds = ["list", "add", "remove", "test", "import", "export", "health"]
-    for verb in [*verbs, *(f"feeds {verb}" for verb in feeds)]:
+    schedule = [f"schedule {verb}" for verb in ("install", "uninstall", "status", "run")]
+    for verb in [*verbs, *more, *(f"feeds {verb}" for verb in feeds), *schedule]:
         assert verb.split()[0] in listed
         done = varro(*verb.split(), "--help")
         assert done.returncode == 0
@@ -171,7 +172,9 @@ def test_a_malformed_archive_is_refused_with_its_line(tmp_path, line, words):
 def test_doctor_names_the_blas_and_every_check():
     """Catches a doctor that says all is well without looking."""
     checks = {c["name"]: c for c in json.loads(varro("doctor", "--json").stdout)}
-    assert checks.keys() == {"news", "ledger", "disk", "blas", "policy", "embedder"}
+    assert checks.keys() == {
+        *("news", "ledger", "disk", "blas", "policy", "embedder", "schedule"),
+    }
     assert checks["policy"]["status"] == checks["embedder"]["status"] == "ok"
     assert "GFLOP/s" in checks["blas"]["text"]
     broken = varro("doctor", "--json", "--set", "policy.model=/nowhere")

@@ -393,7 +393,7 @@ def doctor(
     """
     from varro.service.doctor import examine
 
-    checks = examine(resolve_config(config, overrides, home=home))
+    checks = examine(resolve_config(config, overrides, home=home), datetime.now(UTC))
     print_result(
         as_json,
         [{"name": c.name, "status": c.status, "text": c.text} for c in checks],

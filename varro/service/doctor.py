@@ -6,6 +6,7 @@ import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from varro.config import Config
@@ -20,7 +21,7 @@ class Check:
     text: str
 
 
-def examine(config: Config) -> list[Check]:
+def examine(config: Config, now: datetime) -> list[Check]:
     """All checks, each on its own: one that fails does not hide the next."""
     checks: list[tuple[str, Callable[[Config], tuple[str, str]]]] = [
         ("news", _news),
@@ -29,6 +30,7 @@ def examine(config: Config) -> list[Check]:
         ("blas", _blas),
         ("policy", _policy),
         ("embedder", _embedder),
+        ("schedule", lambda config: _schedule(config, now)),
     ]
     results = []
     for name, check in checks:
@@ -130,3 +132,20 @@ def _embedder(config: Config) -> tuple[str, str]:
 
     vectors = load_embedder(config.embedder).encode(["varro"])
     return "ok", f"{config.embedder.model}: {vectors.shape[1]} dimensions, hash verified"
+
+
+def _schedule(config: Config, now: datetime) -> tuple[str, str]:
+    from varro.service.status import describe_schedule
+
+    facts = describe_schedule(config, now)
+    text = (
+        f"{facts['at']} {facts['zone']}, every {facts['cadence']}; "
+        f"{'due now: ' + facts['due'] if facts['due'] else 'nothing is due'}; "
+    )
+    if facts["heartbeat"] is None:
+        return "ok", f"{text}no service has looked yet, see 'varro schedule install'"
+    text += f"last looked {facts['heartbeat'][:16]}Z"
+    quiet = now - datetime.fromisoformat(facts["heartbeat"])
+    if quiet.total_seconds() > 3 * 60 * config.schedule.wake_every_min:
+        return "warning", f"{text}, {quiet.total_seconds() / 3600:.0f} hours ago: nothing wakes it"
+    return ("warning", f"{text}; {'; '.join(facts['alerts'])}") if facts["alerts"] else ("ok", text)

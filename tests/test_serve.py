@@ -1,0 +1,164 @@
+"""`varro serve`: APScheduler wakes, and nothing more."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import threading
+import time
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from conftest import lend_embedder
+from feed_world import FeedWorld
+from test_live import FeedWorld as RealFeeds
+from test_tick import MORNING, Service, live_command
+
+from varro.domain import Stage
+from varro.run import open_run
+from varro.service.replay import run_due
+from varro.service.serve import serve
+
+SHORTLY = timedelta(seconds=0.02)
+
+
+class Enough(BaseException):
+    """The test has seen what it wanted to."""
+
+
+class Clock:
+    """Time that goes by in steps, one for each wake-up; then it ends."""
+
+    def __init__(self, start, step, n):
+        self.now, self.step, self.left = start, step, n
+        self.threads = set()
+
+    def __call__(self):
+        self.threads.add(threading.current_thread())
+        return self.now
+
+    def woken(self):
+        self.now += self.step
+        self.left -= 1
+        if self.left < 0:
+            raise Enough
+
+
+def run_service(service, clock):
+    """What was said while the clock ran; `tick` asks the clock twice a wake-up."""
+    said, asked = [], []
+
+    def ask():
+        asked.append(None)
+        if len(asked) % 2 == 1:
+            clock.woken()
+        service.days.now = clock()
+        return service.days.now
+
+    with pytest.raises(Enough):
+        serve(service.config, service.days, clock=ask, say=said.append, every=SHORTLY)
+    return said
+
+
+def test_two_weeks_of_wakeups_run_every_day_once_and_say_so_once(tmp_path):
+    """Catches a scheduler that decides: a day lost or doubled, and a line for each idle hour."""
+    service = Service(tmp_path, 'schedule.zone="America/New_York"')
+    # The second Sunday of March has 23 hours.
+    clock = Clock(datetime(2025, 3, 2, 12, tzinfo=UTC), timedelta(hours=5), 14 * 24 // 5)
+    said = run_service(service, clock)
+    days = [f"2025-03-{d:02d}" for d in range(2, 17)]
+    assert service.days.done() == service.days.started == days
+    assert [line.split()[0] for line in said if " done" in line] == days
+    assert len(said) <= 2 * len(days)
+    # Signals reach the thread that works.
+    assert clock.threads == {threading.main_thread()}
+    assert not [t for t in threading.enumerate() if "APScheduler" in t.name]
+
+
+def test_a_failure_is_said_and_tried_again_and_the_service_goes_on(tmp_path):
+    """Catches a service that ends, or sleeps until the next start, for one bad day or clock."""
+    service = Service(tmp_path)
+    service.days.code, service.days.said = 4, "varro: all feeds failed\n"
+    said = run_service(service, Clock(MORNING, timedelta(hours=1), 3))
+    assert service.days.started == ["2026-03-02"] * 3
+    assert len(said) == 1 and "2026-03-02 failed: all feeds failed" in said[0]
+    service.days.code = 0
+    run_service(service, Clock(MORNING, timedelta(hours=1), 3))
+    assert service.days.done() == ["2026-03-02"]
+    back = run_service(service, Clock(MORNING - timedelta(days=3), timedelta(hours=1), 3))
+    assert len(back) == 3 and all("set the clock right" in line for line in back)
+
+
+@pytest.fixture
+def world(tmp_path, loopback):
+    return FeedWorld(tmp_path, loopback)
+
+
+def test_a_service_ends_on_sigterm_while_it_waits_and_while_it_works(world):
+    """Catches a service that must be killed, and a day that goes on without it."""
+    world.show(0, datetime.now(UTC))
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(live_command(world, "serve"), **pipes) as process:
+        logs = world.home / "logs" / "live"
+        waited = time.monotonic() + 60
+        while not any(" ingest " in log.read_text() for log in logs.glob("*.log")):
+            assert time.monotonic() < waited
+            time.sleep(0.1)
+        started = time.monotonic()
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=30)
+        assert time.monotonic() - started < 10
+    assert process.returncode == 143
+    with open_run(world.config()) as work:  # the lock is free
+        assert work.ledger.days_done("live") == []
+        cycle = work.ledger.newest_day("live")
+    with subprocess.Popen(live_command(world, "serve"), **pipes) as process:
+        assert f"{cycle} done" in process.stderr.readline()
+        process.send_signal(signal.SIGINT)
+        assert process.wait(10) == 130
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_a_month_of_real_feeds_through_the_service(shared_data, loopback, tmp_path, embedder):
+    """Catches what only a month shows: days that are lost, doubled or out of order, forecasts that
+    are never settled, and a service that grows. Wake-ups come every five hours, but not while the
+    laptop sleeps: two days are missed."""
+    feeds = RealFeeds(shared_data("replay/finance-rss-xml-2025-04-18--2025-05-18.tar.xz"))
+    opml = feeds.write_opml(tmp_path / "feeds.opml", loopback(feeds.answer))
+    service = Service(tmp_path, f"news.feeds={opml}", 'schedule.zone="America/New_York"')
+    start = datetime(2025, 4, 18, 11, tzinfo=UTC)
+    asleep = (datetime(2025, 5, 1, 5, tzinfo=UTC), datetime(2025, 5, 3, 3, tzinfo=UTC))
+    clock = Clock(start, timedelta(hours=5), 31 * 24 // 5)
+
+    def run_day(log):
+        feeds.today = clock.now.date().isoformat()
+        with open_run(service.config) as work:
+            lend_embedder(work, embedder)
+            run_due(work, clock)
+        return 0
+
+    def ask():
+        ask.n += 1
+        if ask.n % 2:
+            clock.woken()
+            if asleep[0] <= clock.now < asleep[1]:
+                clock.now = asleep[1]
+        return clock.now
+
+    ask.n = 0
+    said = []
+    with pytest.raises(Enough):
+        serve(service.config, run_day, clock=ask, say=said.append, every=SHORTLY)
+    with open_run(service.config) as work:
+        done, missed = work.ledger.days_done("live"), [m.day for m in work.ledger.missed("live")]
+        stages = [s for s in work.ledger.stage_runs("live") if s.stage is Stage.SETTLE]
+        updates = work.ledger.counts("live")["updates"]
+    assert missed == ["2025-05-01", "2025-05-02"]
+    assert done == sorted(set(done)) and not set(done) & set(missed)
+    assert [f"2025-{d}" for d in ("04-18", "04-30", "05-03", "05-17")] == [
+        day for day in done if day[5:] in ("04-18", "04-30", "05-03", "05-17")
+    ]
+    assert len(done) + len(missed) == 30
+    assert sum(s.detail["n_settled"] > 0 for s in stages) > 20 and updates > 10
+    assert not [line for line in said if "failed" in line]
