@@ -10,11 +10,13 @@ import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from conftest import SMALL_DAYS, small_config
 
 from varro.domain import RunInfo, Stage, StageRun
 from varro.errors import HeldError, LedgerError, StaleLeaseError
 from varro.ledger.store import open_ledger
 from varro.lock import BEAT_S, hold_lock, holder_of, is_held
+from varro.run import lock_path, open_run
 
 NOW = datetime(2026, 1, 5, 6, 30, tzinfo=UTC)
 RUN = RunInfo("main", 0, "world", "hash", {}, "0")
@@ -141,3 +143,52 @@ def test_a_holder_that_was_passed_over_can_not_write(tmp_path):
         # Another run's holder is none of ours.
         assert stale.take_lease("other", "process 1", None) == 1
         assert fresh.newest_day("main") == "2026-01-06"
+
+
+def train_day(home, *settings):
+    flags = [part for key in (*SMALL_DAYS, *settings) for part in ("--set", key)]
+    return subprocess.Popen(
+        [sys.executable, "-m", "varro.cli", "train-day", "--home", str(home), *flags],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_a_day_beside_another_ends_at_once_with_a_code_of_its_own(tmp_path):
+    """Catches a scheduler that can not tell a run at work from one that failed."""
+    lock = hold_lock(lock_path(tmp_path / "home", "main"), now=NOW)
+    second = train_day(tmp_path / "home")
+    _, error = second.communicate(timeout=120)
+    lock.close()
+    assert second.returncode == 9
+    assert error.startswith("varro: another varro is at work on this run: process ")
+    assert f"process {os.getpid()} on " in error and "since 2026-01-05T06:30:00Z" in error
+    assert not (tmp_path / "home" / "ledger.sqlite").exists()
+
+
+@pytest.mark.slow
+def test_a_day_that_was_stopped_for_too_long_is_passed_over_and_writes_nothing_more(tmp_path):
+    """Catches a day that is done twice, and a checkpoint that is replaced under the one who
+    published it: the first process stops after its ingest, a second one takes over, and then the
+    first goes on."""
+    home = tmp_path / "home"
+    first = train_day(home, "schedule.lease_s=1")
+    assert " ingest " in first.stderr.readline()
+    os.kill(first.pid, signal.SIGSTOP)
+    time.sleep(1.5)
+    second = train_day(home, "schedule.lease_s=1")
+    _, error = second.communicate(timeout=280)
+    assert second.returncode == 0, error
+    with open_run(small_config(home)) as work:
+        before = work.ledger.stage_runs("main")
+    os.kill(first.pid, signal.SIGCONT)
+    _, error = first.communicate(timeout=280)
+    assert first.returncode == 10, error
+    assert "run 'main' was taken over by process" in error
+    with open_run(small_config(home)) as work:
+        assert work.ledger.stage_runs("main") == before
+        assert work.ledger.days_done("main") == ["2026-01-05", "2026-01-06"]
+    third = train_day(home)  # its checkpoint is whole: the hash is checked
+    _, error = third.communicate(timeout=280)
+    assert third.returncode == 0, error

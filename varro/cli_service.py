@@ -50,6 +50,7 @@ def tick(
     from varro.service.tick import day_process, in_words
     from varro.service.tick import tick as do_tick
 
+    _refuse_cluster()
     resolved = resolve_config(config, overrides, home=home, run=run, seed=seed)
     state = do_tick(
         resolved,
@@ -80,6 +81,7 @@ def serve(
     from varro.service.serve import serve as do_serve
     from varro.service.tick import day_process
 
+    _refuse_cluster()
     resolved = resolve_config(config, overrides, home=home, run=run, seed=seed)
     do_serve(
         resolved,
@@ -169,6 +171,17 @@ def schedule_status(
 
 schedule_app.command("run", help="Run now what is due: the same as `varro tick`.\n\nExample: "
                      "varro schedule run --config configs/live.toml")(tick)  # fmt: skip
+
+
+def _refuse_cluster() -> None:
+    from varro.errors import ConfigError
+    from varro.launch import launched_backend
+
+    if launched_backend() is not None:
+        raise ConfigError(
+            "tick and serve are one process; for several, have a scheduler call the launcher with "
+            "'varro train-day --catch-up', see docs/cluster.md"
+        )
 
 
 def _job(config: Config, arguments: list[str]) -> Job:
