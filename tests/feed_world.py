@@ -12,15 +12,21 @@ from conftest import ROOT, small_config
 from varro.news.archive import load_archive
 
 FEEDS = ("north", "south", "east")
+SMALLEST = (
+    "news.n_headlines=3",
+    "evaluate.n_headlines=2",
+    "sampling.n_forecasts=3",
+    "sampling.max_tokens=32",
+)
 
 
 class FeedWorld:
     """Feeds on a server of a test, which show the n-th day of the sample world."""
 
-    def __init__(self, folder: Path, loopback) -> None:
+    def __init__(self, folder: Path, loopback, *, n_titles: int = 16) -> None:
         archive = load_archive(ROOT / "data/sample/world.jsonl.gz", max_malformed_frac=0.0)
         self.days = [
-            [h.title for h in archive.headlines if h.first_seen.date() == day]
+            [h.title for h in archive.headlines if h.first_seen.date() == day][:n_titles]
             for day in archive.days()
         ]
         self.titles: list[str] = []
@@ -42,6 +48,7 @@ class FeedWorld:
             f"news.feeds={self.opml}",
             "run.name=live",
             'schedule.zone="UTC"',
+            *SMALLEST,
             *overrides,
         )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import queue
 import signal
 import subprocess
 import threading
@@ -9,15 +10,22 @@ import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from apscheduler.events import (
+    EVENT_JOB_MISSED,
+    EVENT_SCHEDULER_SHUTDOWN,
+    JobExecutionEvent,
+    SchedulerEvent,
+)
 from conftest import lend_embedder
 from feed_world import FeedWorld
 from test_live import FeedWorld as RealFeeds
 from test_tick import MORNING, Service, live_command
 
 from varro.domain import Stage
+from varro.errors import VarroError
 from varro.run import open_run
 from varro.service.replay import run_due
-from varro.service.serve import serve
+from varro.service.serve import _complaint, _next_wakeup, serve
 
 SHORTLY = timedelta(seconds=0.02)
 
@@ -87,6 +95,22 @@ def test_a_failure_is_said_and_tried_again_and_the_service_goes_on(tmp_path):
     assert service.days.done() == ["2026-03-02"]
     back = run_service(service, Clock(MORNING - timedelta(days=3), timedelta(hours=1), 3))
     assert len(back) == 3 and all("set the clock right" in line for line in back)
+
+
+def test_what_the_scheduler_says_is_heard():
+    """Catches a wake-up that APScheduler drops without a word, and a service that waits for ever
+    for a scheduler that is gone."""
+    missed = JobExecutionEvent(EVENT_JOB_MISSED, "wake", "default", None)
+    woken = queue.SimpleQueue()
+    for event in (None, missed, None):
+        woken.put(event)
+    events = _next_wakeup(woken, timeout_s=1)
+    assert events == [None, missed, None] and woken.empty()
+    assert _complaint(events) == f"the scheduler missed or lost a wake-up (event [{missed.code}])"
+    assert _complaint([None]) == ""
+    assert "not woken anyone" in _complaint(_next_wakeup(woken, timeout_s=0.01))
+    with pytest.raises(VarroError, match="start 'varro serve' again"):
+        _complaint([None, SchedulerEvent(EVENT_SCHEDULER_SHUTDOWN)])
 
 
 @pytest.fixture

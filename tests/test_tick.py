@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 from conftest import SMALL_DAYS, small_config
-from feed_world import FeedWorld
+from feed_world import SMALLEST, FeedWorld
 
 from varro.day import newest_begun
 from varro.domain import RunInfo, Stage, StageRun
@@ -48,7 +48,7 @@ class Days:
         if self.code == 0:
             with open_ledger(ledger_path(self.config.home)) as ledger:
                 ledger.add_run(RunInfo("live", 0, "live", "h", {}, "0"))
-                newest = newest_begun(type("Work", (), {"ledger": ledger, "name": "live"}))
+                newest = newest_begun(ledger, "live")
                 timetable = load_timetable(self.config.schedule)
                 for due in due_live(timetable, self.now, newest):
                     for stage in Stage:
@@ -244,7 +244,7 @@ def command(home, *arguments):
 
 
 def live_command(world, verb, *arguments):
-    flags = ('news.source="feeds"', f"news.feeds={world.opml}", 'schedule.zone="UTC"')
+    flags = (*SMALLEST, 'news.source="feeds"', f"news.feeds={world.opml}", 'schedule.zone="UTC"')
     return command(world.home, verb, "--run", "live", *arguments) + [
         part for flag in flags for part in ("--set", flag)
     ]

@@ -41,6 +41,7 @@ from varro.domain import (
 from varro.errors import FeedError, StageError, VarroError
 from varro.evaluation.evaluate import claim, compare_with_base
 from varro.evaluation.stats import medoid
+from varro.ledger.store import Ledger
 from varro.news.bodies import keep_body, remove_old_bodies
 from varro.news.fetch import HttpFetcher
 from varro.news.gather import FeedReading
@@ -119,7 +120,9 @@ def due_days(work: OpenRun, now: datetime) -> list[DueDay]:
     Raises: StageError if the clock stands before a live run's newest cycle.
     """
     if work.archive is None:
-        return due_live(load_timetable(work.config.schedule), now, newest_begun(work))
+        return due_live(
+            load_timetable(work.config.schedule), now, newest_begun(work.ledger, work.name)
+        )
     last = max(work.ledger.days_done(work.name), default="")
     return [
         DueDay(day.isoformat(), end_of_day(day))
@@ -128,12 +131,12 @@ def due_days(work: OpenRun, now: datetime) -> list[DueDay]:
     ]
 
 
-def newest_begun(work: OpenRun) -> Begun | None:
-    """The run's newest day that was begun."""
-    newest = work.ledger.newest_day(work.name)
+def newest_begun(ledger: Ledger, run: str) -> Begun | None:
+    """A run's newest day that was begun."""
+    newest = ledger.newest_day(run)
     if newest is None:
         return None
-    stages = work.ledger.stage_runs(work.name, newest)
+    stages = ledger.stage_runs(run, newest)
     return Begun.of(newest, stages[0].as_of, [s.stage for s in stages])
 
 
@@ -187,7 +190,7 @@ def run_day(work: OpenRun, due: DueDay, *, only: Stage | None = None) -> None:
 
 def _refuse_disorder(work: OpenRun, due: DueDay) -> None:
     """A policy must not forecast a day after it has trained on a later one, nor leave one half."""
-    newest = newest_begun(work)
+    newest = newest_begun(work.ledger, work.name)
     if newest is None or newest.cycle == due.day or due.day in work.ledger.days_done(work.name):
         return
     if due.day < newest.cycle:

@@ -8,8 +8,9 @@ believes about a missed or doubled wake-up is of no account.
 from __future__ import annotations
 
 import queue
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
+from typing import TypeAlias
 
 from apscheduler.events import (
     EVENT_JOB_ERROR,
@@ -26,6 +27,8 @@ from varro.errors import HeldError, VarroError
 from varro.service.slots import load_timetable
 from varro.service.tick import RunDay, in_words, tick
 
+Wakeup: TypeAlias = SchedulerEvent | None
+"""None is a plain one"""
 _GRACE_S = 12 * 3600
 """a wake-up that was slept through is made up for so long after"""
 
@@ -42,7 +45,7 @@ def serve(
 
     `every`: instead of schedule.wake_every_min.
     """
-    woken: queue.SimpleQueue[SchedulerEvent | None] = queue.SimpleQueue()
+    woken: queue.SimpleQueue[Wakeup] = queue.SimpleQueue()
     every = every or timedelta(minutes=config.schedule.wake_every_min)
     scheduler = BackgroundScheduler(timezone=UTC)
     scheduler.add_listener(
@@ -65,15 +68,35 @@ def serve(
     try:
         while True:
             told = _tick(config, run_day, clock=clock, say=say, told=told)
-            event = woken.get()
-            while not woken.empty():
-                event = event or woken.get()
-            if isinstance(event, JobEvent):
-                say(f"the scheduler missed or lost a wake-up ({event.code}); looking now")
-            elif event is not None:
-                raise VarroError("the scheduler has ended; start 'varro serve' again")
+            complaint = _complaint(_next_wakeup(woken, timeout_s=3 * every.total_seconds()))
+            if complaint:
+                say(f"{complaint}; looking now")
     finally:
         scheduler.shutdown(wait=False)
+
+
+def _next_wakeup(woken: queue.SimpleQueue[Wakeup], *, timeout_s: float) -> list[Wakeup]:
+    """All that has come since the last look; waits for the first. Nothing if none comes."""
+    try:
+        events = [woken.get(timeout=timeout_s)]
+    except queue.Empty:
+        return []
+    while not woken.empty():
+        events.append(woken.get())
+    return events
+
+
+def _complaint(events: Sequence[Wakeup]) -> str:
+    """What the scheduler did wrong, if anything.
+
+    Raises: VarroError if it has ended.
+    """
+    if not events:
+        return "the scheduler has not woken anyone for three times its pace"
+    if any(event is not None and not isinstance(event, JobEvent) for event in events):
+        raise VarroError("the scheduler has ended; start 'varro serve' again")
+    codes = sorted({event.code for event in events if event is not None})
+    return f"the scheduler missed or lost a wake-up (event {codes})" if codes else ""
 
 
 def _tick(

@@ -1,4 +1,4 @@
-"""When cycles fall due, by the wall clock of one place. Pure.
+"""When cycles fall due, by the wall clock of one place. Pure, but for `load_timetable`.
 
 A day's first cycle is due from one wall time on; with a shorter cadence others follow it until the
 next day's first. A wall time that a clock change leaves out is taken as far behind the change as it
@@ -100,7 +100,9 @@ class Timetable:
 
     def latest(self, now: datetime) -> Slot:
         """The newest slot that has fallen due."""
-        return max(self.between(now - 4 * ONE_DAY, now))
+        newest = now.astimezone(self.zone).date() + ONE_DAY
+        days = (self.day(newest - n * ONE_DAY) for n in range(5))
+        return next(max(past) for day in days if (past := [s for s in day if s.at <= now]))
 
     def following(self, now: datetime) -> Slot:
         """The next one that will."""
