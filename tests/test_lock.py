@@ -58,7 +58,7 @@ def test_of_twenty_processes_at_once_one_works_and_the_others_name_it(tmp_path):
     (winner,) = [p for p, line in zip(processes, lines, strict=True) if line == "held\n"]
     for process in processes:
         process.communicate()  # its standard input ends, and so does the winner
-    assert sorted(p.returncode for p in processes) == [0] + [9] * 19
+    assert sorted(p.returncode for p in processes) == [0] + [10] * 19
     for line in lines:
         if line != "held\n":
             waited, _, text = line.partition(" ")
@@ -131,7 +131,7 @@ def test_a_holder_that_was_passed_over_can_not_write(tmp_path):
         ):
             with pytest.raises(StaleLeaseError, match="taken over by process 2 on mini") as refused:
                 write()
-            assert refused.value.exit_code == 10 and isinstance(refused.value, LedgerError)
+            assert refused.value.exit_code == 11 and isinstance(refused.value, LedgerError)
         assert reader.stage_runs("main") == [] and reader.embeddings(["k"]) == {}
         fresh.finish_stage(stage())
         # A child of the holder writes under its number, one of the other's does not.
@@ -161,7 +161,7 @@ def test_a_day_beside_another_ends_at_once_with_a_code_of_its_own(tmp_path):
     second = train_day(tmp_path / "home")
     _, error = second.communicate(timeout=120)
     lock.close()
-    assert second.returncode == 9
+    assert second.returncode == 10
     assert error.startswith("varro: another varro is at work on this run: process ")
     assert f"process {os.getpid()} on " in error and "since 2026-01-05T06:30:00Z" in error
     assert not (tmp_path / "home" / "ledger.sqlite").exists()
@@ -184,7 +184,7 @@ def test_a_day_that_was_stopped_for_too_long_is_passed_over_and_writes_nothing_m
         before = work.ledger.stage_runs("main")
     os.kill(first.pid, signal.SIGCONT)
     _, error = first.communicate(timeout=280)
-    assert first.returncode == 10, error
+    assert first.returncode == 11, error
     assert "run 'main' was taken over by process" in error
     with open_run(small_config(home)) as work:
         assert work.ledger.stage_runs("main") == before

@@ -21,9 +21,9 @@ from varro.cli_options import (
     RunOption,
     SeedOption,
     SetOption,
-    print_result,
-    resolve_config,
 )
+from varro.cli_options import print_result as _result
+from varro.cli_options import resolve_config as _config
 from varro.cli_service import schedule_app, serve, tick
 from varro.errors import ConfigError, StageError, VarroError
 from varro.service.ending import end_on_signals
@@ -37,7 +37,7 @@ app = typer.Typer(
     name="varro",
     help="One small language model that learns from tomorrow's news, every day.",
     epilog="Exit codes: 0 done · 1 unforeseen · 2 usage · 3 configuration · 4 news · 5 ledger · "
-    "6 policy or checkpoint · 7 stage · 8 cluster · 9 held by another process · 10 taken over · "
+    "6 policy or checkpoint · 7 stage · 8 cluster · 10 held by another process · 11 taken over · "
     "130 interrupted · 143 terminated.",
     no_args_is_help=True,
     add_completion=True,
@@ -100,7 +100,7 @@ def train_day(
     from varro.day import report_folder
     from varro.service.replay import degraded_days, run_due
 
-    with _opened(resolve_config(config, overrides, home=home, run=run, seed=seed)) as work:
+    with _opened(_config(config, overrides, home=home, run=run, seed=seed)) as work:
         days, n_left = run_due(work, lambda: datetime.now(UTC), catch_up=catch_up)
         last = days[-1] if days else max(work.ledger.days_done(work.name), default=None)
         page = report_folder(work.home, work.name, last) / "report.html" if last else None
@@ -118,7 +118,7 @@ def train_day(
         }
         lines = [f"degraded, not trained on: {day}, {why}" for day, why in degraded.items()]
         lines.append(f"report: {page}" if days else f"nothing is due; last day {last or 'none'}")
-        print_result(as_json, facts, "\n".join(lines))
+        _result(as_json, facts, "\n".join(lines))
 
 
 def _stage_command(name: str, help_text: str) -> None:
@@ -135,7 +135,7 @@ def _stage_command(name: str, help_text: str) -> None:
         from varro.day import run_day
         from varro.domain import Stage
 
-        with _opened(resolve_config(config, overrides, home=home, run=run, seed=seed)) as work:
+        with _opened(_config(config, overrides, home=home, run=run, seed=seed)) as work:
             run_day(work, _due_day(work, day), only=Stage(name))
 
     command.__doc__ = f"{help_text}\n\nExample: varro {name} --run main"
@@ -167,7 +167,7 @@ def report(
     from varro.day import due_days, report_folder, run_day, write_day_report
     from varro.domain import Stage
 
-    with _opened(resolve_config(config, overrides, home=home, run=run, seed=seed)) as work:
+    with _opened(_config(config, overrides, home=home, run=run, seed=seed)) as work:
         done = work.ledger.days_done(work.name)
         if day is None and not last:
             due = due_days(work, datetime.now(UTC))
@@ -224,7 +224,7 @@ def replay(
         *(["update.placebo=true"] if placebo else []),
     ]
     name = run or _run_name(archive, suffix="-placebo" if placebo else "")
-    resolved = resolve_config(config, [*(overrides or []), *layers], home=home, run=name, seed=seed)
+    resolved = _config(config, [*(overrides or []), *layers], home=home, run=name, seed=seed)
     with _opened(resolved) as work:
         empty = replay_days(work, first=begin, last=end)
         summary = summarize(work.ledger, resolved, last=end.isoformat() if end else None) | {
@@ -232,7 +232,7 @@ def replay(
         }
         assert work.archive is not None
         summary["n_malformed"] = len(work.archive.malformed)
-    print_result(as_json, summary, _days_text(summary))
+    _result(as_json, summary, _days_text(summary))
 
 
 @app.command()
@@ -268,7 +268,7 @@ def score(
         score_forecasts,
     )
 
-    resolved = resolve_config(config, overrides)
+    resolved = _config(config, overrides)
     title = clean_title(headline)
     if not title:
         raise ConfigError(f"--headline wants a headline, found {headline!r}")
@@ -285,7 +285,7 @@ def score(
         config=resolved.reward,
         seed=resolved.run.seed,
     )
-    print_result(as_json, found, _scored_text(found))
+    _result(as_json, found, _scored_text(found))
 
 
 @app.command()
@@ -306,11 +306,11 @@ def status(
     """
     from varro.service.status import describe, in_lines, write_prometheus
 
-    resolved = resolve_config(config, overrides, home=home, run=run)
+    resolved = _config(config, overrides, home=home, run=run)
     facts = describe(resolved, datetime.now(UTC))
     if prometheus is not None:
         write_prometheus(prometheus, facts)
-    print_result(as_json, facts, in_lines(facts))
+    _result(as_json, facts, in_lines(facts))
 
 
 @app.command()
@@ -331,7 +331,7 @@ def show(
     from varro.run import ledger_path
     from varro.service.slots import is_cycle
 
-    resolved = resolve_config(config, overrides, home=home, run=run)
+    resolved = _config(config, overrides, home=home, run=run)
     path = ledger_path(resolved.home)
     if not path.exists():
         raise StageError(f"no ledger in {resolved.home}; begin with 'varro train-day'")
@@ -377,7 +377,7 @@ def show(
         }
     hidden = ("token_ids", "sampler_logprobs")
     text = "\n".join(f"{k:>16}  {v}" for k, v in facts.items() if k not in hidden)
-    print_result(as_json, facts, text)
+    _result(as_json, facts, text)
 
 
 @app.command()
@@ -393,8 +393,8 @@ def doctor(
     """
     from varro.service.doctor import examine
 
-    checks = examine(resolve_config(config, overrides, home=home), datetime.now(UTC))
-    print_result(
+    checks = examine(_config(config, overrides, home=home), datetime.now(UTC))
+    _result(
         as_json,
         [{"name": c.name, "status": c.status, "text": c.text} for c in checks],
         "\n".join(f"{c.status:<8} {c.name:<9} {c.text}" for c in checks),
@@ -422,8 +422,8 @@ def config_show(
     """
     from varro.config import render_toml
 
-    resolved = resolve_config(config, overrides, home=home, run=run, seed=seed)
-    print_result(as_json, resolved.model_dump(mode="json"), render_toml(resolved).rstrip())
+    resolved = _config(config, overrides, home=home, run=run, seed=seed)
+    _result(as_json, resolved.model_dump(mode="json"), render_toml(resolved).rstrip())
 
 
 # -- behind the verbs

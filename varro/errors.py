@@ -4,12 +4,12 @@ VarroError                 anything Varro refuses, with a message a person can a
 ├── ConfigError            a configuration file, key or value (exit 3)
 ├── FeedError              an archive or a feed: what comes in from outside (exit 4)
 ├── LedgerError            the database: newer schema, conflicting facts (exit 5)
-│   └── StaleLeaseError    another process has taken the run over from this one (exit 10)
+│   └── StaleLeaseError    another process has taken the run over from this one (exit 11)
 ├── PolicyError            model, tokenizer or embedder that cannot be used (exit 6)
 │   ├── StalePolicyError   data sampled by another version than the live one
 │   └── CheckpointError    a checkpoint that is missing, damaged or foreign
 ├── StageError             a stage of a day that cannot go on (exit 7); carries day and stage
-│   └── HeldError          another process is at work on the run (exit 9)
+│   └── HeldError          another process is at work on the run (exit 10)
 └── ClusterError           other processes that are gone, or do not agree (exit 8)
 """
 
@@ -33,7 +33,7 @@ class LedgerError(VarroError):
 
 
 class StaleLeaseError(LedgerError):
-    exit_code = 10
+    exit_code = 11
 
 
 class PolicyError(VarroError):
@@ -58,7 +58,7 @@ class StageError(VarroError):
 
 
 class HeldError(StageError):
-    exit_code = 9
+    exit_code = 10
 
 
 class ClusterError(VarroError):

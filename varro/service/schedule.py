@@ -18,7 +18,7 @@ from datetime import time
 from pathlib import Path
 from typing import Literal
 
-from varro.errors import ConfigError
+from varro.errors import ConfigError, HeldError
 from varro.files import write_file
 
 Kind = Literal["launchd", "systemd", "cron"]
@@ -162,7 +162,7 @@ def service_unit(job: Job) -> str:
         "Type=oneshot\n"
         f"WorkingDirectory={_escaped(str(job.folder))}\n"
         f"ExecStart={' '.join(_quoted(part) for part in job.command)}\n"
-        "SuccessExitStatus=9\n"
+        f"SuccessExitStatus={HeldError.exit_code}\n"
         "Nice=10\n"
         "TimeoutStartSec=infinity\n"
         "TimeoutStopSec=20\n"

@@ -27,7 +27,7 @@ from varro.service.alerts import channels, tell
 from varro.service.slots import Begun, due_live, load_timetable
 from varro.service.watch import Attempt, alerts_of
 
-OUTCOMES = {0: "done", 9: "held", 130: "interrupted", 143: "interrupted"}
+OUTCOMES = {0: "done", HeldError.exit_code: "held", 130: "interrupted", 143: "interrupted"}
 """what an exit code is called; any other is `failed`"""
 TOO_LONG = 124
 """exit code of a day that was ended because it took longer than schedule.max_run_h"""
