@@ -17,7 +17,7 @@ from apscheduler.events import (
     SchedulerEvent,
 )
 from conftest import lend_embedder
-from feed_world import FeedWorld
+from feed_world import SMALLEST, FeedWorld
 from test_live import FeedWorld as RealFeeds
 from test_tick import MORNING, Service, live_command
 
@@ -150,8 +150,8 @@ def test_a_month_of_real_feeds_through_the_service(shared_data, loopback, tmp_pa
     are never settled, and a service that grows. Wake-ups come every five hours, but not while the
     laptop sleeps: two days are missed."""
     feeds = RealFeeds(shared_data("replay/finance-rss-xml-2025-04-18--2025-05-18.tar.xz"))
-    opml = feeds.write_opml(tmp_path / "feeds.opml", loopback(feeds.answer))
-    service = Service(tmp_path, f"news.feeds={opml}", 'schedule.zone="America/New_York"')
+    opml = feeds.write_opml(tmp_path / "real.opml", loopback(feeds.answer))
+    service = Service(tmp_path, *SMALLEST, f"news.feeds={opml}", 'schedule.zone="America/New_York"')
     start = datetime(2025, 4, 18, 11, tzinfo=UTC)
     asleep = (datetime(2025, 5, 1, 5, tzinfo=UTC), datetime(2025, 5, 3, 3, tzinfo=UTC))
     clock = Clock(start, timedelta(hours=5), 31 * 24 // 5)
