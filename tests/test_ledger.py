@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import inspect
 import sqlite3
+import subprocess
+import sys
+import time
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pytest
+from sqlalchemy import event
 
 from varro.domain import (
     AdvantageInfo,
@@ -21,9 +26,10 @@ from varro.domain import (
     Settlement,
     Stage,
     StageRun,
+    UpdateInfo,
     headline_id,
 )
-from varro.errors import LedgerError
+from varro.errors import DiskError, LedgerError
 from varro.ledger.store import open_ledger
 
 NOON = datetime(2026, 1, 5, 12, tzinfo=UTC)
@@ -335,3 +341,115 @@ def test_a_ledger_of_the_first_schema_is_migrated_with_all_it_holds(tmp_path):
             advantages=[AdvantageInfo("main", group.forecasts[0].id, "2026-01-06", 1.0, {})],
         )
         assert len(ledger.advantages("main", day="2026-01-06")) == 1
+
+
+def hold(path, seconds):
+    """Another process that writes in the ledger for some seconds, once it has begun to."""
+    script = (
+        "import sqlite3, sys, time\n"
+        f"raw = sqlite3.connect({str(path)!r}, isolation_level=None)\n"
+        "raw.execute('BEGIN IMMEDIATE')\n"
+        "print('held', flush=True)\n"
+        f"time.sleep({seconds})\n"
+        "raw.execute('COMMIT')\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "held\n"
+    return process
+
+
+def test_a_ledger_that_is_held_is_waited_for(tmp_path):
+    """Catches "database is locked" seen by a user whose other window is only slow."""
+    path = tmp_path / "ledger.sqlite"
+    with open_ledger(path) as ledger:
+        ledger.add_run(RUN)
+        with hold(path, 1.5) as process:
+            started = time.monotonic()
+            ledger.finish_stage(stage())
+            assert time.monotonic() - started > 1
+        assert process.returncode == 0
+        assert len(ledger.stage_runs("main")) == 1
+
+
+def test_a_ledger_that_is_not_let_go_of_ends_in_words(tmp_path):
+    """Catches a run that waits for ever, one that gives up at once, and half a stage."""
+    path = tmp_path / "ledger.sqlite"
+    with open_ledger(path, busy_s=0.5) as ledger:
+        ledger.add_run(RUN)
+        with hold(path, 5) as process:
+            started = time.monotonic()
+            with pytest.raises(LedgerError, match="has not let go of it in time; wait for it"):
+                ledger.finish_stage(stage())
+            assert 0.4 < time.monotonic() - started < 4
+            process.kill()
+        assert ledger.stage_runs("main") == []
+        ledger.finish_stage(stage())
+    assert inspect.signature(open_ledger).parameters["busy_s"].default == 30
+
+
+def test_a_full_disk_is_said_and_the_stage_left_undone(tmp_path):
+    """Catches a database error that nobody can act on, and rows of half a stage. The database may
+    not grow, which is what it sees of a full disk."""
+    path = tmp_path / "ledger.sqlite"
+    group = group_of(headline("x" * 500))
+    headlines = [headline(f"{n}" * 400) for n in range(200)]
+    with open_ledger(path) as ledger:
+        ledger.add_run(RUN)
+        with ledger._engine.connect() as connection:
+            n_pages = connection.exec_driver_sql("PRAGMA page_count").scalar()
+        ledger.close()
+
+        @event.listens_for(ledger._engine, "connect")
+        def on_connect(connection, record):
+            connection.execute(f"PRAGMA max_page_count = {n_pages + 2}")
+
+        with pytest.raises(DiskError, match="database or disk is full; mend that and run it again"):
+            ledger.finish_stage(stage(), headlines=[group.headline, *headlines], groups=[group])
+        assert ledger.stage_runs("main") == []
+        assert ledger.counts("main")["groups"] == 0
+    with open_ledger(path) as ledger:
+        ledger.finish_stage(stage(), headlines=[group.headline, *headlines], groups=[group])
+        ledger.refuse_unsound()
+
+
+def test_a_copy_is_of_one_moment_and_sound(tmp_path):
+    """Catches a copy of the file beside its write-ahead log, which is a ledger of last week."""
+    with open_ledger(tmp_path / "ledger.sqlite") as ledger:
+        ledger.add_run(RUN)
+        ledger.finish_stage(stage())
+        ledger.copy_to(tmp_path / "copy.sqlite")
+        ledger.finish_stage(stage(day="2026-01-06"))
+    with open_ledger(tmp_path / "copy.sqlite") as copied:
+        copied.refuse_unsound()
+        assert [s.day for s in copied.stage_runs("main")] == ["2026-01-05"]
+
+
+def test_an_unsound_ledger_is_refused(tmp_path):
+    """Catches a backup whose pages are broken, or whose forecasts have lost their group."""
+    path = tmp_path / "ledger.sqlite"
+    group = group_of(headline())
+    with open_ledger(path) as ledger:
+        ledger.add_run(RUN)
+        ledger.finish_stage(stage(), headlines=[group.headline], groups=[group])
+        ledger.refuse_unsound()
+    raw = sqlite3.connect(path)
+    raw.execute("DELETE FROM groups")
+    raw.commit()
+    raw.close()
+    with open_ledger(path) as ledger, pytest.raises(LedgerError, match="is damaged"):
+        ledger.refuse_unsound()
+
+
+def test_a_version_that_no_update_made_is_a_rollback(ledger):
+    """Catches a rollback that reads as training, and version 0 taken for one."""
+    made = [(0, None), (1, 0), (2, 1), (3, 1)]
+    for version, parent in made:
+        ledger.add_checkpoint(CheckpointInfo("main", version, parent, "2026-01-05", "p", "s"))
+    for version in (1, 2):
+        update = UpdateInfo("main", f"2026-01-0{version}", version - 1, version,
+                            {"reference_reset": version == 1})  # fmt: skip
+        ledger.finish_stage(stage(Stage.UPDATE, f"2026-01-0{version}"), update=update)
+    assert [(c.version, c.parent) for c in ledger.rollbacks("main")] == [(3, 1)]
+    assert [(c.version, c.parent) for c in ledger.checkpoints("main")] == made
+    assert ledger.reference_version("main") == 1
+    assert ledger.reference_version("other") is None

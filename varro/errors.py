@@ -7,10 +7,12 @@ VarroError                 anything Varro refuses, with a message a person can a
 │   └── StaleLeaseError    another process has taken the run over from this one (exit 11)
 ├── PolicyError            model, tokenizer or embedder that cannot be used (exit 6)
 │   ├── StalePolicyError   data sampled by another version than the live one
-│   └── CheckpointError    a checkpoint that is missing, damaged or foreign
+│   └── CheckpointError    a checkpoint that is foreign, or not what was asked for
+│       └── DamagedCheckpointError   one whose files are missing or not those that were written
 ├── StageError             a stage of a day that cannot go on (exit 7); carries day and stage
 │   └── HeldError          another process is at work on the run (exit 10)
-└── ClusterError           other processes that are gone, or do not agree (exit 8)
+├── ClusterError           other processes that are gone, or do not agree (exit 8)
+└── DiskError              a disk that is full, broken or not writable; no descriptor left (exit 9)
 """
 
 
@@ -48,6 +50,10 @@ class CheckpointError(PolicyError):
     pass
 
 
+class DamagedCheckpointError(CheckpointError):
+    pass
+
+
 class StageError(VarroError):
     exit_code = 7
 
@@ -63,3 +69,7 @@ class HeldError(StageError):
 
 class ClusterError(VarroError):
     exit_code = 8
+
+
+class DiskError(VarroError):
+    exit_code = 9

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -36,7 +36,7 @@ from varro.domain import (
     UpdateInfo,
     settled_groups,
 )
-from varro.errors import LedgerError, StaleLeaseError
+from varro.errors import DiskError, LedgerError, StaleLeaseError, VarroError
 from varro.ledger.tables import (
     AdvantageRow,
     Base,
@@ -56,6 +56,9 @@ from varro.ledger.tables import (
 )
 
 HEAD_REVISION = "0004"
+_OF_THE_DISK = (
+    sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN,
+)  # fmt: skip
 
 
 class Ledger:
@@ -173,11 +176,15 @@ class Ledger:
             rows = session.scalars(select(RunRow).order_by(RunRow.name))
             return [RunInfo(**_columns(row)) for row in rows]
 
-    def stage_runs(self, run: str, day: str | None = None) -> list[StageRun]:
-        """Finished stages in the order they ended, of one day or all."""
+    def stage_runs(
+        self, run: str, day: str | None = None, *, stage: Stage | None = None
+    ) -> list[StageRun]:
+        """Finished stages in the order they ended, of one day or all, of one kind or all."""
         query = select(StageRunRow).where(StageRunRow.run == run)
         if day is not None:
             query = query.where(StageRunRow.day == day)
+        if stage is not None:
+            query = query.where(StageRunRow.stage == str(stage))
         with self._read() as session:
             rows = [_columns(row) for row in session.scalars(query.order_by(StageRunRow.day))]
         found = [StageRun(**{**row, "stage": Stage(row["stage"])}) for row in rows]
@@ -185,7 +192,7 @@ class Ledger:
         return sorted(found, key=lambda s: (s.day, order.index(s.stage)))
 
     def stage_run(self, run: str, day: str, stage: Stage) -> StageRun | None:
-        return next((s for s in self.stage_runs(run, day) if s.stage is stage), None)
+        return next(iter(self.stage_runs(run, day, stage=stage)), None)
 
     def newest_day(self, run: str) -> str | None:
         """The last day that was begun."""
@@ -386,6 +393,12 @@ class Ledger:
             row = session.get(UpdateRow, (run, day))
             return None if row is None else UpdateInfo(**_columns(row))
 
+    def updates(self, run: str) -> list[UpdateInfo]:
+        """Of all days, oldest first."""
+        query = select(UpdateRow).where(UpdateRow.run == run).order_by(UpdateRow.day)
+        with self._read() as session:
+            return [UpdateInfo(**_columns(row)) for row in session.scalars(query)]
+
     def evaluations(self, run: str, *, until: str | None = None) -> list[EvaluationInfo]:
         query = select(EvaluationRow).where(EvaluationRow.run == run)
         if until is not None:
@@ -406,6 +419,36 @@ class Ledger:
         with self._read() as session:
             row = session.scalars(query.order_by(CheckpointRow.version.desc()).limit(1)).first()
             return None if row is None else CheckpointInfo(**_columns(row))
+
+    def checkpoints(self, run: str) -> list[CheckpointInfo]:
+        """All versions that were ever published, oldest first; the folders of some may be gone."""
+        query = select(CheckpointRow).where(CheckpointRow.run == run)
+        with self._read() as session:
+            rows = session.scalars(query.order_by(CheckpointRow.version))
+            return [CheckpointInfo(**_columns(row)) for row in rows]
+
+    def rollbacks(self, run: str) -> list[CheckpointInfo]:
+        """Versions that no update made: each has its parent's weights again. Oldest first."""
+        trained = select(UpdateRow.to_version).where(
+            UpdateRow.run == run, UpdateRow.to_version == CheckpointRow.version
+        )
+        query = select(CheckpointRow).where(
+            CheckpointRow.run == run, CheckpointRow.parent.is_not(None), ~trained.exists()
+        )
+        with self._read() as session:
+            rows = session.scalars(query.order_by(CheckpointRow.version))
+            return [CheckpointInfo(**_columns(row)) for row in rows]
+
+    def reference_version(self, run: str) -> int | None:
+        """The version that last became its own reference; None while that is the frozen base."""
+        query = (
+            select(UpdateRow.to_version)
+            .where(UpdateRow.run == run, UpdateRow.metrics["reference_reset"].as_boolean())
+            .order_by(UpdateRow.to_version.desc())
+            .limit(1)
+        )
+        with self._read() as session:
+            return session.scalar(query)
 
     def counts(self, run: str) -> dict[str, int]:
         """How many rows of each kind a run has, for `varro status`."""
@@ -435,6 +478,37 @@ class Ledger:
                     select(func.count()).select_from(CheckpointRow).where(CheckpointRow.run == run)
                 ),
             }
+
+    # -- as a whole
+
+    def copy_to(self, path: Path) -> None:
+        """A copy of the whole database as of one moment, while others read and write.
+
+        Raises: LedgerError for a database that is not SQLite, or one that cannot be copied.
+        """
+        if self._engine.dialect.name != "sqlite":
+            raise LedgerError("only a SQLite ledger is copied here; use the database's own backup")
+        source: Any = self._engine.raw_connection()
+        try:
+            with closing(sqlite3.connect(path)) as target:
+                source.driver_connection.backup(target)
+        except sqlite3.Error as error:
+            raise _refusal(f"cannot copy the ledger to {path}", error) from error
+        finally:
+            source.close()
+
+    def refuse_unsound(self) -> None:
+        """Read every page and every reference between tables.
+
+        Raises: LedgerError naming what SQLite found.
+        """
+        with self._read() as session:
+            found = [str(row[0]) for row in session.execute(text("PRAGMA integrity_check"))]
+            broken = session.execute(text("PRAGMA foreign_key_check")).all()
+        if found != ["ok"] or broken:
+            raise LedgerError(
+                f"ledger {self._engine.url.database} is damaged: {[*found, *broken][:3]}"
+            )
 
     # -- transactions
 
@@ -469,8 +543,7 @@ class Ledger:
                 session.connection()  # begins now, so that a writer holds its lock from the start
                 yield session
         except SQLAlchemyError as error:
-            cause = getattr(error, "orig", None) or error
-            raise LedgerError(f"ledger {self._engine.url.database}: {cause}") from error
+            raise _refusal(f"ledger {self._engine.url.database}", error) from error
 
     def _append(self, session: Session, table: type[Base], rows: Sequence[dict[str, Any]]) -> None:
         if not rows:
@@ -480,18 +553,20 @@ class Ledger:
         session.execute(dialect.insert(table).on_conflict_do_nothing(), list(rows))
 
 
-def open_ledger(path: Path) -> Ledger:
-    """The ledger in a SQLite file, created or migrated as needed.
+def open_ledger(path: Path, *, busy_s: float = 30.0) -> Ledger:
+    """The ledger in a SQLite file, created or migrated as needed. Each of its transactions waits up
+    to `busy_s` for another process's.
 
-    Raises: LedgerError for a newer schema, a file that is not a ledger, or a folder that cannot
-    be written; a failed migration leaves the file as it was.
+    Raises: LedgerError for a newer schema, a file that is not a ledger, one that others do not let
+    go of, or a folder that cannot be written; DiskError for a full or failing disk; a failed
+    migration leaves the file as it was.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise LedgerError(f"cannot make the ledger's folder {path.parent}: {error}") from error
     engine = create_engine(f"sqlite:///{path}")
-    _set_up_sqlite(engine)
+    _set_up_sqlite(engine, busy_s)
     try:
         _migrate(engine, path)
     except BaseException:
@@ -500,13 +575,16 @@ def open_ledger(path: Path) -> Ledger:
     return Ledger(engine)
 
 
-def _set_up_sqlite(engine: Engine) -> None:
+def _set_up_sqlite(engine: Engine, busy_s: float) -> None:
     @event.listens_for(engine, "connect")
     def on_connect(connection: sqlite3.Connection, record: Any) -> None:
         connection.isolation_level = None
-        connection.execute("PRAGMA busy_timeout = 30000")
+        connection.execute(f"PRAGMA busy_timeout = {round(busy_s * 1000)}")
         connection.execute("PRAGMA foreign_keys = ON")
         connection.execute("PRAGMA synchronous = FULL")
+        # To the platter on macOS, where fsync only reaches the drive's cache; elsewhere no effect.
+        connection.execute("PRAGMA fullfsync = ON")
+        connection.execute("PRAGMA checkpoint_fullfsync = ON")
         connection.execute("PRAGMA journal_mode = WAL")
 
     @event.listens_for(engine, "begin")
@@ -527,7 +605,7 @@ def _migrate(engine: Engine, path: Path) -> None:
                     f"{path} is a database, but not a Varro ledger; name another home"
                 )
     except DBAPIError as error:
-        raise LedgerError(f"cannot open the ledger {path}: {error.orig}") from error
+        raise _refusal(f"cannot open the ledger {path}", error) from error
     if revision == HEAD_REVISION:
         return
     if revision is not None and revision > HEAD_REVISION:
@@ -551,7 +629,22 @@ def _upgrade(engine: Engine, path: Path) -> None:
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
     except (DBAPIError, CommandError) as error:
-        raise LedgerError(f"cannot migrate the ledger {path}: {error}") from error
+        raise _refusal(f"cannot migrate the ledger {path}", error) from error
+
+
+def _refusal(doing: str, error: Exception) -> VarroError:
+    """What the database says, as an error that says what to do."""
+    cause = getattr(error, "orig", None) or error
+    # Extended codes have the plain one in their low byte.
+    code = getattr(cause, "sqlite_errorcode", 0) & 0xFF
+    if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+        return LedgerError(
+            f"{doing}: another process has not let go of it in time; wait for it, or end it, and "
+            "run it again, what was finished stays"
+        )
+    if code in _OF_THE_DISK:
+        return DiskError(f"{doing}: {cause}; mend that and run it again, what was finished stays")
+    return LedgerError(f"{doing}: {cause}")
 
 
 def _refuse_moved_headlines(session: Session, headlines: Sequence[Headline]) -> None:

@@ -23,9 +23,10 @@ from typing import Any
 
 import numpy as np
 
-from varro.errors import CheckpointError, PolicyError
-from varro.files import publish_folder, sha256_file
+from varro.errors import CheckpointError, DiskError, PolicyError
+from varro.files import make_folder, publish_folder, sha256_file
 from varro.policy.load import LORA_KEYS, Policy
+from varro.policy.manifest import checkpoint_path, verify_checkpoint
 from varro.policy.mlx import mx
 
 FORMAT = 2
@@ -59,11 +60,6 @@ class TrainerState:
 _NUMBERS = tuple(f.name for f in fields(TrainerState) if f.name != "optimizer")
 
 
-def checkpoint_path(run: str, version: int) -> str:
-    """Folder of a version, relative to home."""
-    return f"checkpoints/{run}/v{version:05d}"
-
-
 def publish_checkpoint(
     home: Path,
     policy: Policy,
@@ -86,7 +82,23 @@ def publish_checkpoint(
     partial = target.with_name(f".{target.name}.partial")
     if partial.exists():
         shutil.rmtree(partial)
-    partial.mkdir(parents=True)
+    make_folder(partial)
+    try:
+        _write_folder(
+            partial, policy, state, run=run, version=version, parent=parent, day=day, seed=seed,
+            config_toml=config_toml,
+        )  # fmt: skip
+        publish_folder(partial, target)
+    except (OSError, DiskError):
+        shutil.rmtree(partial, ignore_errors=True)  # it would take the room of the next try
+        raise
+    return relative, sha256_file(target / "manifest.json")
+
+
+def _write_folder(
+    partial: Path, policy: Policy, state: TrainerState, *, run: str, version: int,
+    parent: int | None, day: str, seed: int, config_toml: str,
+) -> None:  # fmt: skip
     adapter = policy.adapter()
     _save_arrays(partial / "adapters.safetensors", adapter)
     if state.optimizer:
@@ -126,18 +138,16 @@ def publish_checkpoint(
         "sha256": {file.name: sha256_file(file) for file in sorted(partial.iterdir())},
     }
     _write_json(partial / "manifest.json", manifest)
-    publish_folder(partial, target)
-    return relative, sha256_file(target / "manifest.json")
 
 
 def load_checkpoint(home: Path, policy: Policy, *, path: str, sha256: str) -> TrainerState:
     """Put a checkpoint's adapter and reference into the policy and return the trainer's state.
 
-    Raises: CheckpointError if a file is missing or has another hash, if the checkpoint was
-    trained over another base, with another kind, rank or scale of adapter, or by a newer Varro.
+    Raises: DamagedCheckpointError if a file is missing or has another hash; CheckpointError if it
+    was trained over another base, with another kind, rank or scale of adapter, or by a newer Varro.
     """
     folder = home / path
-    _verify(folder, sha256)
+    verify_checkpoint(folder, sha256)
     state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
     if state["base_sha256"] != policy.base_sha256:
         raise CheckpointError(
@@ -179,26 +189,17 @@ def _refuse_other_kind(folder: Path, policy: Policy) -> None:
         )
 
 
-def _verify(folder: Path, sha256: str) -> None:
-    manifest_file = folder / "manifest.json"
-    if not manifest_file.exists():
-        raise CheckpointError(f"no checkpoint at {folder}; the ledger says there is one")
-    if sha256_file(manifest_file) != sha256:
-        raise CheckpointError(f"{manifest_file} is not the one the ledger recorded")
-    expected = json.loads(manifest_file.read_text(encoding="utf-8"))["sha256"]
-    for name, digest in expected.items():
-        file = folder / name
-        if not file.exists():
-            raise CheckpointError(f"{folder} lacks {name}; restore it from a backup")
-        if sha256_file(file) != digest:
-            raise CheckpointError(f"{file} is damaged: its sha256 is not the manifest's")
-
-
 def _save_arrays(file: Path, arrays: Mapping[str, mx.array]) -> None:
     # MLX's own writer orders tensors as its hash map does: equal states, different bytes.
+    from safetensors import SafetensorError
     from safetensors.numpy import save_file
 
-    save_file({name: np.array(array) for name, array in arrays.items()}, str(file))
+    try:
+        save_file({name: np.array(array) for name, array in arrays.items()}, str(file))
+    except SafetensorError as error:
+        raise DiskError(
+            f"cannot write {file}: {error}; mend that and run it again, what was finished stays"
+        ) from error
 
 
 def _load_arrays(file: Path) -> dict[str, mx.array]:
