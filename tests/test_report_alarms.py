@@ -135,6 +135,7 @@ HEALTHY: dict[str, Any] = {
     "update": {"entropy": 2.9},
     "entropy_first": 3.0,
     "guard": ["accept: day", "accept: update", "reset: v9 is its own reference now"],
+    "lineage": [],
     "settled": {
         "components": {"truncated": 0.01, "hedged": 0.0, "format": 0.8},
         "repeating_frac": 0.0,

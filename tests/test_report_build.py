@@ -132,6 +132,12 @@ def test_unsettled_and_base_forecasts_are_no_examples() -> None:
             "Nothing was trained. The forecasts of 2026-01-05 were refused: too old.",
         ),
         ({}, "refused: kl_ref 13 past 12", "refused", "The update was refused: kl_ref 13 past 12;"),
+        (
+            {},
+            "rolled back: worse, lift -0.1",
+            "rolled back",
+            "rolled back: worse, lift -0.1. It has",
+        ),
         ({"n_settled": 0, "n_void": 0}, "0 groups", "first day", "Nothing was due to be settled"),
         ({}, "1 settled group, 2 are needed", "no update", "1 settled group, 2 are needed."),
         (
@@ -301,6 +307,7 @@ def _facts(texts: list[str] | None = None, settle: dict[str, Any] | None = None)
         },
         first_update=update,
         checkpoint=None,
+        lineage=[],
         machine={
             "device": "cpu", "blas": "x", "platform": "x", "python": "3.11", "versions": {},
             "n_parameters": None, "trainable_frac": None,

@@ -712,6 +712,7 @@ def _report() -> dict[str, Any]:
         },
         "entropy_first": 2.9,
         "guard": ["redo: KL of the update 0.41 nats a sequence", "accept: update"],
+        "lineage": [],
         "update": {
             "from_version": 3,
             "to_version": 4,

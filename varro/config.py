@@ -143,6 +143,16 @@ class ClusterConfig(_Section):
     """longest wait of a process for the others of `mlx.launch`; one that died is noticed at once"""
 
 
+class CheckpointsConfig(_Section):
+    keep_newest: int = Field(14, ge=1)
+    """versions whose folders are kept; version 0, the live one, its parent and the reference are
+    kept whatever their age"""
+    keep_monthly: bool = True
+    """keep the last version of each month too"""
+    min_free_gb: float = Field(0.2, ge=0)
+    """room that must be left beside a new checkpoint, or no day is trained"""
+
+
 class SamplingConfig(_Section):
     n_forecasts: int = Field(8, ge=2)
     """G, forecasts per headline"""
@@ -300,6 +310,10 @@ class GuardConfig(_Section):
     max_kl_sampler: float = Field(0.02, gt=0)
     """nats a token between sampler and trainer: above, the day is not trained on"""
 
+    back_to_base: bool = False
+    """go back to the weights of version 0, at half the rate, when the claim says that the policy is
+    worse than the frozen base, over the days since it last went back"""
+
     @model_validator(mode="after")
     def _a_redo_comes_before_a_refusal(self) -> GuardConfig:
         if self.kl_redo > self.kl_refuse:
@@ -423,6 +437,7 @@ class Config(_Section):
     policy: PolicyConfig
     memory: MemoryConfig = MemoryConfig()
     cluster: ClusterConfig = ClusterConfig()
+    checkpoints: CheckpointsConfig = CheckpointsConfig()
     sampling: SamplingConfig = SamplingConfig()
     display: DisplayConfig = DisplayConfig()
     reward: RewardConfig = RewardConfig()
@@ -489,9 +504,11 @@ class Config(_Section):
         Left out: where things lie (home, folders of files), what only changes the reading matter
         (display, report), how much memory the work may take, how long processes wait for each
         other, how feeds are fetched (what of them is taken in, and trained on, stays), when a cycle
-        is due and who is told.
+        is due, who is told, and which checkpoints are kept.
         """
-        left_out = {"home", "memory", "cluster", "display", "report", "schedule", "alerts"}
+        left_out = {
+            "home", "memory", "cluster", "checkpoints", "display", "report", "schedule", "alerts",
+        }  # fmt: skip
         dump = self.model_dump(mode="json", exclude=left_out)
         located = ("news", "archive"), ("news", "feeds"), ("policy", "model"), ("embedder", "model")
         for section, key in located:

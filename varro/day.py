@@ -41,7 +41,9 @@ from varro.domain import (
 from varro.errors import FeedError, StageError, VarroError
 from varro.evaluation.evaluate import claim, compare_with_base
 from varro.evaluation.stats import medoid
+from varro.files import disk_errors
 from varro.ledger.store import Ledger
+from varro.lineage import kept_versions, refuse_full_disk, remove_versions
 from varro.news.bodies import keep_body, remove_old_bodies
 from varro.news.fetch import HttpFetcher
 from varro.news.gather import FeedReading
@@ -108,8 +110,11 @@ from varro.training.curriculum import (
     topic_of,
 )
 from varro.training.leash import RESET_AFTER, should_reset_reference
+from varro.training.steering import bounded_lr_scale
 
 SETTLED_ROLES = (Role.TRAIN, Role.HELDOUT, Role.BASE)
+_OF_THE_POLICY = (Stage.UPDATE, Stage.FORECAST, Stage.EVALUATE)
+"""stages that use the live policy, and say so if it is not the newest version"""
 
 
 def due_days(work: OpenRun, now: datetime) -> list[DueDay]:
@@ -162,7 +167,8 @@ def run_day(work: OpenRun, due: DueDay, *, only: Stage | None = None) -> None:
     _refuse_disorder(work, due)
     finished = {s.stage for s in work.ledger.stage_runs(work.name, due.day)}
     if only is None and Stage.REPORT not in finished:
-        load_machines(work)
+        with disk_errors(f"before {due.day}"):
+            load_machines(work)
     for stage, step in steps:
         if only is not None and stage is not only:
             if stage not in finished:
@@ -175,7 +181,8 @@ def run_day(work: OpenRun, due: DueDay, *, only: Stage | None = None) -> None:
             continue
         if stage not in finished:
             try:
-                step(work, due)
+                with disk_errors(f"stage {stage} of {due.day}"):
+                    step(work, due)
             except VarroError:
                 raise
             except Exception as error:
@@ -208,8 +215,8 @@ def _refuse_disorder(work: OpenRun, due: DueDay) -> None:
 
 
 def load_machines(work: OpenRun) -> None:
-    """Embedder and live policy, checked before a day writes anything."""
-    live_policy(work)
+    """Embedder, live policy and disk, checked before a day writes anything."""
+    refuse_full_disk(work.home, live_policy(work), work.config.checkpoints)
     check_embedder(work.config.embedder)
 
 
@@ -419,9 +426,7 @@ def _checks(
     headlines = _headlines_of(waiting)
     news = news_of(headlines, outcomes)
     earlier = [
-        s.day
-        for s in work.ledger.stage_runs(work.name)
-        if s.stage is Stage.FORECAST and s.day < day
+        s.day for s in work.ledger.stage_runs(work.name, stage=Stage.FORECAST) if s.day < day
     ]
     # Three days back, where there are as many: what goes on from day to day is less of a stranger.
     strangers = [
@@ -452,11 +457,15 @@ def _update_and_publish(work: OpenRun, due: DueDay) -> None:
 
     config = work.config
     policy = live_policy(work)
+    refuse_full_disk(work.home, policy, config.checkpoints)
     settled = work.ledger.settled_groups(work.name, day=due.day, role=Role.TRAIN)
     fresh = [s for s in settled if s.group.policy_version == policy.version]
     settle = work.ledger.stage_run(work.name, due.day, Stage.SETTLE)
     notes = settle.detail if settle else {}
     broken = (notes.get("canaries") or {}).get("broken")
+    if worse := _worse_than_base(work, due):
+        _go_back_to_base(work, due, worse, n_stale=len(settled))
+        return
     ingest = work.ledger.stage_run(work.name, due.day, Stage.INGEST)
     degraded = ingest.detail.get("degraded") if ingest else None
     total = n_update_ticks(len(fresh))
@@ -478,6 +487,7 @@ def _update_and_publish(work: OpenRun, due: DueDay) -> None:
             detail["reason"] = refused or (
                 f"{len(fresh)} settled groups of the live policy, "
                 f"{config.update.min_groups} are needed"
+                + (f"; {detail['n_stale']} of another version" if detail["n_stale"] else "")
             )
         else:
             earned, facts = _advantages(work, due, fresh)
@@ -499,6 +509,7 @@ def _update_and_publish(work: OpenRun, due: DueDay) -> None:
                 detail |= {
                     "reason": f"refused: {result.refused}",
                     "metrics": {k: v for k, v in result.metrics.items() if _is_finite(v)},
+                    "policy_version": policy.version,
                     "trainer_next": result.state.numbers(),
                 }
                 work.trainer = result.state
@@ -512,12 +523,14 @@ def _update_and_publish(work: OpenRun, due: DueDay) -> None:
             timing.summary = f"no update: {detail['reason']}"
             return
         metrics = result.metrics
+        newest = work.ledger.checkpoint(work.name)
+        # Not the live version's successor if newer ones were damaged: a version has one meaning.
+        parent, version = policy.version, 1 + (newest.version if newest else policy.version)
         metrics["reference_reset"] = _reset_is_due(work, due, metrics, is_broken=bool(broken))
         if metrics["reference_reset"]:
             result = replace(result, state=reset_reference(policy, result.state))
-            metrics["guard"].append(f"reset: v{policy.version + 1} is its own reference now")
+            metrics["guard"].append(f"reset: v{version} is its own reference now")
         update_row = timing.row(detail | {"updated": True})
-        parent, version = policy.version, policy.version + 1
         checkpoint, publish = _publish(work, due, result.state, version=version, parent=parent)
         work.ledger.finish_stage(
             update_row,
@@ -526,11 +539,55 @@ def _update_and_publish(work: OpenRun, due: DueDay) -> None:
             checkpoint=checkpoint,
             also=[publish],
         )
-        policy.version, work.trainer = version, result.state
+        policy.version, work.trainer, work.damaged = version, result.state, ()
         timing.summary = (
             f"v{parent} → v{version}: kl_ref {metrics['kl_ref']:.3f}, clip "
             f"{metrics['clip_frac']:.0%}, {metrics['tokens_per_s']:.0f} tokens/s"
         )
+
+
+def _worse_than_base(work: OpenRun, due: DueDay) -> str | None:
+    """Why the run must go back to the frozen base, or None.
+
+    The confidence sequence over the days since it last went back lies below 0, and the controls
+    hold: the same evidence by which a policy is said to have learned.
+    """
+    if not work.config.guard.back_to_base:
+        return None
+    since = max((c.day for c in work.ledger.rollbacks(work.name)), default="")
+    claimed = claim(
+        [e for e in work.ledger.evaluations(work.name, until=due.day) if e.day > since],
+        seed=work.config.run.seed,
+        n_bootstrap=work.config.evaluate.n_bootstrap,
+    )
+    if claimed["word"] != "worse":
+        return None
+    lift = claimed["lift"]
+    return (
+        f"worse than the frozen base over {lift['n_days']} days, lift {lift['mean']:+.4f} "
+        f"[{lift['claim_low']:+.4f}, {lift['claim_high']:+.4f}]"
+    )
+
+
+def _go_back_to_base(work: OpenRun, due: DueDay, worse: str, *, n_stale: int) -> None:
+    """Publish version 0's weights as the newest version; the day trains nothing.
+
+    Raises: CheckpointError if version 0 is missing or damaged.
+    """
+    from varro.policy.checkpoint import load_checkpoint
+
+    base, newest = work.ledger.checkpoint(work.name, 0), work.ledger.checkpoint(work.name)
+    assert base is not None and newest is not None  # something was compared, so both were published
+    with _timed(work, due, Stage.UPDATE) as timing:
+        state = load_checkpoint(work.home, work.policy, path=base.path, sha256=base.sha256)
+        state = replace(state, lr_scale=bounded_lr_scale(work.trainer.lr_scale / 2))
+        version = newest.version + 1
+        detail = {"updated": False, "n_stale": n_stale, "reason": f"rolled back: {worse}"}
+        update_row = timing.row(detail)
+        checkpoint, publish = _publish(work, due, state, version=version, parent=0)
+        work.ledger.finish_stage(update_row, checkpoint=checkpoint, also=[publish])
+        work.policy.version, work.trainer, work.damaged = version, state, ()
+        timing.summary = f"v{version} has the frozen base's weights again: {worse}"
 
 
 def _reset_is_due(work: OpenRun, due: DueDay, metrics: dict[str, Any], *, is_broken: bool) -> bool:
@@ -540,8 +597,8 @@ def _reset_is_due(work: OpenRun, due: DueDay, metrics: dict[str, Any], *, is_bro
         return False
     updated = [
         s.day
-        for s in work.ledger.stage_runs(work.name)
-        if s.stage is Stage.UPDATE and s.day < due.day and s.detail["updated"]
+        for s in work.ledger.stage_runs(work.name, stage=Stage.UPDATE)
+        if s.day < due.day and s.detail["updated"]
     ]
     past = [work.ledger.update(work.name, day) for day in updated[-(RESET_AFTER - 1) :]]
     claimed = claim(
@@ -580,8 +637,8 @@ def _advantages(
         return earned, {f"share_{k}": v for k, v in (earned.shares or {}).items()}
     days = [
         Moments(**s.detail["moments"])
-        for s in work.ledger.stage_runs(work.name)
-        if s.stage is Stage.SETTLE and s.day <= due.day and s.detail.get("moments")
+        for s in work.ledger.stage_runs(work.name, stage=Stage.SETTLE)
+        if s.day <= due.day and s.detail.get("moments")
     ]
     moments = running_moments(days, decay=config.reward.scale_decay)
     earned = component_advantages(
@@ -706,10 +763,41 @@ def _report(work: OpenRun, due: DueDay) -> None:
     with _timed(work, due, Stage.REPORT) as timing:
         work.ledger.check_lease()
         page = write_day_report(work, due.day)
-        work.ledger.finish_stage(timing.row({"path": str(page.relative_to(work.home))}))
+        removed = _removable(work, due)
+        remove_versions(work.home, removed)
+        detail = {
+            "path": str(page.relative_to(work.home)),
+            "removed_versions": _newly(work, [c.version for c in removed]),
+        }
+        work.ledger.finish_stage(timing.row(detail))
         timing.summary = str(page)
     if work.embedder is not None:
         work.embedder.forget()
+
+
+def _removable(work: OpenRun, due: DueDay) -> list[CheckpointInfo]:
+    """Versions that need not be kept, by the ledger alone: the same whenever it is asked."""
+    checkpoints = work.ledger.checkpoints(work.name)
+    forecast = work.ledger.stage_run(work.name, due.day, Stage.FORECAST)
+    if forecast is None:
+        return []
+    kept = kept_versions(
+        checkpoints,
+        work.config.checkpoints,
+        live=forecast.detail["policy_version"],
+        reference=work.ledger.reference_version(work.name),
+    )
+    return [c for c in checkpoints if c.version not in kept]
+
+
+def _newly(work: OpenRun, versions: Sequence[int]) -> list[int]:
+    """Those that no earlier day has named as removed."""
+    named = {
+        version
+        for s in work.ledger.stage_runs(work.name, stage=Stage.REPORT)
+        for version in s.detail.get("removed_versions", ())
+    }
+    return [version for version in versions if version not in named]
 
 
 # -- what stages share
@@ -729,6 +817,8 @@ class _Timing:
     def row(self, detail: dict[str, Any]) -> StageRun:
         memory = stage_memory(with_mlx=self.work.policy is not None)
         detail = {**detail, "memory": memory}
+        if self.work.damaged and self.stage in _OF_THE_POLICY:
+            detail["damaged"] = [asdict(lost) for lost in self.work.damaged]
         return StageRun(
             self.work.name, self.due.day, self.stage, self.due.as_of, self.seconds(), detail
         )
@@ -765,9 +855,7 @@ def _since(work: OpenRun, due: DueDay) -> datetime:
 def _earlier_clocks(work: OpenRun, due: DueDay) -> list[datetime]:
     """`as_of` of the run's days before this one."""
     return [
-        s.as_of
-        for s in work.ledger.stage_runs(work.name)
-        if s.stage is Stage.INGEST and s.day < due.day
+        s.as_of for s in work.ledger.stage_runs(work.name, stage=Stage.INGEST) if s.day < due.day
     ]
 
 
@@ -795,8 +883,8 @@ def _chosen(work: OpenRun, due: DueDay, pool: Sequence[Headline]) -> list[Headli
     config = work.config
     past = [
         s.detail["buckets"]
-        for s in work.ledger.stage_runs(work.name)
-        if s.stage is Stage.SETTLE and s.day <= due.day
+        for s in work.ledger.stage_runs(work.name, stage=Stage.SETTLE)
+        if s.day <= due.day
     ]
     chosen = choose_headlines(
         [
@@ -907,8 +995,8 @@ def _report_facts(work: OpenRun, day: str) -> ReportFacts:
     outcome_ids = {s.outcome_id for s, _ in settled if s.outcome_id}
     updated = [
         s.day
-        for s in ledger.stage_runs(name)
-        if s.stage is Stage.UPDATE and s.day <= day and s.detail["updated"]
+        for s in ledger.stage_runs(name, stage=Stage.UPDATE)
+        if s.day <= day and s.detail["updated"]
     ]
     return ReportFacts(
         config=work.config,
@@ -918,14 +1006,51 @@ def _report_facts(work: OpenRun, day: str) -> ReportFacts:
         settled=settled,
         outcomes={i: h for i in outcome_ids if (h := ledger.headline(i)) is not None},
         display=_displayed(work, day),
-        settles=[s for s in ledger.stage_runs(name) if s.stage is Stage.SETTLE and s.day <= day],
+        settles=[s for s in ledger.stage_runs(name, stage=Stage.SETTLE) if s.day <= day],
         update=ledger.update(name, day),
         evaluations=ledger.evaluations(name, until=day),
         advantages=ledger.advantages(name, day=day),
         first_update=ledger.update(name, updated[0]) if updated else None,
-        checkpoint=ledger.checkpoint(name, until=day),
+        checkpoint=_served(ledger, name, day),
+        lineage=_lineage(ledger, name, day),
         machine=evaluated.detail["machine"] if evaluated else describe_machine(),
     )
+
+
+def _served(ledger: Ledger, run: str, day: str) -> CheckpointInfo | None:
+    """The version that forecast that day, whatever was published or went bad since."""
+    forecast = ledger.stage_run(run, day, Stage.FORECAST)
+    if forecast is None:
+        return ledger.checkpoint(run, until=day)
+    return ledger.checkpoint(run, forecast.detail["policy_version"])
+
+
+def _lineage(ledger: Ledger, run: str, day: str) -> list[str]:
+    """What happened to the run's versions besides training, in words."""
+    lost = {
+        item["version"]: item
+        for stage in ledger.stage_runs(run, day)
+        for item in stage.detail.get("damaged", ())
+    }
+    lines = [
+        f"v{item['version']} could not be used ({item['reason']}): what {item['day']} trained is "
+        "lost, and what that version forecast does not train"
+        for _, item in sorted(lost.items())
+    ]
+    # By hand, after the day before was done; or by the guard, in the day itself.
+    before = max((d for d in ledger.days_done(run) if d < day), default="")
+    own, earlier = _published(ledger, run, day), _published(ledger, run, before)
+    return lines + [
+        f"rolled back to the weights of v{c.parent}, as v{c.version}"
+        for c in ledger.rollbacks(run)
+        if c.version == own or (c.day == before and c.version != earlier)
+    ]
+
+
+def _published(ledger: Ledger, run: str, day: str) -> int | None:
+    """The version that a day published itself."""
+    stage = ledger.stage_run(run, day, Stage.PUBLISH) if day else None
+    return stage.detail.get("version") if stage else None
 
 
 def _displayed(work: OpenRun, day: str) -> list[tuple[Group, Forecast]]:

@@ -12,6 +12,7 @@ from varro.config import Config
 from varro.domain import RunInfo, Stage, stable_seed
 from varro.errors import ConfigError
 from varro.ledger.store import Ledger, open_ledger
+from varro.lineage import Damaged, load_live
 from varro.lock import hold_lock
 from varro.news.archive import Archive, load_archive
 from varro.news.opml import Feed, load_opml
@@ -30,6 +31,7 @@ class Progress(Protocol):
     def started(self, day: str, stage: Stage, *, total: int | None, unit: str) -> None: ...
     def advanced(self, n: int, spared: int = 0) -> None: ...
     def finished(self, day: str, stage: Stage, *, seconds: float, summary: str) -> None: ...
+    def warned(self, text: str) -> None: ...
 
 
 class Silent:
@@ -38,6 +40,7 @@ class Silent:
     def started(self, day: str, stage: Stage, *, total: int | None, unit: str) -> None: ...
     def advanced(self, n: int, spared: int = 0) -> None: ...
     def finished(self, day: str, stage: Stage, *, seconds: float, summary: str) -> None: ...
+    def warned(self, text: str) -> None: ...
 
 
 @dataclass
@@ -53,6 +56,8 @@ class OpenRun:
     policy: Any = None
     trainer: Any = None
     """TrainerState of the live policy"""
+    damaged: tuple[Damaged, ...] = ()
+    """versions newer than the live policy that could not be used"""
     progress: Progress = field(default_factory=Silent)
     lock: Any = None
     """what holds the run for this process: a `RunLock`, or its file in a child of the holder"""
@@ -157,32 +162,46 @@ def embedder_of(work: OpenRun) -> RememberingEmbedder:
 
 
 def live_policy(work: OpenRun) -> Any:
-    """The policy with its newest checkpoint in it; a new run's is version 0, the frozen base."""
+    """The policy with its newest whole checkpoint in it; a new run's is version 0, the frozen
+    base."""
     if work.policy is None:
-        from varro.policy.checkpoint import TrainerState, load_checkpoint
-        from varro.policy.load import load_policy
+        from varro.policy.checkpoint import TrainerState
 
         config = work.config
-        policy = load_policy(
-            config.policy,
-            lora_seed=stable_seed(config.run.seed, "lora"),
-            budget_bytes=config.memory.budget_bytes(),
-        )
-        checkpoint = work.ledger.checkpoint(work.name)
-        if checkpoint is None:
+        policy = load_bare_policy(config)
+        newest = work.ledger.checkpoint(work.name)
+        if newest is None:
             work.trainer = TrainerState(kl_coef=config.leash.kl_coef)
         else:
-            work.trainer = load_checkpoint(
-                config.home, policy, path=checkpoint.path, sha256=checkpoint.sha256
-            )
-            # Days refused since then have no checkpoint, but they have steered the trainer.
-            for stage in work.ledger.stage_runs(work.name):
-                if stage.day > checkpoint.day and "trainer_next" in stage.detail:
+            live = load_live(config.home, work.ledger, policy, newest)
+            work.trainer, work.damaged = live.trainer, live.damaged
+            for lost in live.damaged:
+                work.progress.warned(
+                    f"v{lost.version} of run {work.name!r} cannot be used ({lost.reason}): "
+                    f"v{live.checkpoint.version} serves, what {lost.day} trained is lost"
+                )
+            # Days refused since then have no checkpoint, but they have steered the trainer. Older
+            # rows do not say whose steering it was: the newest version's.
+            used = live.checkpoint
+            for stage in work.ledger.stage_runs(work.name, stage=Stage.UPDATE):
+                steered = stage.detail.get("policy_version", newest.version) == used.version
+                if steered and stage.day > used.day and "trainer_next" in stage.detail:
                     work.trainer = replace(work.trainer, **stage.detail["trainer_next"])
         if work.cluster is not None:
             policy.join(work.cluster)
         work.policy = policy
     return work.policy
+
+
+def load_bare_policy(config: Config) -> Any:
+    """The frozen base with the run's first adapter: version 0."""
+    from varro.policy.load import load_policy
+
+    return load_policy(
+        config.policy,
+        lora_seed=stable_seed(config.run.seed, "lora"),
+        budget_bytes=config.memory.budget_bytes(),
+    )
 
 
 def _refuse_changed_config(known: RunInfo, wanted: RunInfo) -> None:

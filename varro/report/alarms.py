@@ -67,6 +67,7 @@ def alarms(report: Part) -> list[dict[str, str]]:
         "hub": [_above("hub_frac", settled["hub_frac"], MAX_HUB_FRAC)],
         "format saturation": [_above("format", components.get("format"), MAX_FORMAT)],
         "training guard": [line for line in report["guard"] if not line.startswith(_FINE)],
+        "checkpoint": list(report["lineage"]),
         "placebo positive": [_not_zero("shuffled", report["learned"]["shuffled"])],
         "base against itself": [
             _not_zero("base_against_base", report["learned"]["base_against_base"])

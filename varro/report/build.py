@@ -52,6 +52,9 @@ class ReportFacts:
     first_update: UpdateInfo | None
     """the run's first: its entropy is what later ones are measured by"""
     checkpoint: CheckpointInfo | None
+    """the one that served"""
+    lineage: Sequence[str]
+    """what happened to the run's versions besides training"""
     machine: dict[str, Any]
 
 
@@ -128,6 +131,7 @@ def build_report(facts: ReportFacts) -> dict[str, Any]:
             "path": facts.checkpoint.path,
             "sha256": facts.checkpoint.sha256,
         },
+        "lineage": list(facts.lineage),
         "machine": facts.machine,
         "memory": _memory(facts.stages),
         "timings": {str(s.stage): s.seconds for s in facts.stages},
@@ -165,6 +169,9 @@ def _verdict(
     if broken:
         text = f"Nothing was trained: the exact outcome does not score above {broken}."
         return {"word": "canaries out of order", "text": text + refused}
+    if reason.startswith("rolled back"):
+        text = f"The policy was {reason}. It has the frozen base's weights again."
+        return {"word": "rolled back", "text": text + refused}
     degraded = stage[Stage.INGEST].detail.get("degraded")
     if degraded:
         text = f"Nothing was trained, for the day's news is thin: {degraded}."

@@ -70,6 +70,9 @@ class StageProgress:
             soft_wrap=True,
         )
 
+    def warned(self, text: str) -> None:
+        self._console.print(f"varro: {text}", highlight=False, markup=False, soft_wrap=True)
+
     def stop(self) -> None:
         if self._bars is not None:
             self._bars.stop()
