@@ -56,6 +56,7 @@ def test_every_command_has_help_with_an_example():
     listed = varro("--help").stdout
     verbs = ["train-day", "ingest", "settle", "update", "forecast", "evaluate", "report", "replay"]
     more = ["score", "status", "show", "doctor", "config show", "tick", "serve"]
+    more += ["backup", "restore", "rollback"]
     feeds = ["list", "add", "remove", "test", "import", "export", "health"]
     schedule = [f"schedule {verb}" for verb in ("install", "uninstall", "status", "run")]
     for verb in [*verbs, *more, *(f"feeds {verb}" for verb in feeds), *schedule]:

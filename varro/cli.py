@@ -21,10 +21,11 @@ from varro.cli_options import (
     RunOption,
     SeedOption,
     SetOption,
+    print_result,
+    resolve_config,
 )
-from varro.cli_options import print_result as _result
-from varro.cli_options import resolve_config as _config
 from varro.cli_service import schedule_app, serve, tick
+from varro.cli_state import backup, restore, rollback
 from varro.errors import ConfigError, StageError, VarroError
 from varro.service.ending import end_on_signals
 
@@ -37,8 +38,8 @@ app = typer.Typer(
     name="varro",
     help="One small language model that learns from tomorrow's news, every day.",
     epilog="Exit codes: 0 done · 1 unforeseen · 2 usage · 3 configuration · 4 news · 5 ledger · "
-    "6 policy or checkpoint · 7 stage · 8 cluster · 10 held by another process · 11 taken over · "
-    "130 interrupted · 143 terminated.",
+    "6 policy or checkpoint · 7 stage · 8 cluster · 9 disk · 10 held by another process · 11 taken "
+    "over · 130 interrupted · 143 terminated.",
     no_args_is_help=True,
     add_completion=True,
     pretty_exceptions_enable=False,
@@ -100,7 +101,7 @@ def train_day(
     from varro.day import report_folder
     from varro.service.replay import degraded_days, run_due
 
-    with _opened(_config(config, overrides, home=home, run=run, seed=seed)) as work:
+    with _opened(resolve_config(config, overrides, home=home, run=run, seed=seed)) as work:
         days, n_left = run_due(work, lambda: datetime.now(UTC), catch_up=catch_up)
         last = days[-1] if days else max(work.ledger.days_done(work.name), default=None)
         page = report_folder(work.home, work.name, last) / "report.html" if last else None
@@ -118,7 +119,7 @@ def train_day(
         }
         lines = [f"degraded, not trained on: {day}, {why}" for day, why in degraded.items()]
         lines.append(f"report: {page}" if days else f"nothing is due; last day {last or 'none'}")
-        _result(as_json, facts, "\n".join(lines))
+        print_result(as_json, facts, "\n".join(lines))
 
 
 def _stage_command(name: str, help_text: str) -> None:
@@ -135,7 +136,7 @@ def _stage_command(name: str, help_text: str) -> None:
         from varro.day import run_day
         from varro.domain import Stage
 
-        with _opened(_config(config, overrides, home=home, run=run, seed=seed)) as work:
+        with _opened(resolve_config(config, overrides, home=home, run=run, seed=seed)) as work:
             run_day(work, _due_day(work, day), only=Stage(name))
 
     command.__doc__ = f"{help_text}\n\nExample: varro {name} --run main"
@@ -167,11 +168,11 @@ def report(
     from varro.day import due_days, report_folder, run_day, write_day_report
     from varro.domain import Stage
 
-    with _opened(_config(config, overrides, home=home, run=run, seed=seed)) as work:
+    with _opened(resolve_config(config, overrides, home=home, run=run, seed=seed)) as work:
         done = work.ledger.days_done(work.name)
         if day is None and not last:
             due = due_days(work, datetime.now(UTC))
-            begun = {s.day for s in work.ledger.stage_runs(work.name)} - set(done)
+            begun = set(work.ledger.days_begun(work.name)) - set(done)
             unfinished = [d for d in due if d.day in begun]
             if unfinished:
                 run_day(work, unfinished[0], only=Stage.REPORT)
@@ -224,7 +225,7 @@ def replay(
         *(["update.placebo=true"] if placebo else []),
     ]
     name = run or _run_name(archive, suffix="-placebo" if placebo else "")
-    resolved = _config(config, [*(overrides or []), *layers], home=home, run=name, seed=seed)
+    resolved = resolve_config(config, [*(overrides or []), *layers], home=home, run=name, seed=seed)
     with _opened(resolved) as work:
         empty = replay_days(work, first=begin, last=end)
         summary = summarize(work.ledger, resolved, last=end.isoformat() if end else None) | {
@@ -232,7 +233,7 @@ def replay(
         }
         assert work.archive is not None
         summary["n_malformed"] = len(work.archive.malformed)
-    _result(as_json, summary, _days_text(summary))
+    print_result(as_json, summary, _days_text(summary))
 
 
 @app.command()
@@ -268,7 +269,7 @@ def score(
         score_forecasts,
     )
 
-    resolved = _config(config, overrides)
+    resolved = resolve_config(config, overrides)
     title = clean_title(headline)
     if not title:
         raise ConfigError(f"--headline wants a headline, found {headline!r}")
@@ -285,7 +286,7 @@ def score(
         config=resolved.reward,
         seed=resolved.run.seed,
     )
-    _result(as_json, found, _scored_text(found))
+    print_result(as_json, found, _scored_text(found))
 
 
 @app.command()
@@ -306,11 +307,11 @@ def status(
     """
     from varro.service.status import describe, in_lines, write_prometheus
 
-    resolved = _config(config, overrides, home=home, run=run)
+    resolved = resolve_config(config, overrides, home=home, run=run)
     facts = describe(resolved, datetime.now(UTC))
     if prometheus is not None:
         write_prometheus(prometheus, facts)
-    _result(as_json, facts, in_lines(facts))
+    print_result(as_json, facts, in_lines(facts))
 
 
 @app.command()
@@ -331,7 +332,7 @@ def show(
     from varro.run import ledger_path
     from varro.service.slots import is_cycle
 
-    resolved = _config(config, overrides, home=home, run=run)
+    resolved = resolve_config(config, overrides, home=home, run=run)
     path = ledger_path(resolved.home)
     if not path.exists():
         raise StageError(f"no ledger in {resolved.home}; begin with 'varro train-day'")
@@ -377,7 +378,7 @@ def show(
         }
     hidden = ("token_ids", "sampler_logprobs")
     text = "\n".join(f"{k:>16}  {v}" for k, v in facts.items() if k not in hidden)
-    _result(as_json, facts, text)
+    print_result(as_json, facts, text)
 
 
 @app.command()
@@ -393,8 +394,8 @@ def doctor(
     """
     from varro.service.doctor import examine
 
-    checks = examine(_config(config, overrides, home=home), datetime.now(UTC))
-    _result(
+    checks = examine(resolve_config(config, overrides, home=home), datetime.now(UTC))
+    print_result(
         as_json,
         [{"name": c.name, "status": c.status, "text": c.text} for c in checks],
         "\n".join(f"{c.status:<8} {c.name:<9} {c.text}" for c in checks),
@@ -403,8 +404,8 @@ def doctor(
         raise typer.Exit(1)
 
 
-app.command()(tick)
-app.command()(serve)
+for verb in (tick, serve, backup, restore, rollback):
+    app.command()(verb)
 
 
 @config_app.command("show")
@@ -422,8 +423,8 @@ def config_show(
     """
     from varro.config import render_toml
 
-    resolved = _config(config, overrides, home=home, run=run, seed=seed)
-    _result(as_json, resolved.model_dump(mode="json"), render_toml(resolved).rstrip())
+    resolved = resolve_config(config, overrides, home=home, run=run, seed=seed)
+    print_result(as_json, resolved.model_dump(mode="json"), render_toml(resolved).rstrip())
 
 
 # -- behind the verbs

@@ -1,0 +1,97 @@
+"""Verbs that keep a home's state safe: backup, restore, rollback."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+ConfigOption = Annotated[
+    Path | None, typer.Option("--config", "-c", help="TOML file; default configs/embedded.toml.")
+]
+SetOption = Annotated[
+    list[str] | None, typer.Option("--set", help="Override a key, e.g. --set update.lr=1e-5.")
+]
+HomeOption = Annotated[
+    Path | None, typer.Option("--home", help="Folder of ledger, checkpoints and reports.")
+]
+RunOption = Annotated[str | None, typer.Option("--run", help="Name of the run.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
+
+
+def backup(
+    target: Annotated[Path, typer.Argument(help="A new folder.")],
+    config: ConfigOption = None,
+    overrides: SetOption = None,
+    home: HomeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Copy ledger and checkpoints to a new folder, verified; a day may go on meanwhile.
+
+    Example: varro backup /media/disk/varro-2026-11-27
+    """
+    from varro.cli import _config
+    from varro.service.backup import back_up
+
+    resolved = _config(config, overrides, home=home)
+    made = back_up(resolved.home, target.resolve(), made_at=datetime.now(UTC))
+    left = "".join(f"\nleft out {path}: {why}" for path, why in made.left_out.items())
+    _print(
+        as_json,
+        {"backup": str(target.resolve()), **asdict(made)},
+        f"backup: {target}, the ledger and {len(made.checkpoints)} checkpoints, verified{left}",
+    )
+
+
+def restore(
+    source: Annotated[Path, typer.Argument(help="A folder that 'varro backup' has made.")],
+    home: Annotated[Path, typer.Option("--home", help="A new folder, to be the home.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Make a new home of a backup, verified; going on there is going on from the backup.
+
+    Example: varro restore /media/disk/varro-2026-11-27 --home var/restored
+    """
+    from varro.service.backup import restore as restore_backup
+
+    made = restore_backup(source.resolve(), home.resolve())
+    _print(
+        as_json,
+        {"home": str(home.resolve()), **asdict(made)},
+        f"home: {home}, as of {made.made_at}; go on with 'varro train-day --home {home}'",
+    )
+
+
+def rollback(
+    to: Annotated[
+        int | None, typer.Option("--to", min=0, help="Version; default the newest one's parent.")
+    ] = None,
+    config: ConfigOption = None,
+    overrides: SetOption = None,
+    home: HomeOption = None,
+    run: RunOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Serve the weights of an earlier version again, as a new version.
+
+    Example: varro rollback --to 12
+    """
+    from varro.cli import _config
+    from varro.run import open_run
+    from varro.service.rollback import roll_back
+
+    with open_run(_config(config, overrides, home=home, run=run)) as work:
+        made = roll_back(work, to)
+    _print(
+        as_json,
+        asdict(made),
+        f"v{made.version} of run {made.run!r} has the weights of v{made.parent}",
+    )
+
+
+def _print(as_json: bool, value: object, text: str) -> None:
+    print(json.dumps(value, indent=2, allow_nan=False) if as_json else text)

@@ -1,0 +1,166 @@
+"""Backup and restore of a home: the ledger as of one moment, and every checkpoint that it names.
+
+A backup is made while a day runs. Files are durable before the ledger names them, so whatever the
+copied ledger names is there to be copied. Both ways all is read again and held against its hashes
+before the folder gets its name. Reports are not copied: `varro report --day` writes them again.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from varro import __version__
+from varro.domain import CheckpointInfo
+from varro.errors import CheckpointError, DamagedCheckpointError, LedgerError, StageError
+from varro.files import disk_errors, make_folder, publish_folder, sha256_file, write_file
+from varro.ledger.store import Ledger, open_ledger
+from varro.policy.manifest import verify_checkpoint
+from varro.run import ledger_path
+
+_CONTENTS = "backup.json"
+
+
+@dataclass(frozen=True)
+class Backup:
+    """What a backup holds; `backup.json` is this."""
+
+    made_at: str
+    varro_version: str
+    ledger_sha256: str
+    checkpoints: dict[str, str]
+    """folder, relative to home → sha256 of its manifest"""
+    left_out: dict[str, str]
+    """folder → why: removed by [checkpoints], or damaged"""
+
+
+def back_up(home: Path, target: Path, *, made_at: datetime) -> Backup:
+    """Copy a home's ledger and checkpoints to a new folder, verified.
+
+    Raises: StageError if there is no ledger, or the folder exists; CheckpointError if no version of
+    a run is whole; LedgerError if the copied ledger is not sound; DiskError.
+    """
+    if not ledger_path(home).exists():
+        raise StageError(f"no ledger in {home}; there is nothing to back up")
+    with _new_folder(target, f"backup to {target}") as partial:
+        with open_ledger(ledger_path(home)) as ledger:
+            ledger.copy_to(ledger_path(partial))
+        with open_ledger(ledger_path(partial)) as copied:
+            copied.refuse_unsound()
+            found: dict[str, str] = {}
+            left_out: dict[str, str] = {}
+            for run in copied.runs():
+                _copy_run(home, partial, copied, run.name, found, left_out)
+        contents = Backup(
+            f"{made_at.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}",
+            __version__,
+            sha256_file(ledger_path(partial)),
+            found,
+            left_out,
+        )
+        text = json.dumps(asdict(contents), indent=2, sort_keys=True)
+        write_file(partial / _CONTENTS, text.encode() + b"\n")
+    return contents
+
+
+def restore(source: Path, home: Path) -> Backup:
+    """Make a home of a backup, in a new folder, verified before and after.
+
+    Raises: StageError if it is no backup, or the folder is not new; LedgerError or CheckpointError
+    for one that is damaged; DiskError.
+    """
+    contents = _contents_of(source)
+    _verify(source, contents)
+    with _new_folder(home, f"restore to {home}") as partial:
+        for name in (ledger_path(source).name, *contents.checkpoints):
+            _copy(source / name, partial / name)
+        _verify(partial, contents)
+        with open_ledger(ledger_path(partial)) as ledger:
+            ledger.refuse_unsound()
+    return contents
+
+
+@contextmanager
+def _new_folder(target: Path, doing: str) -> Iterator[Path]:
+    """A folder to fill, which gets its name when it is full and durable."""
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise StageError(f"{target} exists; name a new folder")
+    partial = target.with_name(f".{target.name}.partial")
+    with disk_errors(doing):
+        if partial.exists():
+            shutil.rmtree(partial)
+        make_folder(partial)
+        try:
+            yield partial
+            publish_folder(partial, target)
+        finally:
+            if partial.exists():
+                shutil.rmtree(partial)
+
+
+def _copy_run(
+    home: Path,
+    partial: Path,
+    ledger: Ledger,
+    run: str,
+    found: dict[str, str],
+    left_out: dict[str, str],
+) -> None:
+    checkpoints = ledger.checkpoints(run)
+    for checkpoint in checkpoints:
+        if (reason := _copy_checkpoint(home, partial, checkpoint)) is None:
+            found[checkpoint.path] = checkpoint.sha256
+        else:
+            left_out[checkpoint.path] = reason
+    if checkpoints and not any(c.path in found for c in checkpoints):
+        raise CheckpointError(f"no version of run {run!r} is whole: {left_out}")
+
+
+def _copy_checkpoint(home: Path, partial: Path, checkpoint: CheckpointInfo) -> str | None:
+    """Why a checkpoint could not be copied, or None."""
+    try:
+        _copy(home / checkpoint.path, partial / checkpoint.path)
+        verify_checkpoint(partial / checkpoint.path, checkpoint.sha256)
+    except FileNotFoundError:
+        reason = "removed"
+    except DamagedCheckpointError as error:
+        reason = str(error)
+    else:
+        return None
+    shutil.rmtree(partial / checkpoint.path, ignore_errors=True)
+    return reason
+
+
+def _copy(source: Path, target: Path) -> None:
+    """A file, or a folder's files. Copied and not linked: what damages one must not damage both."""
+    if not source.is_dir():
+        make_folder(target.parent)
+        shutil.copyfile(source, target)
+        return
+    for file in sorted(source.iterdir()):
+        _copy(file, target / file.name)
+
+
+def _contents_of(source: Path) -> Backup:
+    file = source / _CONTENTS
+    try:
+        found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        return Backup(**found)
+    except FileNotFoundError:
+        raise StageError(f"{source} is no backup: it has no {_CONTENTS}") from None
+    except (ValueError, TypeError) as error:
+        raise StageError(f"{file} is not what 'varro backup' writes: {error}") from error
+
+
+def _verify(folder: Path, contents: Backup) -> None:
+    ledger = ledger_path(folder)
+    if not ledger.exists() or sha256_file(ledger) != contents.ledger_sha256:
+        raise LedgerError(f"{ledger} is missing or damaged: its sha256 is not {_CONTENTS}'s")
+    for path, sha256 in contents.checkpoints.items():
+        verify_checkpoint(folder / path, sha256)
