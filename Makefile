@@ -6,7 +6,7 @@ CONFIG ?= configs/embedded.toml
 ARCHIVE ?= data/sample/world.jsonl.gz
 ARGS   ?=
 
-.PHONY: train-day replay test test-all mutants lint bench bench-day bench-scaling clean
+.PHONY: train-day replay test test-all crash-test mutants lint bench bench-day bench-scaling clean
 
 train-day: $(VENV)/.ready
 	$(BIN)/varro train-day --config $(CONFIG) $(ARGS)
@@ -22,6 +22,10 @@ test: $(VENV)/.ready-dev
 test-all: test
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m slow --timeout=3600 $(ARGS)
 	$(BIN)/python scripts/mutants.py
+
+# Two days killed at every commit, write, fsync and rename, and run again (ARGS="--sample 12").
+crash-test: $(VENV)/.ready-dev
+	OMP_NUM_THREADS=1 $(BIN)/python scripts/crash_test.py $(ARGS)
 
 mutants: $(VENV)/.ready-dev
 	$(BIN)/python scripts/mutants.py
