@@ -78,7 +78,7 @@ def _run_whole(work: OpenRun, due: DueDay) -> None:
 def next_days(work: OpenRun, due: Sequence[DueDay]) -> list[DueDay]:
     """An archive's next due day; in an empty run the first few, until one has a placebo day behind
     it and something is trained."""
-    begun = bool(work.ledger.stage_runs(work.name))
+    begun = bool(work.ledger.days_begun(work.name))
     return list(due[: 1 if begun else 1 + work.config.evaluate.placebo_lags[0]])
 
 
@@ -93,14 +93,14 @@ def summarize(ledger: Ledger, config: Config, *, last: str | None = None) -> dic
     run = config.run.name
     info = ledger.run(run)
     evaluations = {e.day: e for e in ledger.evaluations(run, until=last)}
-    stages = ledger.stage_runs(run)
-    degraded = degraded_days(stages)
+    updates = {u.day: u for u in ledger.updates(run)}
+    degraded = degraded_days(ledger.stage_runs(run, stage=Stage.INGEST))
     rows = []
-    for stage in stages:
-        if stage.stage is not Stage.SETTLE or (last and stage.day > last):
+    for stage in ledger.stage_runs(run, stage=Stage.SETTLE):
+        if last and stage.day > last:
             continue
         settle = stage.detail
-        update = ledger.update(run, stage.day)
+        update = updates.get(stage.day)
         evaluation = evaluations.get(stage.day)
         rows.append(
             {
