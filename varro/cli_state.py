@@ -39,11 +39,12 @@ def backup(
 
     resolved = _config(config, overrides, home=home)
     made = back_up(resolved.home, target.resolve(), made_at=datetime.now(UTC))
+    n = len(made.checkpoints)
     left = "".join(f"\nleft out {path}: {why}" for path, why in made.left_out.items())
     _print(
         as_json,
         {"backup": str(target.resolve()), **asdict(made)},
-        f"backup: {target}, the ledger and {len(made.checkpoints)} checkpoints, verified{left}",
+        f"backup: {target}, the ledger and {n} checkpoint{'s' * (n != 1)}, verified{left}",
     )
 
 
