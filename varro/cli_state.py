@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,17 +9,15 @@ from typing import Annotated
 
 import typer
 
-ConfigOption = Annotated[
-    Path | None, typer.Option("--config", "-c", help="TOML file; default configs/embedded.toml.")
-]
-SetOption = Annotated[
-    list[str] | None, typer.Option("--set", help="Override a key, e.g. --set update.lr=1e-5.")
-]
-HomeOption = Annotated[
-    Path | None, typer.Option("--home", help="Folder of ledger, checkpoints and reports.")
-]
-RunOption = Annotated[str | None, typer.Option("--run", help="Name of the run.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
+from varro.cli_options import (
+    ConfigOption,
+    HomeOption,
+    JsonOption,
+    RunOption,
+    SetOption,
+    print_result,
+    resolve_config,
+)
 
 
 def backup(
@@ -34,14 +31,13 @@ def backup(
 
     Example: varro backup /media/disk/varro-2026-11-27
     """
-    from varro.cli import _config
     from varro.service.backup import back_up
 
-    resolved = _config(config, overrides, home=home)
+    resolved = resolve_config(config, overrides, home=home)
     made = back_up(resolved.home, target.resolve(), made_at=datetime.now(UTC))
     n = len(made.checkpoints)
     left = "".join(f"\nleft out {path}: {why}" for path, why in made.left_out.items())
-    _print(
+    print_result(
         as_json,
         {"backup": str(target.resolve()), **asdict(made)},
         f"backup: {target}, the ledger and {n} checkpoint{'s' * (n != 1)}, verified{left}",
@@ -60,7 +56,7 @@ def restore(
     from varro.service.backup import restore as restore_backup
 
     made = restore_backup(source.resolve(), home.resolve())
-    _print(
+    print_result(
         as_json,
         {"home": str(home.resolve()), **asdict(made)},
         f"home: {home}, as of {made.made_at}; go on with 'varro train-day --home {home}'",
@@ -81,18 +77,13 @@ def rollback(
 
     Example: varro rollback --to 12
     """
-    from varro.cli import _config
     from varro.run import open_run
     from varro.service.rollback import roll_back
 
-    with open_run(_config(config, overrides, home=home, run=run)) as work:
+    with open_run(resolve_config(config, overrides, home=home, run=run)) as work:
         made = roll_back(work, to)
-    _print(
+    print_result(
         as_json,
         asdict(made),
         f"v{made.version} of run {made.run!r} has the weights of v{made.parent}",
     )
-
-
-def _print(as_json: bool, value: object, text: str) -> None:
-    print(json.dumps(value, indent=2, allow_nan=False) if as_json else text)
