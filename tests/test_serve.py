@@ -153,8 +153,8 @@ def test_a_month_of_real_feeds_through_the_service(shared_data, loopback, tmp_pa
     opml = feeds.write_opml(tmp_path / "real.opml", loopback(feeds.answer))
     service = Service(tmp_path, *SMALLEST, f"news.feeds={opml}", 'schedule.zone="America/New_York"')
     start = datetime(2025, 4, 18, 11, tzinfo=UTC)
-    asleep = (datetime(2025, 5, 1, 5, tzinfo=UTC), datetime(2025, 5, 3, 3, tzinfo=UTC))
-    clock = Clock(start, timedelta(hours=5), 31 * 24 // 5)
+    asleep = (datetime(2025, 5, 1, 5, tzinfo=UTC), datetime(2025, 5, 3, 12, tzinfo=UTC))
+    clock = Clock(start, timedelta(hours=5), 134)  # to the evening of the last day
 
     def run_day(log):
         feeds.today = clock.now.date().isoformat()
@@ -180,10 +180,7 @@ def test_a_month_of_real_feeds_through_the_service(shared_data, loopback, tmp_pa
         stages = [s for s in work.ledger.stage_runs("live") if s.stage is Stage.SETTLE]
         updates = work.ledger.counts("live")["updates"]
     assert missed == ["2025-05-01", "2025-05-02"]
-    assert done == sorted(set(done)) and not set(done) & set(missed)
-    assert [f"2025-{d}" for d in ("04-18", "04-30", "05-03", "05-17")] == [
-        day for day in done if day[5:] in ("04-18", "04-30", "05-03", "05-17")
-    ]
-    assert len(done) + len(missed) == 30
-    assert sum(s.detail["n_settled"] > 0 for s in stages) > 20 and updates > 10
+    days = [(start.date() + timedelta(n)).isoformat() for n in range(31)]
+    assert done == [day for day in days if day not in missed]
+    assert sum(s.detail["n_settled"] > 0 for s in stages) > 20 and updates > 5
     assert not [line for line in said if "failed" in line]
