@@ -55,11 +55,12 @@ class Watch:
         return len(self.seen) == self.at
 
     def name(self, path: Any) -> str | None:
-        """A path below the watched folder, relative to it; None for any other."""
+        """The watched folder or a path below it, relative to it; None for any other."""
         if not isinstance(path, str | os.PathLike):
             return None
         text = os.path.abspath(os.fspath(path))
-        return os.path.relpath(text, self.home) if text.startswith(f"{self.home}{os.sep}") else None
+        is_below = text == str(self.home) or text.startswith(f"{self.home}{os.sep}")
+        return os.path.relpath(text, self.home) if is_below else None
 
 
 def watch(home: Path, *, at: int = 0, code: int | None = None) -> Watch:

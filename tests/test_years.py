@@ -112,7 +112,7 @@ def test_five_years_of_days_are_as_quick_as_one(tmp_path, capsys):
         write_day_report(work, last)
         took["report"] = time.process_time() - started
     report = json.loads((report_folder(home, "main", last) / "report.json").read_text())
-    assert report["learned"]["lift"]["n_days"] == N_DAYS - 2
+    assert report["learned"]["lift"]["n_days"] == N_DAYS - 1
     size = ledger_path(home).stat().st_size
     with capsys.disabled():
         print(
