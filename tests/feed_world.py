@@ -13,6 +13,9 @@ from varro.news.archive import load_archive
 
 FEEDS = ("north", "south", "east")
 SMALLEST = (
+    "news.allow_private=true",
+    "news.pause_s=0",
+    "news.min_headlines=1",
     "news.n_headlines=3",
     "evaluate.n_headlines=2",
     "sampling.n_forecasts=3",
