@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tarfile
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -13,7 +14,7 @@ import pytest
 from varro.domain import Headline, headline_id, stable_hash
 from varro.errors import FeedError
 from varro.news.archive import Archive, load_archive
-from varro.news.fetch import Fetched, FetchError, Validators
+from varro.news.fetch import NOTHING_KNOWN, Fetched, FetchError, Validators
 from varro.news.gather import FeedState
 from varro.news.ingest import (
     ArrivedNews,
@@ -38,7 +39,9 @@ class CannedFetcher:
         self.bodies = bodies
         self.asked: list[str] = []
 
-    def fetch(self, url: str, known: Validators = Validators()) -> Fetched:  # noqa: B008
+    def fetch(
+        self, url: str, known: Validators = NOTHING_KNOWN, *, until: float = math.inf
+    ) -> Fetched:
         self.asked.append(url)
         if url not in self.bodies:
             raise FetchError(f"{url}: no route")
@@ -52,7 +55,9 @@ class CannedFetcher:
 class InProcess:
     """The parser without a process around it."""
 
-    def parse(self, body: bytes, headers: Mapping[str, str]) -> ParsedFeed:
+    def parse(
+        self, body: bytes, headers: Mapping[str, str], *, until: float = math.inf
+    ) -> ParsedFeed:
         return parse_feed(body, headers)
 
 
@@ -261,6 +266,24 @@ def test_a_body_is_handed_on_as_it_comes_and_not_held() -> None:
     )
     assert kept == [("a", bodies["https://a.org/rss"])]
     assert {r.body for r in arrived.readings} == {b""}
+
+
+def test_items_that_were_not_read_are_counted() -> None:
+    """A body of a million items, of which some thousands are read and no one is told."""
+
+    class First(InProcess):
+        def parse(
+            self, body: bytes, headers: Mapping[str, str], *, until: float = math.inf
+        ) -> ParsedFeed:
+            whole = super().parse(body, headers)
+            return replace(whole, entries=whole.entries[:1], n_left_out=len(whole.entries) - 1)
+
+    bodies = {"https://a.org/rss": rss("one", "two", "three")}
+    arrived = ingest_feeds(
+        (feed("a"),), CannedFetcher(bodies), First(), {}, as_of=NOON, max_s=60, pause_s=0
+    )
+    assert [h.title for h in arrived.headlines] == ["one"]
+    assert arrived.n_behind == 2
 
 
 def test_a_row_says_what_a_feed_brought_that_was_new() -> None:

@@ -243,6 +243,8 @@ def _ingest(work: OpenRun, due: DueDay) -> None:
         new, left_out = sort_out(
             [h for h in news.headlines if h.id not in known], _judges(work, due)
         )
+        if news.n_behind:
+            left_out["too many in a body"] = news.n_behind
         todays = {h.id for h in new if h.first_seen > since}
         todays |= {
             h.id

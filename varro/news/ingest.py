@@ -48,6 +48,8 @@ class ArrivedNews:
     """lines of the whole archive, or items of today's feeds, that hold no headline"""
     n_duplicates: int
     """the same headline again, in the whole archive or in today's feeds"""
+    n_behind: int = 0
+    """items behind the most that are read of one body"""
     readings: tuple[FeedReading, ...] = ()
     """what came of each feed, without its body; an archive has none"""
 
@@ -117,6 +119,7 @@ def ingest_feeds(
         failures=failures,
         n_malformed=sum(r.n_untitled for r in readings),
         n_duplicates=n_duplicates,
+        n_behind=sum(r.n_left_out for r in readings),
         readings=tuple(readings),
     )
 

@@ -9,7 +9,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from varro import __version__
 from varro.config import Config
 from varro.domain import FeedRead
 from varro.errors import ConfigError, FeedError
@@ -46,7 +45,6 @@ def try_feed(config: Config, url: str, *, as_of: datetime) -> dict[str, Any]:
     fetcher = HttpFetcher(
         timeout_s=news.timeout_s,
         max_bytes=int(news.max_feed_mb * 1e6),
-        user_agent=f"varro/{__version__}",
         allow_private=news.allow_private,
     )
     with ParserProcesses(1) as parser:
