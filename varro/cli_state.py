@@ -80,7 +80,8 @@ def rollback(
     from varro.run import open_run
     from varro.service.rollback import roll_back
 
-    with open_run(resolve_config(config, overrides, home=home, run=run)) as work:
+    resolved = resolve_config(config, overrides, home=home, run=run)
+    with open_run(resolved, now=datetime.now(UTC)) as work:
         made = roll_back(work, to)
     print_result(
         as_json,
