@@ -167,7 +167,7 @@ def state_of(home: Path) -> dict[str, Any]:
     found: dict[str, Any] = {}
     database = sqlite3.connect(ledger_path(home))
     names = [n for (n,) in database.execute("SELECT name FROM sqlite_master WHERE type='table'")]
-    for name in sorted(names):
+    for name in sorted(set(names) - {"leases"}):  # who wrote, and how often it was begun anew
         columns = [c[1] for c in database.execute(f"PRAGMA table_info({name})")]
         for row in database.execute(f"SELECT * FROM {name}"):
             cells = dict(zip(columns, row, strict=True))

@@ -91,7 +91,9 @@ def test_cycles_of_two_hours_settle_train_and_report_each_other(world, embedder)
     not make, forecasts settled by a later policy, and placebo windows of a whole day."""
     start = datetime(2026, 3, 1, 6, 30, tzinfo=UTC)
     two = timedelta(hours=2)
-    with open_run(world.config("schedule.cadence=2h")) as work:
+    # Room for whole forecasts: which titles are drawn hangs on the server's port.
+    roomy = ("sampling.max_tokens=112", "sampling.n_forecasts=4", "news.n_headlines=5")
+    with open_run(world.config("schedule.cadence=2h", *roomy)) as work:
         lend_embedder(work, embedder)
         # The same hours of the day before: what the placebo is made of.
         for n in (1, 2):
