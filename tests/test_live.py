@@ -120,7 +120,7 @@ def test_when_every_feed_is_down_the_day_is_refused(live):
     """Catches an empty day that passes for a quiet one."""
     world, config = live
     world.today = "1999-01-01"
-    with open_run(config) as work, pytest.raises(FeedError, match="5"):
+    with open_run(config) as work, pytest.raises(FeedError, match="all 6 feeds failed"):
         run_day(
             work, DueDay("2025-04-18", datetime(2025, 4, 18, 12, tzinfo=UTC)), only=Stage.INGEST
         )
