@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import time
 from datetime import datetime, timedelta
 from email.utils import format_datetime
 from html import escape
@@ -70,3 +73,17 @@ class FeedWorld:
         handler.end_headers()
         body = f'<rss version="2.0"><channel><title>{handler.path}</title>{items}</channel></rss>'
         handler.wfile.write(body.encode())
+
+
+def terminate_in_its_day(process: subprocess.Popen[str], home: Path) -> None:
+    """SIGTERM once its day has taken in its news: it must end within ten seconds, as terminated."""
+    logs = home / "logs" / "live"
+    waited = time.monotonic() + 60
+    while not any(" ingest " in log.read_text() for log in logs.glob("*.log")):
+        assert time.monotonic() < waited
+        time.sleep(0.1)
+    started = time.monotonic()
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=30)
+    assert time.monotonic() - started < 10
+    assert process.returncode == 143

@@ -15,8 +15,8 @@ from conftest import SMALL_DAYS, small_config
 from varro.domain import RunInfo, Stage, StageRun
 from varro.errors import HeldError, LedgerError, StaleLeaseError
 from varro.ledger.store import open_ledger
-from varro.lock import BEAT_S, hold_lock, holder_of, is_held
-from varro.run import lock_path, open_run
+from varro.lock import BEAT_S, hold_lock, holder_of, is_held, lock_path
+from varro.run import open_run
 
 NOW = datetime(2026, 1, 5, 6, 30, tzinfo=UTC)
 RUN = RunInfo("main", 0, "world", "hash", {}, "0")

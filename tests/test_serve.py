@@ -6,7 +6,6 @@ import queue
 import signal
 import subprocess
 import threading
-import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -17,7 +16,7 @@ from apscheduler.events import (
     SchedulerEvent,
 )
 from conftest import lend_embedder
-from feed_world import SMALLEST, FeedWorld
+from feed_world import SMALLEST, FeedWorld, terminate_in_its_day
 from test_live import FeedWorld as RealFeeds
 from test_tick import MORNING, Service, live_command
 
@@ -124,16 +123,7 @@ def test_a_service_ends_on_sigterm_while_it_waits_and_while_it_works(world):
     world.show(0, datetime.now(UTC))
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     with subprocess.Popen(live_command(world, "serve"), **pipes) as process:
-        logs = world.home / "logs" / "live"
-        waited = time.monotonic() + 60
-        while not any(" ingest " in log.read_text() for log in logs.glob("*.log")):
-            assert time.monotonic() < waited
-            time.sleep(0.1)
-        started = time.monotonic()
-        process.send_signal(signal.SIGTERM)
-        process.communicate(timeout=30)
-        assert time.monotonic() - started < 10
-    assert process.returncode == 143
+        terminate_in_its_day(process, world.home)
     with open_run(world.config()) as work:  # the lock is free
         assert work.ledger.days_done("live") == []
         cycle = work.ledger.newest_day("live")

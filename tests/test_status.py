@@ -17,8 +17,8 @@ from test_tick import MORNING, Service
 
 from varro.domain import MissedInfo, RunInfo, Stage, StageRun
 from varro.ledger.store import open_ledger
-from varro.lock import hold_lock
-from varro.run import ledger_path, lock_path
+from varro.lock import hold_lock, lock_path
+from varro.run import ledger_path
 from varro.service.status import describe, in_lines, write_prometheus
 
 DAY = timedelta(days=1)

@@ -6,24 +6,22 @@ import json
 import os
 import random
 import resource
-import signal
 import subprocess
 import sys
-import time
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import pytest
 from conftest import SMALL_DAYS, small_config
-from feed_world import SMALLEST, FeedWorld
+from feed_world import SMALLEST, FeedWorld, terminate_in_its_day
 
 from varro.day import newest_begun
 from varro.domain import RunInfo, Stage, StageRun
 from varro.errors import HeldError, StageError
 from varro.ledger.glance import Glance, glance_at
 from varro.ledger.store import open_ledger
-from varro.lock import hold_lock
-from varro.run import ledger_path, lock_path, open_run
+from varro.lock import hold_lock, lock_path
+from varro.run import ledger_path, open_run
 from varro.service.slots import due_live, load_timetable
 from varro.service.tick import due_cycle, load_state, state_path, tick
 
@@ -300,16 +298,7 @@ def test_a_tick_that_is_terminated_ends_its_day(world):
     world.show(0, datetime.now(UTC))
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     with subprocess.Popen(live_command(world, "tick"), **pipes) as process:
-        logs = world.home / "logs" / "live"
-        waited = time.monotonic() + 60
-        while not any(" ingest " in log.read_text() for log in logs.glob("*.log")):
-            assert time.monotonic() < waited
-            time.sleep(0.1)
-        started = time.monotonic()
-        process.send_signal(signal.SIGTERM)
-        process.communicate(timeout=30)
-        assert time.monotonic() - started < 10
-    assert process.returncode == 143
+        terminate_in_its_day(process, world.home)
     with open_run(world.config()) as work:  # the lock is free
         assert work.ledger.days_done("live") == []
 

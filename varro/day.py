@@ -45,7 +45,7 @@ from varro.files import disk_errors
 from varro.ledger.store import Ledger
 from varro.lineage import kept_versions, refuse_full_disk, remove_versions
 from varro.news.bodies import keep_body, remove_old_bodies
-from varro.news.fetch import HttpFetcher
+from varro.news.fetch import fetcher_of
 from varro.news.gather import FeedReading
 from varro.news.ingest import (
     EARLIEST,
@@ -297,11 +297,7 @@ def _arrived(work: OpenRun, due: DueDay) -> ArrivedNews:
         after = max(_earlier_clocks(work, due), default=None)
         return ingest_archive(work.archive, after=after, as_of=due.as_of)
     config = work.config.news
-    fetcher = HttpFetcher(
-        timeout_s=config.timeout_s,
-        max_bytes=int(config.max_feed_mb * 1e6),
-        allow_private=config.allow_private,
-    )
+    fetcher = fetcher_of(config)
     reads = work.ledger.newest_feed_reads([feed.url for feed in work.feeds])
 
     def keep(reading: FeedReading) -> None:

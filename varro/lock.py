@@ -43,6 +43,10 @@ class Holder:
         return f"process {self.pid} on {self.host}{since}"
 
 
+def lock_path(home: Path, run: str) -> Path:
+    return home / f".{run}.lock"
+
+
 class RunLock:
     """A lock file that is held until it is closed, touched every few seconds by a thread."""
 

@@ -13,7 +13,7 @@ from varro.domain import RunInfo, Stage, stable_seed
 from varro.errors import ConfigError
 from varro.ledger.store import Ledger, open_ledger
 from varro.lineage import Damaged, load_live
-from varro.lock import hold_lock
+from varro.lock import hold_lock, lock_path
 from varro.news.archive import Archive, load_archive
 from varro.news.opml import Feed, load_opml
 from varro.news.wanted import check_wanted
@@ -82,10 +82,6 @@ class OpenRun:
 
 def ledger_path(home: Path) -> Path:
     return home / "ledger.sqlite"
-
-
-def lock_path(home: Path, run: str) -> Path:
-    return home / f".{run}.lock"
 
 
 def open_run(

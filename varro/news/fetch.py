@@ -13,6 +13,7 @@ from typing import Protocol
 from urllib.parse import urljoin
 
 from varro import __version__
+from varro.config import NewsConfig
 from varro.errors import FeedError
 from varro.news.addresses import Judge, Resolve, any_address, look_up, why_not_public
 from varro.news.clean import clean_link
@@ -239,6 +240,15 @@ class HttpFetcher:
             # The pool raises it anew, without its cause.
             passing = not isinstance(error.__context__, ssl.SSLCertVerificationError)
             raise (_Passing if passing else FetchError)(_said(url, error)) from error
+
+
+def fetcher_of(config: NewsConfig) -> HttpFetcher:
+    """As a configuration wants it."""
+    return HttpFetcher(
+        timeout_s=config.timeout_s,
+        max_bytes=int(config.max_feed_mb * 1e6),
+        allow_private=config.allow_private,
+    )
 
 
 def _conditions(known: Validators) -> dict[str, str]:

@@ -39,6 +39,7 @@ _VERDICT_MARKS = {
     "refused": ("✗", "bad"),
     "day refused": ("✗", "bad"),
     "degraded": ("✗", "bad"),
+    "rolled back": ("✗", "bad"),
     "canaries out of order": ("✗", "bad"),
 }
 _DIRECTIONS = {1: "up", -1: "down", 0: "unchanged"}

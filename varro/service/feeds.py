@@ -15,7 +15,7 @@ from varro.errors import ConfigError, FeedError
 from varro.ledger.store import Ledger
 from varro.news.bodies import read_body
 from varro.news.feed_list import new_feed
-from varro.news.fetch import HttpFetcher
+from varro.news.fetch import fetcher_of
 from varro.news.gather import Parser
 from varro.news.ingest import ingest_feeds
 from varro.news.opml import Feed, load_opml
@@ -42,11 +42,7 @@ def try_feed(config: Config, url: str, *, as_of: datetime) -> dict[str, Any]:
     """
     feed = _known_feed(config, url)
     news = config.news
-    fetcher = HttpFetcher(
-        timeout_s=news.timeout_s,
-        max_bytes=int(news.max_feed_mb * 1e6),
-        allow_private=news.allow_private,
-    )
+    fetcher = fetcher_of(news)
     with ParserProcesses(1) as parser:
         arrived = ingest_feeds(
             (feed,), fetcher, parser, {}, as_of=as_of, max_s=news.max_s, pause_s=news.pause_s

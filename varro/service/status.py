@@ -15,8 +15,8 @@ from varro.errors import VarroError
 from varro.files import write_file
 from varro.ledger.glance import glance_at
 from varro.ledger.store import Ledger, open_ledger
-from varro.lock import holder_of, is_held
-from varro.run import ledger_path, lock_path
+from varro.lock import holder_of, is_held, lock_path
+from varro.run import ledger_path
 from varro.service.slots import load_timetable
 from varro.service.tick import due_cycle, glance_of, load_state, state_path
 

@@ -22,7 +22,7 @@ from varro.config import Config
 from varro.errors import HeldError, VarroError
 from varro.files import write_file
 from varro.ledger.glance import Glance, glance_at
-from varro.lock import holder_of, is_held, waiting_lock
+from varro.lock import holder_of, is_held, lock_path, waiting_lock
 from varro.service.alerts import channels, tell
 from varro.service.slots import Begun, due_live, load_timetable
 from varro.service.watch import Attempt, alerts_of
@@ -89,7 +89,7 @@ def tick(
     refusal: VarroError | None = None
     try:
         cycle = due_cycle(config, glance_of(config), now)
-        lock = config.home / f".{run}.lock"
+        lock = lock_path(config.home, run)
         if cycle is None:
             state = replace(state, outcome="nothing due")
         elif is_held(lock) and not _is_silent(lock, config, now):
