@@ -6,7 +6,7 @@ CONFIG ?= configs/embedded.toml
 ARCHIVE ?= data/sample/world.jsonl.gz
 ARGS   ?=
 
-.PHONY: train-day replay test test-all crash-test mutants lint bench bench-day bench-scaling clean
+.PHONY: train-day replay test test-all crash-test mutants lint bench bench-day bench-scaling bench-device clean
 
 train-day: $(VENV)/.ready
 	$(BIN)/varro train-day --config $(CONFIG) $(ARGS)
@@ -44,6 +44,10 @@ bench-day: $(VENV)/.ready
 
 bench-scaling: $(VENV)/.ready
 	$(BIN)/python scripts/bench_scaling.py $(ARGS)
+
+# Qwen3-0.6B's shape on this machine's own device: Metal, CUDA or CPU.
+bench-device: $(VENV)/.ready
+	$(BIN)/python scripts/bench_device.py $(ARGS)
 
 # torch first, at its pinned version: the embedder and the fast BLAS need no more than a CPU build.
 $(VENV)/.ready: pyproject.toml constraints.txt

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -197,6 +198,19 @@ def test_varro_does_the_workload(tmp_path):
     result = Result(**json.loads(line))
     check_result(result, MICRO, n_prompts=2, n_tokens=40)
     assert result.update_s > 0 and result.sampling_s > 0
+
+
+def test_a_device_is_held_against_its_own_limits(tmp_path):
+    """Catches a bound that is not measured, and a share of it above the whole."""
+    command = [sys.executable, str(ROOT / "scripts" / "bench_device.py"), "--model", "tiny"]
+    command += ["--prompts", "2", "--tokens", "8", "--rounds", "1", "--models", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stderr
+    rows = [line.split(" | ") for line in done.stdout.splitlines() if line.startswith("| ")]
+    assert [row[0] for row in rows[1:]] == ["| sampling", "| update"]
+    for row in rows[1:]:
+        assert 0 < float(row[-1].rstrip(" %|")) < 100
+        assert float(row[1]) > 0
 
 
 def test_a_section_of_the_page_is_replaced_where_it_stands(tmp_path):

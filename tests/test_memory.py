@@ -3,6 +3,7 @@ layers have the gradients of kept ones."""
 
 from __future__ import annotations
 
+import os
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 
 from varro.config import PolicyConfig
 from varro.errors import PolicyError
-from varro.policy import head, memory
+from varro.policy import head, memory, mlx
 from varro.policy.load import load_policy
 from varro.policy.logprobs import response_logprobs
 from varro.policy.memory import ModelShape, plan_rows, plan_update
@@ -84,6 +85,15 @@ def test_behind_a_long_prompt_layers_are_computed_again_before_it_is_read_twice_
     second = plan_update(QWEN, budget_bytes=first.peak_bytes - 1, **sizes)
     assert (first.n_rows, first.n_side_by_side, first.recompute) == (4, 2, False)
     assert (second.n_rows, second.n_side_by_side, second.recompute) == (4, 2, True)
+
+
+def test_the_budget_is_half_of_what_the_device_has(monkeypatch):
+    """Catches a card of 8 GB that is planned for as the 64 GB of the machine around it."""
+    machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    assert memory.default_budget_bytes() == machine // 2
+    monkeypatch.setattr(mlx, "device_name", lambda: "cuda")
+    monkeypatch.setattr(mlx.mx, "device_info", lambda: {"total_memory": 8 * 10**9})
+    assert memory.default_budget_bytes() == 4 * 10**9
 
 
 def test_a_policy_is_loaded_with_its_budget_as_limit(deep_policy):

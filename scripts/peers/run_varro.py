@@ -6,6 +6,7 @@ import sys
 import time
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 
@@ -39,10 +40,11 @@ NOW = datetime(2030, 1, 1, tzinfo=UTC)
 PACKAGES = ("mlx", "mlx-lm", "numpy")
 
 
-def load(job: Job) -> Policy:
+def load(job: Job, dtype: Literal["auto", "float32", "bfloat16"] = "auto") -> Policy:
     """The policy, whose answers no token can end, as the process of a stage has it."""
     config = PolicyConfig(
         model=str(job.folder),
+        dtype=dtype,
         fine_tune=job.mode,
         lora_rank=LORA_RANK,
         lora_scale=LORA_SCALE,
@@ -63,8 +65,10 @@ def sample(policy: Policy, job: Job) -> list[list[Sample]]:
     )
 
 
-def update(policy: Policy, job: Job, samples: list[list[Sample]]) -> None:
-    """Raises: RuntimeError if the update was refused, or tried more than once: that is other work.
+def update(policy: Policy, job: Job, samples: list[list[Sample]]) -> dict[str, Any]:
+    """The update's metrics.
+
+    Raises: RuntimeError if it was refused, or tried more than once: that is other work.
 
     Note: after the steps Varro measures the new policy on the guard's groups.
     """
@@ -88,6 +92,7 @@ def update(policy: Policy, job: Job, samples: list[list[Sample]]) -> None:
     )
     if found.refused or found.metrics["n_attempts"] > 1:
         raise RuntimeError(f"the update was refused or repeated: {found.metrics}")
+    return found.metrics
 
 
 def describe_plan(policy: Policy, job: Job) -> str:

@@ -7,12 +7,12 @@ them to what MLX then reports.
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from itertools import product
 
 from varro.errors import PolicyError
 from varro.policy.head import MAX_KEPT_BYTES, rows_at_once
+from varro.policy.mlx import device_memory_bytes
 
 _LOGITS_COPIES = 6
 """pieces of logits that live at once: logits, shifted, powers, and what comes of them"""
@@ -91,9 +91,9 @@ class UpdatePlan:
 
 
 def default_budget_bytes() -> int:
-    """Half of the machine's memory: the other half is for the embedder, the system and people.
+    """Half of the device's memory: the other half is for the embedder, the system and people.
     Processes of a cluster on one machine share it."""
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+    return device_memory_bytes() // 2
 
 
 def plan_rows(

@@ -12,8 +12,9 @@ from varro.policy.blas import load_fast_blas
 from varro.threads import cpu_streams
 
 load_fast_blas()
-# Work on two CPU streams runs side by side only if MLX walks the graph breadth first.
-os.environ.setdefault("MLX_BFS_MAX_WIDTH", "1000")
+# On CUDA, MLX rounds what goes into a float32 product to ten bits unless told not to: a sampler's
+# log-probs were 4e-4 of a nat off a plain pass, and a row's tokens hung on its neighbours.
+os.environ.setdefault("MLX_ENABLE_TF32", "0")
 
 _CACHE_SHARE = 4
 _libc = ctypes.CDLL(None)
@@ -29,7 +30,13 @@ if sys.platform == "linux":
 import mlx.core as mx  # noqa: E402
 import mlx.nn as nn  # noqa: E402
 
+if mx.default_device() == mx.Device(mx.cpu):
+    # Work on two CPU streams runs side by side only if MLX walks the graph breadth first. It asks
+    # at its first evaluation.
+    os.environ.setdefault("MLX_BFS_MAX_WIDTH", "1000")
+
 __all__ = [
+    "device_memory_bytes",
     "device_name",
     "limit_memory",
     "make_streams",
@@ -54,6 +61,13 @@ def make_streams() -> tuple[mx.Stream, ...]:
     if device_name() != "cpu":
         return (default,)
     return (default, *(mx.new_stream(mx.cpu) for _ in range(cpu_streams() - 1)))
+
+
+def device_memory_bytes() -> int:
+    """Memory of the device that work is done on: the machine's, or a CUDA card's own."""
+    if device_name() == "cuda":
+        return int(mx.device_info()["total_memory"])
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def limit_memory(budget_bytes: int) -> None:
