@@ -431,23 +431,23 @@ MUTANTS = (
     ),
     Mutant(
         "guard ignored",
-        "day.py",
+        "day/settle.py",
         "if reason and (outcomes.headlines or outcomes.n_repeats):",
         "if False:",
         ("tests/test_day.py::test_a_refused_day_is_void_with_its_reason_and_later_days_go_on",),
     ),
     Mutant(
         "canaries ignored",
-        "day.py",
-        "        if broken:\n",
-        "        if False:\n",
+        "day/update.py",
+        'if broken := (notes.get("canaries") or {}).get("broken"):',
+        'if broken := "":',
         (
             "tests/test_day.py::test_a_day_whose_canaries_are_out_of_order_does_not_train_and_says_so",
         ),
     ),
     Mutant(
         "placebo rewards dealt out across groups",
-        "day.py",
+        "day/advantages.py",
         "settled = [_permuted(item, config.run.seed, due.day) for item in settled]",
         "settled = [*settled[1:], settled[0]]",
         (
@@ -456,7 +456,7 @@ MUTANTS = (
     ),
     Mutant(
         "trained on other than what is stored",
-        "day.py",
+        "day/update.py",
         "                earned.total,\n",
         "                earned.format,\n",
         ("tests/test_day.py::test_the_trainer_uses_exactly_what_the_ledger_holds",),

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 from conftest import lend_embedder, small_config
 
-from varro.day import DueDay, _reset_is_due, due_days, end_of_day, report_folder, run_day
+from varro.day import DueDay, due_days, end_of_day, report_folder, run_day
+from varro.day.update import _reset_is_due
 from varro.domain import EvaluationInfo, Role, Stage, StageRun, UpdateInfo, stable_seed
 from varro.errors import ConfigError, FeedError, StageError
 from varro.evaluation.evaluate import PARTS
@@ -513,7 +514,7 @@ def test_the_reference_is_reset_by_the_ledgers_own_record(configured):
     config = configured()
     names = (*PARTS, "base_against_base", "heldout", "echo", "template")
 
-    def due(lift, kl_refs, *, is_broken=False, name):
+    def due(lift, kl_refs, *, name):
         with open_run(config.model_copy(update={"home": config.home / name})) as work:
             live_policy(work)
             work.ledger.add_run(work.info)
@@ -527,12 +528,11 @@ def test_the_reference_is_reset_by_the_ledgers_own_record(configured):
                 update = UpdateInfo("main", day.day, n, n + 1, {"kl_ref": kl_ref})
                 work.ledger.finish_stage(row, update=update, evaluation=evaluation)
             today = {"kl_ref": kl_refs[-1]}
-            return _reset_is_due(work, day_of(len(kl_refs) - 1), today, is_broken=is_broken)
+            return _reset_is_due(work, day_of(len(kl_refs) - 1), today)
 
     far = [9.5] * 10
     assert due(0.05, far, name="proven")
     assert not due(0.0, far, name="unproven")
-    assert not due(0.05, far, is_broken=True, name="broken")
     assert not due(0.05, [*far[:-3], 8.0, 9.5, 9.5], name="near")
     assert not due(0.05, [*far[:-1], 8.0], name="today")
 

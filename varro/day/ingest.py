@@ -1,0 +1,147 @@
+"""Ingest: what has arrived since the day before, and what of it is taken in."""
+
+from __future__ import annotations
+
+from varro.day.headlines import begins_after, earlier_clocks
+from varro.day.timing import timed_stage
+from varro.day.topics import topics_of
+from varro.domain import MissedInfo, Stage
+from varro.errors import FeedError
+from varro.news.bodies import keep_body, remove_old_bodies
+from varro.news.fetch import fetcher_of
+from varro.news.gather import FeedReading
+from varro.news.ingest import (
+    EARLIEST,
+    ArrivedNews,
+    feed_reads,
+    ingest_archive,
+    ingest_feeds,
+    state_of,
+    why_degraded,
+)
+from varro.news.parse_apart import ParserProcesses
+from varro.news.wanted import (
+    Judge,
+    judge_languages,
+    judge_number,
+    judge_retold,
+    judge_rules,
+    judge_topics,
+    sort_out,
+)
+from varro.run import OpenRun
+from varro.service.slots import DueDay
+
+
+def ingest_day(work: OpenRun, due: DueDay) -> None:
+    """Take in what is new, with a row for each feed that was asked.
+
+    Raises: FeedError if there is nothing new, or no feed is alive.
+    """
+    config = work.config.news
+    with timed_stage(work, due, Stage.INGEST) as timing:
+        since = begins_after(work, due)
+        news = _arrived(work, due)
+        known = work.ledger.known_headline_ids(h.id for h in news.headlines)
+        again = [h for h in news.headlines if h.id in known]
+        new, left_out = sort_out(
+            [h for h in news.headlines if h.id not in known], _judges(work, due)
+        )
+        if news.n_behind:
+            left_out["too many in a body"] = news.n_behind
+        todays = {h.id for h in new if h.first_seen > since}
+        todays |= {
+            h.id
+            for h in work.ledger.headlines_between(work.info.corpus, after=since, until=due.as_of)
+        }
+        if not todays:
+            raise FeedError(
+                f"no new headline on {due.day} in {work.info.corpus!r} (first seen after "
+                f"{since:%Y-%m-%dT%H:%M:%SZ}, until {due.as_of:%Y-%m-%dT%H:%M:%SZ}"
+                + "".join(f"; {n} left out: {reason}" for reason, n in left_out.items())
+                + "); an empty day is not run: name another day, or look at the archive or feeds"
+            )
+        degraded = why_degraded(
+            news, len(todays), min_feeds=config.min_feeds, min_headlines=config.min_headlines
+        )
+        detail = {
+            "corpus": work.info.corpus,
+            "n_new": len(todays),
+            "n_malformed": news.n_malformed,
+            "n_duplicates": news.n_duplicates,
+            "n_feeds": news.n_feeds,
+            "n_alive": news.n_alive,
+            "failures": [{"feed": f.feed, "reason": f.reason} for f in news.failures],
+            "left_out": left_out,
+            "degraded": degraded,
+            "n_missed": len(due.missed),
+        }
+        work.ledger.add_run(work.info)
+        work.ledger.finish_stage(
+            timing.row(detail),
+            headlines=[*again, *new],
+            missed=[MissedInfo(work.name, m.cycle, m.at, due.day) for m in due.missed],
+            feed_reads=feed_reads(news.readings, new, run=work.name, day=due.day, as_of=due.as_of),
+        )
+        if work.archive is None:  # an archive's clock says nothing of how old a body is
+            remove_old_bodies(work.home, as_of=due.as_of, keep_days=config.keep_bodies_days)
+        timing.summary = (
+            f"{len(todays)} new headlines"
+            + (f", {len(news.failures)} of {news.n_feeds} feeds failed" if news.failures else "")
+            + (f", {_told_missed(due)}" if due.missed else "")
+            + (f", degraded: {degraded}" if degraded else "")
+        )
+
+
+def _arrived(work: OpenRun, due: DueDay) -> ArrivedNews:
+    """What there is to take in, as of the day's clock."""
+    if work.archive is not None:
+        # A run's first day takes the archive's past with it: placebo days are past days.
+        # Later days take all since the last one that ran: skipped days are outcomes too.
+        after = max(earlier_clocks(work, due), default=None)
+        return ingest_archive(work.archive, after=after, as_of=due.as_of)
+    config = work.config.news
+    fetcher = fetcher_of(config)
+    reads = work.ledger.newest_feed_reads([feed.url for feed in work.feeds])
+
+    def keep(reading: FeedReading) -> None:
+        if config.keep_bodies_days:
+            keep_body(work.home, reading, as_of=due.as_of)
+
+    with ParserProcesses() as parser:
+        return ingest_feeds(
+            work.feeds,
+            fetcher,
+            parser,
+            {url: state_of(read) for url, read in reads.items()},
+            as_of=due.as_of,
+            max_s=config.max_s,
+            pause_s=config.pause_s,
+            keep_body=keep,
+        )
+
+
+def _judges(work: OpenRun, due: DueDay) -> list[Judge]:
+    """What new headlines must pass, the cheapest first."""
+    config = work.config.news
+    is_live = work.archive is None
+    judges: list[Judge] = []
+    if is_live:
+        told = work.ledger.titles_between(
+            work.info.corpus, after=due.as_of + EARLIEST, until=due.as_of
+        )
+        judges.append(judge_retold(told))
+    if config.rules:
+        judges.append(judge_rules(config.rules))
+    if config.languages:
+        judges.append(judge_languages(config.languages))
+    if config.topics:
+        judges.append(judge_topics(config.topics, lambda titles: topics_of(work, titles)))
+    if is_live:
+        judges.append(judge_number(config.max_new_per_feed))
+    return judges
+
+
+def _told_missed(due: DueDay) -> str:
+    first, last = due.missed[0].cycle, due.missed[-1].cycle
+    return f"{len(due.missed)} missed before it: {first}" + (f" to {last}" if last > first else "")

@@ -1,0 +1,68 @@
+"""Report: the day's page, and the folders of versions that need not be kept."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from varro.day.facts import report_facts
+from varro.day.timing import timed_stage
+from varro.domain import CheckpointInfo, Stage
+from varro.lineage import kept_versions, remove_versions
+from varro.report.build import build_report
+from varro.report.pages import write_report
+from varro.run import OpenRun
+from varro.service.slots import DueDay
+
+
+def report_day(work: OpenRun, due: DueDay) -> None:
+    """Write the day's page, then remove what the ledger says need not be kept."""
+    with timed_stage(work, due, Stage.REPORT) as timing:
+        work.ledger.check_lease()
+        page = write_day_report(work, due.day)
+        removed = _removable(work, due)
+        remove_versions(work.home, removed)
+        detail = {
+            "path": str(page.relative_to(work.home)),
+            "removed_versions": _newly(work, [c.version for c in removed]),
+        }
+        work.ledger.finish_stage(timing.row(detail))
+        timing.summary = str(page)
+    if work.embedder is not None:
+        work.embedder.forget()
+
+
+def report_folder(home: Path, run: str, day: str) -> Path:
+    """Where a day's report lies, once it is written."""
+    return home / "reports" / run / day
+
+
+def write_day_report(work: OpenRun, day: str) -> Path:
+    """(Re)write a day's report from the ledger; returns the page's path."""
+    report = build_report(report_facts(work, day))
+    return write_report(report_folder(work.home, work.name, day), report)
+
+
+def _removable(work: OpenRun, due: DueDay) -> list[CheckpointInfo]:
+    """Versions that need not be kept, by the ledger alone: the same whenever it is asked."""
+    checkpoints = work.ledger.checkpoints(work.name)
+    forecast = work.ledger.stage_run(work.name, due.day, Stage.FORECAST)
+    if forecast is None:
+        return []
+    kept = kept_versions(
+        checkpoints,
+        work.config.checkpoints,
+        live=forecast.detail["policy_version"],
+        reference=work.ledger.reference_version(work.name),
+    )
+    return [c for c in checkpoints if c.version not in kept]
+
+
+def _newly(work: OpenRun, versions: Sequence[int]) -> list[int]:
+    """Those that no earlier day has named as removed."""
+    named = {
+        version
+        for s in work.ledger.stage_runs(work.name, stage=Stage.REPORT)
+        for version in s.detail.get("removed_versions", ())
+    }
+    return [version for version in versions if version not in named]
