@@ -14,6 +14,7 @@ import typer
 
 from varro import __version__
 from varro.cli_feeds import feeds_app
+from varro.cli_look import config_app, doctor, score, show, status
 from varro.cli_options import (
     ConfigOption,
     HomeOption,
@@ -44,7 +45,6 @@ app = typer.Typer(
     add_completion=True,
     pretty_exceptions_enable=False,
 )
-config_app = typer.Typer(help="The resolved configuration.", no_args_is_help=True)
 app.add_typer(config_app, name="config")
 app.add_typer(feeds_app, name="feeds")
 app.add_typer(schedule_app, name="schedule")
@@ -236,195 +236,8 @@ def replay(
     print_result(as_json, summary, _days_text(summary))
 
 
-@app.command()
-def score(
-    headline: Annotated[str, typer.Option("--headline", help="What the forecasts are about.")],
-    outcomes: Annotated[
-        Path, typer.Option("--outcomes", help="What was then published, a title a line.")
-    ],
-    forecasts: Annotated[Path, typer.Option("--forecasts", help='JSON lines of {"id", "text"}.')],
-    nulls: Annotated[
-        Path | None,
-        typer.Option(
-            "--nulls",
-            help="Placebo days, a JSON list of titles a line; without them a placebo of 0.30 is "
-            "assumed.",
-        ),
-    ] = None,
-    config: ConfigOption = None,
-    overrides: SetOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """What forecasts on a headline earn, given what was then published. Trains and stores nothing.
-
-    Example:
-    varro score --headline "Oil waits for OPEC" --outcomes tomorrow.txt --forecasts mine.jsonl
-    """
-    from varro.news.clean import clean_title
-    from varro.reward.embed import RememberingEmbedder, load_embedder
-    from varro.reward.files import (
-        read_forecasts,
-        read_placebo_days,
-        read_titles,
-        score_forecasts,
-    )
-
-    resolved = resolve_config(config, overrides)
-    title = clean_title(headline)
-    if not title:
-        raise ConfigError(f"--headline wants a headline, found {headline!r}")
-    texts, told = read_forecasts(forecasts), read_titles(outcomes)
-    placebo_days = read_placebo_days(nulls) if nulls else []
-    found = score_forecasts(
-        texts,
-        title,
-        told,
-        placebo_days,
-        embedder=RememberingEmbedder(
-            lambda: load_embedder(resolved.embedder), resolved.embedder.sha256
-        ),
-        config=resolved.reward,
-        seed=resolved.run.seed,
-    )
-    print_result(as_json, found, _scored_text(found))
-
-
-@app.command()
-def status(
-    config: ConfigOption = None,
-    overrides: SetOption = None,
-    home: HomeOption = None,
-    run: RunOption = None,
-    prometheus: Annotated[
-        Path | None,
-        typer.Option("--prometheus", help="Write the figures to a file of Prometheus's text form."),
-    ] = None,
-    as_json: JsonOption = False,
-) -> None:
-    """What each run has done, what was missed, and what is due.
-
-    Example: varro status --json
-    """
-    from varro.service.status import describe, in_lines, write_prometheus
-
-    resolved = resolve_config(config, overrides, home=home, run=run)
-    facts = describe(resolved, datetime.now(UTC))
-    if prometheus is not None:
-        write_prometheus(prometheus, facts)
-    print_result(as_json, facts, in_lines(facts))
-
-
-@app.command()
-def show(
-    what: Annotated[str, typer.Argument(help="A day (YYYY-MM-DD) or a forecast's id.")],
-    config: ConfigOption = None,
-    overrides: SetOption = None,
-    home: HomeOption = None,
-    run: RunOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """A day's report, or one forecast with all that is known of it.
-
-    Example: varro show 2026-01-06
-    """
-    from varro.day import report_folder
-    from varro.ledger.store import open_ledger
-    from varro.run import ledger_path
-    from varro.service.slots import is_cycle
-
-    resolved = resolve_config(config, overrides, home=home, run=run)
-    path = ledger_path(resolved.home)
-    if not path.exists():
-        raise StageError(f"no ledger in {resolved.home}; begin with 'varro train-day'")
-    with open_ledger(path) as ledger:
-        if is_cycle(what):
-            folder = report_folder(resolved.home, resolved.run.name, what)
-            file = folder / ("report.json" if as_json else "report.md")
-            if not file.exists():
-                raise StageError(f"run {resolved.run.name!r} has no report of {what}")
-            print(file.read_text(encoding="utf-8"))
-            return
-        found = ledger.forecast(what) if len(what) >= 4 else None
-        if found is None:
-            raise StageError(f"{what!r} is neither a day nor the unique beginning of a forecast id")
-        forecast, group, settlements = found
-        facts = {
-            "forecast_id": forecast.id,
-            "day": group.day,
-            "role": str(group.role),
-            "headline": group.headline.title,
-            "made_at": group.made_at.isoformat(),
-            "policy_version": group.policy_version,
-            "k": forecast.k,
-            "seed": forecast.seed,
-            "finish_reason": forecast.finish_reason,
-            "n_tokens": len(forecast.token_ids),
-            "text": forecast.text,
-            "token_ids": list(forecast.token_ids),
-            "sampler_logprobs": [float(x) for x in forecast.sampler_logprobs],
-            "settlements": [
-                {
-                    "day": s.day,
-                    "reward_version": s.reward_version,
-                    "reward": s.reward,
-                    "components": s.components,
-                    "outcome": h.title
-                    if s.outcome_id and (h := ledger.headline(s.outcome_id))
-                    else None,
-                    "void_reason": s.void_reason,
-                }
-                for s in settlements
-            ],
-        }
-    hidden = ("token_ids", "sampler_logprobs")
-    text = "\n".join(f"{k:>16}  {v}" for k, v in facts.items() if k not in hidden)
-    print_result(as_json, facts, text)
-
-
-@app.command()
-def doctor(
-    config: ConfigOption = None,
-    overrides: SetOption = None,
-    home: HomeOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Check news, ledger, disk, BLAS, policy and embedder; exit 1 if one is in error.
-
-    Example: varro doctor --config configs/live.toml
-    """
-    from varro.service.doctor import examine
-
-    checks = examine(resolve_config(config, overrides, home=home), datetime.now(UTC))
-    print_result(
-        as_json,
-        [{"name": c.name, "status": c.status, "text": c.text} for c in checks],
-        "\n".join(f"{c.status:<8} {c.name:<9} {c.text}" for c in checks),
-    )
-    if any(c.status == "error" for c in checks):
-        raise typer.Exit(1)
-
-
-for verb in (tick, serve, backup, restore, rollback):
+for verb in (score, status, show, doctor, tick, serve, backup, restore, rollback):
     app.command()(verb)
-
-
-@config_app.command("show")
-def config_show(
-    config: ConfigOption = None,
-    overrides: SetOption = None,
-    home: HomeOption = None,
-    run: RunOption = None,
-    seed: SeedOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Print the resolved configuration as TOML.
-
-    Example: varro config show --set update.lr=1e-5
-    """
-    from varro.config import render_toml
-
-    resolved = resolve_config(config, overrides, home=home, run=run, seed=seed)
-    print_result(as_json, resolved.model_dump(mode="json"), render_toml(resolved).rstrip())
 
 
 # -- behind the verbs
@@ -512,32 +325,6 @@ def _days_text(summary: dict[str, Any]) -> str:
         + (f"\ndegraded, not trained on: {', '.join(degraded)}" if degraded else "")
         + (f"\nno headlines, not run: {', '.join(empty)}" if empty else "")
     )
-
-
-def _scored_text(found: dict[str, Any]) -> str:
-    from varro.news.clean import clean_label
-
-    rows = [("id", "reward", "format", "semantic", "valid", "matched")] + [
-        (
-            clean_label(str(row["id"])),
-            f"{row['reward']:.3f}",
-            f"{row['format']:.3f}",
-            "—" if row["semantic"] is None else f"{row['semantic']:.3f}",
-            row["invalid_reason"] or "yes",
-            row["matched"] or "—",
-        )
-        for row in found["forecasts"]
-    ]
-    widths = [max(map(len, column)) for column in list(zip(*rows, strict=True))[:-1]]
-    lines = [
-        "  ".join([*(f"{cell:<{w}}" for cell, w in zip(row, widths, strict=False)), row[-1]])
-        for row in rows
-    ]
-    linked = "\n".join(f"linked: {title}" for title in found["linked"]) or (
-        "unresolved: no outcome is near enough to the headline, format alone pays"
-    )
-    head = f"{found['version']}, placebo {found['placebo']}"
-    return "\n".join([head, linked, "", *lines])
 
 
 if __name__ == "__main__":
