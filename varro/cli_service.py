@@ -24,6 +24,7 @@ from varro.cli_options import (
 if TYPE_CHECKING:
     from varro.config import Config
     from varro.service.schedule import Job, Kind
+    from varro.service.tick import RunDay
 
 schedule_app = typer.Typer(help="What wakes Varro: launchd, systemd or cron.", no_args_is_help=True)
 QuietOption = Annotated[
@@ -47,20 +48,11 @@ def tick(
     Safe to be called at any time and any number of times. Example:
     varro tick --config configs/live.toml
     """
-    from varro.service.tick import day_process, in_words
+    from varro.service.tick import in_words
     from varro.service.tick import tick as do_tick
 
-    _refuse_cluster()
-    resolved = resolve_config(config, overrides, home=home, run=run, seed=seed)
-    state = do_tick(
-        resolved,
-        day_process(
-            as_arguments(config, overrides, home=home, run=run, seed=seed),
-            limit=timedelta(hours=resolved.schedule.max_run_h),
-        ),
-        clock=lambda: datetime.now(UTC),
-        complain=_say,
-    )
+    resolved, run_day = _day_service(config, overrides, home=home, run=run, seed=seed)
+    state = do_tick(resolved, run_day, clock=lambda: datetime.now(UTC), complain=_say)
     if state.cycle is not None or not quiet:
         print(in_words(state))
     if state.exit_code:
@@ -79,19 +71,9 @@ def serve(
     Example: varro serve --config configs/live.toml
     """
     from varro.service.serve import serve as do_serve
-    from varro.service.tick import day_process
 
-    _refuse_cluster()
-    resolved = resolve_config(config, overrides, home=home, run=run, seed=seed)
-    do_serve(
-        resolved,
-        day_process(
-            as_arguments(config, overrides, home=home, run=run, seed=seed),
-            limit=timedelta(hours=resolved.schedule.max_run_h),
-        ),
-        clock=lambda: datetime.now(UTC),
-        say=_say,
-    )
+    resolved, run_day = _day_service(config, overrides, home=home, run=run, seed=seed)
+    do_serve(resolved, run_day, clock=lambda: datetime.now(UTC), say=_say)
 
 
 @schedule_app.command("install")
@@ -173,15 +155,30 @@ schedule_app.command("run", help="Run now what is due: the same as `varro tick`.
                      "varro schedule run --config configs/live.toml")(tick)  # fmt: skip
 
 
-def _refuse_cluster() -> None:
+def _day_service(
+    path: Path | None,
+    overrides: list[str] | None,
+    *,
+    home: Path | None,
+    run: str | None,
+    seed: int | None,
+) -> tuple[Config, RunDay]:
+    """The configuration, and what runs a day of it in a process of its own.
+
+    Raises: ConfigError under a launcher of clusters.
+    """
     from varro.errors import ConfigError
     from varro.launch import launched_backend
+    from varro.service.tick import day_process
 
     if launched_backend() is not None:
         raise ConfigError(
             "tick and serve are one process; for several, have a scheduler call the launcher with "
             "'varro train-day --catch-up', see docs/cluster.md"
         )
+    config = resolve_config(path, overrides, home=home, run=run, seed=seed)
+    arguments = as_arguments(path, overrides, home=home, run=run, seed=seed)
+    return config, day_process(arguments, limit=timedelta(hours=config.schedule.max_run_h))
 
 
 def _job(config: Config, arguments: list[str]) -> Job:
