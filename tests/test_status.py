@@ -73,6 +73,38 @@ def test_status_says_what_was_done_missed_failed_and_who_is_at_work(service):
     assert back["schedule"]["due"].startswith("refused: the clock says")
 
 
+def test_status_says_which_days_were_not_trained_on(service, tmp_path):
+    """Catches a run that learns nothing for weeks, its feeds half dead, beside a status without a
+    word of it."""
+    for n, why in enumerate(["2 of 9 feeds are alive, 5 are needed", None, "3 new, 30 needed"]):
+        service.days.degraded = why
+        service.tick(MORNING + n * DAY)
+    facts = describe(service.config, MORNING + 2 * DAY)
+    (row,) = facts["runs"]
+    assert (row["days_done"], row["n_degraded"]) == (3, 2)
+    assert row["degraded"] == {
+        "2026-03-02": "2 of 9 feeds are alive, 5 are needed",
+        "2026-03-04": "3 new, 30 needed",
+    }
+    assert (row["last_cycle"]["outcome"], row["last_cycle"]["degraded"]) == (
+        "degraded",
+        "3 new, 30 needed",
+    )
+    assert row["last_attempt"]["outcome"] == "degraded" and row["last_error"] is None
+    told = "2 degraded and not trained on, the last 2026-03-04 (3 new, 30 needed)"
+    assert told in in_lines(facts)
+    write_prometheus(tmp_path / "varro.prom", facts)
+    text = (tmp_path / "varro.prom").read_text()
+    assert 'varro_n_degraded{run="live"} 2\n' in text
+    assert 'varro_last_cycle_degraded{run="live"} 1\n' in text
+    service.days.degraded = None
+    service.tick(MORNING + 3 * DAY)
+    facts = describe(service.config, MORNING + 3 * DAY)
+    assert facts["runs"][0]["last_cycle"]["outcome"] == "done"
+    write_prometheus(tmp_path / "varro.prom", facts)
+    assert 'varro_last_cycle_degraded{run="live"} 0\n' in (tmp_path / "varro.prom").read_text()
+
+
 def test_the_prometheus_file_is_whole_and_well_formed(service, tmp_path):
     """Catches a file that a collector reads half, and lines that it refuses."""
     for n in range(2):

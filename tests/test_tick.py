@@ -23,7 +23,7 @@ from varro.ledger.store import open_ledger
 from varro.lock import hold_lock, lock_path
 from varro.run import ledger_path, open_run
 from varro.service.slots import due_live, load_timetable
-from varro.service.tick import due_cycle, load_state, state_path, tick
+from varro.service.tick import due_cycle, in_words, load_state, state_path, tick
 
 MORNING = datetime(2026, 3, 2, 6, 40, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -38,6 +38,7 @@ class Days:
         self.started = []
         self.n_settled = 5
         self.broken = []
+        self.degraded = None
 
     def __call__(self, log):
         with log.open("a") as handle:
@@ -56,7 +57,11 @@ class Days:
         return self.code
 
     def detail(self):
-        return {"n_settled": self.n_settled, "canaries": {"broken": self.broken}}
+        return {
+            "n_settled": self.n_settled,
+            "canaries": {"broken": self.broken},
+            "degraded": self.degraded,
+        }
 
     def done(self):
         with open_ledger(ledger_path(self.config.home)) as ledger:
@@ -142,6 +147,26 @@ def test_what_failed_is_said_once_and_tried_again(service):
     service.days.code = 7
     service.tick(MORNING + DAY)
     assert len(service.alerts()) == 2  # another event
+
+
+def test_a_degraded_day_is_an_outcome_of_its_own(service):
+    """Catches a day that was not trained on and that a tick calls done, or failed; and a word that
+    stays when the next day is as it should be."""
+    why = "4 new headlines, 30 are needed"
+    service.days.degraded = why
+    state = service.tick(MORNING)
+    assert (state.outcome, state.exit_code, state.error) == ("degraded", 0, "")
+    assert state.last_run["degraded"] == {"2026-03-02": why}
+    assert in_words(state).startswith(
+        f"2026-03-02 degraded; evaluated, not trained on: 2026-03-02, {why} (log: logs/live/"
+    )
+    assert service.alerts() == [] and service.days.started == ["2026-03-02"]
+    assert in_words(service.tick(MORNING + HOUR)).startswith("nothing is due")
+    assert load_state(state_path(service.config.home, "live")).last_run["outcome"] == "degraded"
+    service.days.degraded = None
+    state = service.tick(MORNING + DAY)
+    assert (state.outcome, state.last_run["degraded"]) == ("done", {})
+    assert "not trained on" not in in_words(state)
 
 
 @pytest.mark.parametrize("cadence", ["1d", "2h"])

@@ -99,7 +99,8 @@ def train_day(
     varro train-day --config configs/live.toml
     """
     from varro.day import report_folder
-    from varro.service.replay import degraded_days, run_due
+    from varro.domain import degraded_days
+    from varro.service.replay import run_due
 
     with _opened(resolve_config(config, overrides, home=home, run=run, seed=seed)) as work:
         days, n_left = run_due(work, lambda: datetime.now(UTC), catch_up=catch_up)

@@ -180,6 +180,15 @@ def settled_groups(
     ]
 
 
+def degraded_days(stages: Sequence[StageRun]) -> dict[str, str]:
+    """Days whose news was too thin to be trained on → why."""
+    return {
+        s.day: s.detail["degraded"]
+        for s in stages
+        if s.stage is Stage.INGEST and s.detail.get("degraded")
+    }
+
+
 @dataclass(frozen=True, slots=True)
 class AdvantageInfo:
     """What the update made of one forecast's reward, before the leash."""

@@ -10,7 +10,7 @@ import numpy as np
 
 from varro.config import Config
 from varro.day import due_days, end_of_day, run_day
-from varro.domain import EvaluationInfo, Stage, StageRun
+from varro.domain import EvaluationInfo, Stage, degraded_days
 from varro.errors import FeedError
 from varro.evaluation.evaluate import claim, pooled_accuracy
 from varro.ledger.store import Ledger
@@ -128,15 +128,6 @@ def summarize(ledger: Ledger, config: Config, *, last: str | None = None) -> dic
         "corpus": info.corpus if info else None,
         "days": rows,
         "total": _total(rows, list(evaluations.values()), config),
-    }
-
-
-def degraded_days(stages: Sequence[StageRun]) -> dict[str, str]:
-    """Days whose news was too thin to be trained on → why."""
-    return {
-        s.day: s.detail["degraded"]
-        for s in stages
-        if s.stage is Stage.INGEST and s.detail.get("degraded")
     }
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from varro.config import Config
-from varro.domain import RunInfo, Stage
+from varro.domain import RunInfo, Stage, degraded_days
 from varro.errors import VarroError
 from varro.files import write_file
 from varro.ledger.glance import glance_at
@@ -91,6 +91,7 @@ def write_prometheus(path: Path, facts: dict[str, Any]) -> None:
     for name, kind, text in (
         ("days_done", "counter", "Finished cycles."),
         ("n_missed", "counter", "Cycles that nobody ran."),
+        ("n_degraded", "counter", "Cycles whose news was too thin to be trained on."),
         ("n_updates", "counter", "Updates of the policy."),
         ("policy_version", "gauge", "The live policy."),
         ("forecasts", "counter", "Forecasts made."),
@@ -101,6 +102,12 @@ def write_prometheus(path: Path, facts: dict[str, Any]) -> None:
     add("last_cycle_timestamp_seconds", "gauge", "Clock of the newest finished cycle.", clocks)
     codes = [(labels, (row["last_attempt"] or {}).get("exit_code")) for labels, row in runs]
     add("last_exit_code", "gauge", "Of the newest cycle that was tried by the service.", codes)
+    thin = [
+        (labels, float(row["last_cycle"]["degraded"] is not None))
+        for labels, row in runs
+        if row["last_cycle"]
+    ]
+    add("last_cycle_degraded", "gauge", "1 while the newest cycle is not to be trained on.", thin)
     held = [(labels, float(row["held_by"] is not None)) for labels, row in runs]
     add("at_work", "gauge", "1 while a process holds the run.", held)
     for name, text in (("heartbeat", "The newest wake-up."), ("next_due", "The next cycle.")):
@@ -126,6 +133,7 @@ def _describe_run(config: Config, ledger: Ledger, info: RunInfo) -> dict[str, An
     newest = ledger.newest_day(name)
     stages = ledger.stage_runs(name, newest) if newest else []
     missed = ledger.missed(name)
+    degraded = degraded_days(ledger.stage_runs(name, stage=Stage.INGEST))
     glance = glance_at(ledger_path(home), name)
     checkpoint = ledger.checkpoint(name)
     state = load_state(state_path(home, name))
@@ -147,6 +155,8 @@ def _describe_run(config: Config, ledger: Ledger, info: RunInfo) -> dict[str, An
         "last_error": (state and state.error) or None,
         "n_missed": len(missed),
         "missed": [m.day for m in missed[-10:]],
+        "n_degraded": len(degraded),
+        "degraded": dict(sorted(degraded.items())[-10:]),
         "held_by": holder and str(holder),
         "policy_version": checkpoint.version if checkpoint else None,
         "n_updates": counts["updates"],
@@ -165,6 +175,9 @@ def _run_line(row: dict[str, Any]) -> str:
         parts.append(f"unfinished {', '.join(row['unfinished'][-3:])}")
     if row["n_missed"]:
         parts.append(f"{row['n_missed']} missed, the last {row['missed'][-1]}")
+    if row["n_degraded"]:
+        day, why = list(row["degraded"].items())[-1]
+        parts.append(f"{row['n_degraded']} degraded and not trained on, the last {day} ({why})")
     if row["claim"]:
         parts.append(row["claim"])
     if row["held_by"]:
@@ -190,11 +203,16 @@ def _seconds(time: str | None) -> float | None:
 def _cycle(day: str, stages: list[Any]) -> dict[str, Any]:
     by_name = {s.stage: s for s in stages}
     update = by_name.get(Stage.UPDATE)
-    outcome = "done" if Stage.REPORT in by_name else f"stopped after {stages[-1].stage}"
+    degraded = degraded_days(stages).get(day)
+    if Stage.REPORT in by_name:
+        outcome = "degraded" if degraded else "done"
+    else:
+        outcome = f"stopped after {stages[-1].stage}"
     return {
         "day": day,
         "as_of": stages[0].as_of.astimezone(UTC).isoformat(),
         "outcome": outcome,
+        "degraded": degraded,
         "updated": update.detail.get("updated") if update else None,
         "not_updated_because": update.detail.get("reason") if update else None,
     }

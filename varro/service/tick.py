@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from varro.config import Config
-from varro.errors import HeldError, VarroError
+from varro.domain import Stage, degraded_days
+from varro.errors import HeldError, LedgerError, VarroError
 from varro.files import write_file
 from varro.ledger.glance import Glance, glance_at
 from varro.lock import holder_of, is_held, lock_path, waiting_lock
@@ -28,7 +29,7 @@ from varro.service.slots import Begun, due_live, load_timetable
 from varro.service.watch import Attempt, alerts_of
 
 OUTCOMES = {0: "done", HeldError.exit_code: "held", 130: "interrupted", 143: "interrupted"}
-"""what an exit code is called; any other is `failed`"""
+"""what an exit code is called; any other is `failed`. A day that is done may also be `degraded`"""
 TOO_LONG = 124
 """exit code of a day that was ended because it took longer than schedule.max_run_h"""
 _N_LOGS = 60
@@ -53,7 +54,8 @@ class State:
     error: str = ""
     next_due: str | None = None
     last_run: dict[str, Any] | None = None
-    """{at, cycle, outcome, exit_code, error, seconds, log} of the newest day that was run"""
+    """{at, cycle, outcome, exit_code, error, degraded, seconds, log} of what was run last;
+    `degraded` has the days that it did not train on → why"""
     told: dict[str, Any] | None = None
     """alerts that are the case and have been told, by key"""
 
@@ -124,8 +126,11 @@ def in_words(state: State) -> str:
     if state.cycle is None:
         return f"nothing is due{due}"
     why = f": {state.error}" if state.error else ""
-    log = f" (log: {state.last_run['log']})" if state.last_run else ""
-    return f"{state.cycle} {state.outcome}{why}{log}{due}"
+    last = state.last_run or {}
+    log = f" (log: {last['log']})" if last else ""
+    thin = [f"{day}, {reason}" for day, reason in last.get("degraded", {}).items()]
+    untrained = f"; evaluated, not trained on: {'; '.join(thin)}" if thin else ""
+    return f"{state.cycle} {state.outcome}{why}{untrained}{log}{due}"
 
 
 def glance_of(config: Config) -> Glance:
@@ -192,7 +197,8 @@ def _run(state: State, config: Config, run_day: RunDay, *, cycle: str, now: date
     started = time.monotonic()
     start_of_words = log.stat().st_size if log.exists() else 0
     code = run_day(log)
-    outcome = OUTCOMES.get(code, "failed")
+    degraded = _degraded(config, cycle, is_whole=code == 0)
+    outcome = "degraded" if code == 0 and degraded else OUTCOMES.get(code, "failed")
     error = "" if code == 0 else _last_word(log, start_of_words)
     last_run = {
         "at": now.isoformat(),
@@ -200,6 +206,7 @@ def _run(state: State, config: Config, run_day: RunDay, *, cycle: str, now: date
         "outcome": outcome,
         "exit_code": code,
         "error": error,
+        "degraded": degraded,
         "seconds": round(time.monotonic() - started, 1),
         "log": str(log.relative_to(config.home)),
     }
@@ -208,6 +215,28 @@ def _run(state: State, config: Config, run_day: RunDay, *, cycle: str, now: date
     return replace(
         state, outcome=outcome, cycle=cycle, exit_code=code, error=error, last_run=last_run
     )
+
+
+def _degraded(config: Config, cycle: str, *, is_whole: bool) -> dict[str, str]:
+    """Finished days from `cycle` on whose news was too thin to be trained on → why.
+
+    Raises: LedgerError, unless the days are not whole: then the ledger may be what is wrong.
+    """
+    from varro.ledger.store import open_ledger
+    from varro.run import ledger_path
+
+    run, path = config.run.name, ledger_path(config.home)
+    if not path.exists():
+        return {}
+    try:
+        with open_ledger(path) as ledger:
+            done = set(ledger.days_done(run))
+            thin = degraded_days(ledger.stage_runs(run, stage=Stage.INGEST))
+    except LedgerError:
+        if is_whole:
+            raise
+        return {}
+    return {day: why for day, why in thin.items() if day >= cycle and day in done}
 
 
 def _last_word(log: Path, start: int) -> str:
