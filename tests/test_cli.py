@@ -174,7 +174,7 @@ def test_doctor_names_the_blas_and_every_check():
     """Catches a doctor that says all is well without looking."""
     checks = {c["name"]: c for c in json.loads(varro("doctor", "--json").stdout)}
     assert checks.keys() == {
-        *("news", "ledger", "disk", "blas", "policy", "embedder", "schedule"),
+        *("news", "feeds", "ledger", "disk", "blas", "policy", "embedder", "schedule", "output"),
     }
     assert checks["policy"]["status"] == checks["embedder"]["status"] == "ok"
     assert "GFLOP/s" in checks["blas"]["text"]

@@ -159,7 +159,10 @@ def test_health_tells_of_each_feed_what_the_ledger_knows(feeds, tmp_path: Path) 
             )  # fmt: skip
             stage = StageRun("main", day, Stage.INGEST, as_of, 1.0, {})
             ledger.finish_stage(stage, feed_reads=[read])
-    one, two = json.loads(feeds("health", "--json", *home))["feeds"]
+    told = json.loads(feeds("health", "--json", *home))
+    assert told["counts"] == {"healthy": 0, "failing": 1, "suspended": 0, "unread": 1}
+    one, two = told["feeds"]
+    assert (one["standing"], two["standing"]) == ("failing", "unread")
     assert (one["status"], one["n_failures"], one["n_entries"]) == ("failed", 2, 9)
     assert one["reason"] == "HTTP status 404"
     assert one["moved_to"] == "https://new.org/"
@@ -168,3 +171,4 @@ def test_health_tells_of_each_feed_what_the_ledger_knows(feeds, tmp_path: Path) 
     lines = feeds("health", *home).splitlines()
     assert "HTTP status 404; moved to https://new.org/" in lines[1]
     assert lines[2].startswith("unread")
+    assert lines[3] == "0 healthy, 1 failing, 0 suspended, 1 unread"

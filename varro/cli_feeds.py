@@ -177,19 +177,10 @@ def health(
 
     Example: varro feeds health --config configs/live.toml
     """
-    from varro.ledger.store import open_ledger
-    from varro.news.opml import load_opml
-    from varro.run import ledger_path
-    from varro.service.feeds import feeds_health, list_path
+    from varro.service.feeds import health_of, how_many
 
-    resolved = resolve_config(config, overrides, home=home)
-    feeds, path = load_opml(list_path(resolved)), ledger_path(resolved.home)
-    now = datetime.now(UTC)
-    if path.exists():
-        with open_ledger(path) as ledger:
-            found = feeds_health(ledger, feeds, now=now)
-    else:
-        found = feeds_health(None, feeds, now=now)
+    found = health_of(resolve_config(config, overrides, home=home), now=datetime.now(UTC))
+    counts = how_many(found)
     rows = [("status", "last good", "failures", "new", "feed", "")]
     rows += [
         (
@@ -204,7 +195,8 @@ def health(
         )
         for row in found
     ]
-    print_result(as_json, {"feeds": found}, _columns(rows))
+    told = ", ".join(f"{n} {standing}" for standing, n in counts.items())
+    print_result(as_json, {"counts": counts, "feeds": found}, f"{_columns(rows)}\n{told}")
 
 
 def _columns(rows: Sequence[tuple[str, ...]]) -> str:

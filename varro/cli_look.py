@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,6 +16,7 @@ from varro.cli_options import (
     RunOption,
     SeedOption,
     SetOption,
+    as_arguments,
     print_result,
     resolve_config,
 )
@@ -117,18 +119,26 @@ def doctor(
     config: ConfigOption = None,
     overrides: SetOption = None,
     home: HomeOption = None,
+    run: RunOption = None,
+    seed: SeedOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Check news, ledger, disk, BLAS, policy and embedder; exit 1 if one is in error.
+    """Check news, feeds, ledger, disk, BLAS, policy, embedder, schedule and the newest report.
+
+    Exit 1 if one is in error. Feeds are not fetched: the ledger says how they have been.
 
     Example: varro doctor --config configs/live.toml
     """
     from varro.service.doctor import examine
 
-    checks = examine(resolve_config(config, overrides, home=home), datetime.now(UTC))
+    checks = examine(
+        resolve_config(config, overrides, home=home, run=run, seed=seed),
+        datetime.now(UTC),
+        arguments=as_arguments(config, overrides, home=home, run=run, seed=seed),
+    )
     print_result(
         as_json,
-        [{"name": c.name, "status": c.status, "text": c.text} for c in checks],
+        [asdict(c) for c in checks],
         "\n".join(f"{c.status:<8} {c.name:<9} {c.text}" for c in checks),
     )
     if any(c.status == "error" for c in checks):

@@ -23,7 +23,7 @@ from varro.cli_options import (
 
 if TYPE_CHECKING:
     from varro.config import Config
-    from varro.service.schedule import Job, Kind
+    from varro.service.schedule import Kind
     from varro.service.tick import RunDay
 
 schedule_app = typer.Typer(help="What wakes Varro: launchd, systemd or cron.", no_args_is_help=True)
@@ -92,10 +92,11 @@ def schedule_install(
 
     Example: varro schedule install --config configs/live.toml --print
     """
-    from varro.service.schedule import install, render
+    from varro.service.schedule import install, job_of, render
 
     resolved = resolve_config(config, overrides, home=home, run=run, seed=seed)
-    job = _job(resolved, as_arguments(config, overrides, home=home, run=run, seed=seed))
+    arguments = as_arguments(config, overrides, home=home, run=run, seed=seed)
+    job = job_of(resolved, arguments, now=datetime.now(UTC))
     chosen = _kind(kind)
     if only_print:
         for path, content in render(chosen, job, home=Path.home()).items():
@@ -116,9 +117,10 @@ def schedule_uninstall(
 
     Example: varro schedule uninstall --config configs/live.toml
     """
-    from varro.service.schedule import uninstall
+    from varro.service.schedule import job_of, uninstall
 
-    job = _job(resolve_config(config, overrides, home=home, run=run), [])
+    resolved = resolve_config(config, overrides, home=home, run=run)
+    job = job_of(resolved, [], now=datetime.now(UTC))
     found = uninstall(_kind(kind), job, home=Path.home())
     print(f"removed: {', '.join(found)}" if found else "nothing was installed")
 
@@ -137,16 +139,15 @@ def schedule_status(
 
     Example: varro schedule status --json
     """
-    from varro.service.schedule import installed
+    from varro.service.schedule import installed_here
     from varro.service.status import describe_schedule
 
     resolved = resolve_config(config, overrides, home=home, run=run, seed=seed)
-    job = _job(resolved, as_arguments(config, overrides, home=home, run=run, seed=seed))
-    chosen = _kind(kind)
+    arguments = as_arguments(config, overrides, home=home, run=run, seed=seed)
+    now = datetime.now(UTC)
     facts = {
-        "kind": chosen,
-        "installed": installed(chosen, job, home=Path.home()),
-        **describe_schedule(resolved, datetime.now(UTC)),
+        **installed_here(resolved, arguments, now=now, kind=_kind(kind)),
+        **describe_schedule(resolved, now),
     }
     print_result(as_json, facts, "\n".join(f"{key:>14}  {value}" for key, value in facts.items()))
 
@@ -179,21 +180,6 @@ def _day_service(
     config = resolve_config(path, overrides, home=home, run=run, seed=seed)
     arguments = as_arguments(path, overrides, home=home, run=run, seed=seed)
     return config, day_process(arguments, limit=timedelta(hours=config.schedule.max_run_h))
-
-
-def _job(config: Config, arguments: list[str]) -> Job:
-    from varro.service.schedule import Job
-    from varro.service.slots import load_timetable
-
-    due = load_timetable(config.schedule).following(datetime.now(UTC)).at
-    return Job(
-        name=config.run.name,
-        command=(sys.executable, "-m", "varro.cli", "tick", "--quiet", *arguments),
-        folder=Path.cwd(),
-        log=config.home / "logs" / f"{config.run.name}.tick.log",
-        every_min=config.schedule.wake_every_min,
-        at=due.astimezone().time(),
-    )
 
 
 def _kind(wanted: str | None) -> Kind:

@@ -12,17 +12,20 @@ from typing import Any
 from varro.config import Config
 from varro.domain import FeedRead
 from varro.errors import ConfigError, FeedError
-from varro.ledger.store import Ledger
+from varro.ledger.store import Ledger, open_ledger
 from varro.news.bodies import read_body
 from varro.news.feed_list import new_feed
 from varro.news.fetch import fetcher_of
-from varro.news.gather import Parser
+from varro.news.gather import RESTS_AFTER, Parser
 from varro.news.ingest import ingest_feeds
 from varro.news.opml import Feed, load_opml
 from varro.news.parse import ParseError
 from varro.news.parse_apart import ParserProcesses
 from varro.news.times import format_time
 from varro.news.wanted import judge_languages, judge_rules, sort_out
+from varro.run import ledger_path
+
+STANDINGS = ("healthy", "failing", "suspended", "unread")
 
 
 def list_path(config: Config) -> Path:
@@ -87,10 +90,32 @@ def try_folder(
     ]
 
 
+def health_of(config: Config, *, now: datetime) -> list[dict[str, Any]]:
+    """How each feed of the configured list has been, by the ledger at home, if there is one.
+
+    Raises: ConfigError or FeedError for the list; LedgerError.
+    """
+    feeds, path = load_opml(list_path(config)), ledger_path(config.home)
+    if not path.exists():
+        return feeds_health(None, feeds, now=now)
+    with open_ledger(path) as ledger:
+        return feeds_health(ledger, feeds, now=now)
+
+
+def how_many(health: Sequence[dict[str, Any]]) -> dict[str, int]:
+    """Feeds by their standing."""
+    return {standing: sum(f["standing"] == standing for f in health) for standing in STANDINGS}
+
+
 def feeds_health(
     ledger: Ledger | None, feeds: Sequence[Feed], *, now: datetime
 ) -> list[dict[str, Any]]:
-    """How each feed of the list has been, by the ledger; one never read has the status `unread`."""
+    """How each feed of the list has been, by the ledger; one never read has the status `unread`.
+
+    `standing` is `healthy` after a good answer, `failing` after one that was none, `suspended`
+    after so many that it is asked less often, or where its server wants to be left alone for now;
+    `unread` if it was never asked.
+    """
     urls = [feed.url for feed in feeds]
     newest = ledger.newest_feed_reads(urls) if ledger else {}
     good = ledger.newest_feed_reads(urls, good=True) if ledger else {}
@@ -127,6 +152,7 @@ def _health(
         "feed": feed.name,
         "url": feed.url,
         "category": feed.category,
+        "standing": "unread",
         "status": "unread",
         "reason": "",
         "read_at": None,
@@ -142,6 +168,7 @@ def _health(
     }
     if newest is not None:
         facts |= {
+            "standing": _standing(newest, now),
             "status": newest.status,
             "reason": newest.reason,
             "read_at": format_time(newest.as_of),
@@ -157,3 +184,10 @@ def _health(
         facts["last_good"] = format_time(good.as_of)
         facts["days_since_good"] = max((now - good.as_of).total_seconds(), 0) / 86_400
     return facts
+
+
+def _standing(newest: FeedRead, now: datetime) -> str:
+    if not newest.n_failures:
+        return "healthy"
+    is_resting = newest.next_at is not None and newest.next_at > now
+    return "suspended" if is_resting or newest.n_failures >= RESTS_AFTER else "failing"

@@ -14,12 +14,14 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import time
+from datetime import datetime, time
 from pathlib import Path
 from typing import Literal
 
+from varro.config import Config
 from varro.errors import ConfigError, HeldError
 from varro.files import write_file
+from varro.service.slots import load_timetable
 
 Kind = Literal["launchd", "systemd", "cron"]
 Call = Callable[[Sequence[str], bytes | None], tuple[int, bytes]]
@@ -61,6 +63,32 @@ def call(command: Sequence[str], told: bytes | None = None) -> tuple[int, bytes]
     except FileNotFoundError:
         raise ConfigError(f"there is no {command[0]} here; choose another with --kind") from None
     return done.returncode, done.stdout
+
+
+def job_of(config: Config, arguments: Sequence[str], *, now: datetime) -> Job:
+    """What calls `varro tick` for a configuration that a command line has named by `arguments`,
+    from the folder that this process is in."""
+    due = load_timetable(config.schedule).following(now).at
+    return Job(
+        name=config.run.name,
+        command=(sys.executable, "-m", "varro.cli", "tick", "--quiet", *arguments),
+        folder=Path.cwd(),
+        log=config.home / "logs" / f"{config.run.name}.tick.log",
+        every_min=config.schedule.wake_every_min,
+        at=due.astimezone().time(),
+    )
+
+
+def installed_here(
+    config: Config, arguments: Sequence[str], *, now: datetime, kind: Kind | None = None
+) -> dict[str, str]:
+    """{kind, installed}: `yes`, `no`, `differs`, or why this system can not tell."""
+    kind = kind or kind_of_this_system()
+    try:
+        found = installed(kind, job_of(config, arguments, now=now), home=Path.home())
+    except ConfigError as error:
+        found = f"can not be told: {error}"
+    return {"kind": kind, "installed": found}
 
 
 def render(kind: Kind, job: Job, *, home: Path) -> dict[Path, bytes]:

@@ -58,6 +58,24 @@ def describe_schedule(config: Config, now: datetime) -> dict[str, Any]:
     }
 
 
+def describe_output(config: Config) -> dict[str, Any]:
+    """{run, day, as_of, report, has_report, log} of the configured run's newest finished day."""
+    home, run = config.home, config.run.name
+    glance = glance_of(config)
+    state = load_state(state_path(home, run))
+    last = (state and state.last_run) or {}
+    day, as_of = glance.done[0] if glance.done else (None, None)
+    page = home / "reports" / run / str(day) / "report.html"
+    return {
+        "run": run,
+        "day": day,
+        "as_of": as_of and as_of.astimezone(UTC).isoformat(),
+        "report": str(page) if day else None,
+        "has_report": day is not None and page.exists(),
+        "log": str(home / last["log"]) if last else None,
+    }
+
+
 def in_lines(facts: dict[str, Any]) -> str:
     """The same for people."""
     lines = [_run_line(row) for row in facts["runs"]] or [
