@@ -109,6 +109,10 @@ def test_unsettled_and_base_forecasts_are_no_examples() -> None:
         assert report["best"] == report["worst"] == []
 
 
+MARKS = {"trained": ("✓", "good"), "no update": ("○", "calm"), "first day": ("◆", "calm")}
+"""whatever else a night came to is marked as bad"""
+
+
 @pytest.mark.parametrize(
     ("settle", "reason", "word", "said"),
     [
@@ -120,7 +124,7 @@ def test_unsettled_and_base_forecasts_are_no_examples() -> None:
             "The forecasts of 2026-01-04 were refused: 7 outcomes, 10 are needed.",
         ),
         (
-            {"canaries": {"n_headlines": 8, "means": {}, "broken": "shuffled"}},
+            {"canaries": {"n_headlines": 8, "frozen": False, "means": {}, "broken": "shuffled"}},
             "the canaries are out of order: exact is not above shuffled",
             "canaries out of order",
             "Nothing was trained: the exact outcome does not score above shuffled.",
@@ -151,7 +155,8 @@ def test_unsettled_and_base_forecasts_are_no_examples() -> None:
 def test_the_verdict_says_what_the_night_came_to(
     settle: dict[str, Any], reason: str, word: str, said: str
 ) -> None:
-    """Catches a refused day or a broken scorer that reads as an ordinary night without update."""
+    """Catches a refused day, a broken scorer or a rollback that reads, or looks, like an ordinary
+    night without an update."""
     facts = _facts(settle=settle)
     degraded = reason.partition("degraded: ")[2]
     if degraded:
@@ -167,9 +172,13 @@ def test_the_verdict_says_what_the_night_came_to(
                 for s in facts.stages
             ],
         )
-    verdict = build_report(facts)["verdict"]
-    assert verdict["word"] == word
-    assert said in verdict["text"]
+    report = build_report(facts)
+    assert report["verdict"]["word"] == word
+    assert said in report["verdict"]["text"]
+    mark, tone = MARKS.get(word, ("✗", "bad"))
+    assert f"**{mark} {word}**" in render_markdown(report)
+    badge = f'<p class="badge {tone}"><span class="icon" aria-hidden="true">{mark}</span>'
+    assert f"{badge} <strong>{word}</strong>" in render_html(report)
 
 
 def test_the_guards_word_is_in_the_report_whether_or_not_there_was_an_update() -> None:
