@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import combinations
 
@@ -162,6 +163,23 @@ def test_what_was_kept_of_a_feed_is_sent_back_and_a_304_is_alive(world) -> None:
             **dict.fromkeys("abcd", (3, 0, 304)),
             "e": (2, 1, 200),
         }
+
+
+def test_a_feed_that_moves_to_another_address_brings_no_news_by_it(world, loopback) -> None:
+    """Each headline of a feed is new, and forecast once more, on the day that its address in the
+    list is another one: after a week not even its title is known again."""
+    with open_run(world.config()) as work:
+        assert ingest(work, 0)["n_new"] == 15
+        moved = loopback(world.answer)
+        work.feeds = tuple(
+            replace(feed, url=f"{moved}/{feed.name}") if feed.name == "b" else feed
+            for feed in work.feeds
+        )
+        world.titles["a"].append("a news 3")
+        detail = ingest(work, 8)
+        assert ("b", None) in world.asked[5:]  # nothing is known of the new address
+        assert (detail["n_new"], detail["left_out"]) == (1, {})
+        assert titles(work, 8) == {"a news 3"}
 
 
 KINDS = ("404", "page", "empty", "410", "nothing", "busy", "challenge", "403")

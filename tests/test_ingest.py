@@ -366,6 +366,35 @@ def test_a_link_that_says_where_the_reader_came_from_is_the_same_link() -> None:
     assert len(ids) == 1
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        "<rss version='2.0'><channel><item><title>t</title><link>/story/7</link><guid>{}</guid>"
+        "</item></channel></rss>",
+        "<rss version='2.0'><channel><item><title>t</title><guid>{}</guid></item></channel></rss>",
+        "<feed xmlns='http://www.w3.org/2005/Atom'><entry><title>t</title><id>{}</id>"
+        "<link href='story/7'/></entry></feed>",
+    ],
+    ids=["rss", "rss without a link", "atom"],
+)
+@pytest.mark.parametrize(
+    "guid", ["7", "story-7", "/story/7", "?p=7", "tag:a.org,2026:7", "https://a.org/?p=7"]
+)
+def test_a_feed_that_moves_brings_the_same_headlines(body: str, guid: str) -> None:
+    """A guid that is no address, resolved against the address of the feed: all of it is new, and
+    forecast once more, on the day that the feed moves. Its relative links do move with it."""
+    content = body.format(guid).encode()
+    found = []
+    for url in ("https://a.org/rss", "https://feeds.b.org/a/v2.xml"):
+        (moved,) = ingest((Feed("a", url, ""),), CannedFetcher({url: content})).headlines
+        assert moved.guid == guid
+        found.append(moved)
+    assert found[0].id == found[1].id
+    if "story/7'" in body:
+        links = [h.link for h in found]
+        assert links == ["https://a.org/story/7", "https://feeds.b.org/a/story/7"]
+
+
 def test_a_retitled_item_is_another_headline_and_items_that_share_a_guid_are_all_kept() -> None:
     """Versions of a story that write over each other, and a hundred items read as one."""
     items = "".join(

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from urllib.parse import urljoin
 
 from varro.errors import FeedError
 from varro.news.clean import clean_label, clean_link, clean_title
@@ -38,7 +39,8 @@ class Entry:
     """One item of a feed that has a title."""
 
     guid: str
-    """what the feed says, may be empty"""
+    """as it stands in the feed (an xml:base there counts), wherever that was fetched from; may be
+    empty"""
     title: str
     """clean"""
     link: str
@@ -93,6 +95,9 @@ def parse_feed(body: bytes, headers: Mapping[str, str]) -> ParsedFeed:
     known = {name.lower(): value for name, value in headers.items()}
     # Without it feedparser assumes ISO 8859-1, and most feeds without a declaration are UTF-8.
     known.setdefault("content-type", "application/xml")
+    # Not for feedparser, which takes a guid that is no address for a relative one: its id would be
+    # another when the feed moves.
+    base = known.pop("content-location", "")
     try:
         # BytesIO, because feedparser takes bare bytes or text for a file name or an address first.
         parsed = feedparser.parse(
@@ -102,7 +107,7 @@ def parse_feed(body: bytes, headers: Mapping[str, str]) -> ParsedFeed:
             sanitize_html=False,
         )
         items = parsed["entries"]
-        entries = _first_entries(items)
+        entries = _first_entries(items, base)
         version = str(parsed.get("version", ""))
     except MemoryError:
         raise
@@ -130,12 +135,12 @@ def _real_character(reference: re.Match[bytes]) -> bytes:
     return reference[0] if is_character else _NO_CHARACTER
 
 
-def _first_entries(items: Sequence[Mapping[str, Any]]) -> list[Entry]:
+def _first_entries(items: Sequence[Mapping[str, Any]], base: str) -> list[Entry]:
     """Those of the items that stay within MAX_ENTRIES and MAX_TEXT."""
     entries: list[Entry] = []
     n_characters = 0
     for item in items[:MAX_ENTRIES]:
-        entry = _entry_of(item)
+        entry = _entry_of(item, base)
         n_characters += len(entry.guid) + len(entry.title) + len(entry.link)
         if n_characters > MAX_TEXT:
             break
@@ -143,15 +148,23 @@ def _first_entries(items: Sequence[Mapping[str, Any]]) -> list[Entry]:
     return entries
 
 
-def _entry_of(item: Mapping[str, Any]) -> Entry:
+def _entry_of(item: Mapping[str, Any], base: str) -> Entry:
     # Membership first: asking feedparser for an `updated` it lacks warns and answers `published`.
     date = "published_parsed" if "published_parsed" in item else "updated_parsed"
     return Entry(
         guid=clean_label(str(item.get("id") or "")),
         title=clean_title(str(item.get("title") or "")),
-        link=clean_link(str(item.get("link") or "")),
+        link=clean_link(_absolute(base, str(item.get("link") or ""))),
         published=_time_of(item.get(date)),
     )
+
+
+def _absolute(base: str, link: str) -> str:
+    """The link, taken from the feed's own address if it is relative; "" if it can not be read."""
+    try:
+        return urljoin(base, link) if link else ""
+    except ValueError:
+        return ""
 
 
 def _time_of(parts: Any) -> datetime | None:
