@@ -20,8 +20,16 @@ from conftest import lend_embedder, small_config
 
 from varro.day import DueDay, end_of_day, report_folder, run_day
 from varro.domain import EvaluationInfo, Role, Stage, StageRun
-from varro.errors import CheckpointError, DiskError, LedgerError, StageError
+from varro.errors import (
+    CheckpointError,
+    DiskError,
+    FeedError,
+    LedgerError,
+    StageError,
+    StaleLeaseError,
+)
 from varro.evaluation.evaluate import PARTS
+from varro.files import write_file
 from varro.ledger.store import open_ledger
 from varro.run import ledger_path, live_policy, open_run
 from varro.service.backup import back_up, restore
@@ -190,6 +198,64 @@ def test_a_day_after_a_restore_is_the_day_after_the_original(home, tmp_path):
     original = {k: v for k, v in state_of(home).items() if is_of_state(k)}
     assert differences({k: v for k, v in state_of(again).items() if is_of_state(k)}, original) == []
     assert len(original["rows of updates"]) == 3
+
+
+def test_a_restored_home_is_nobodys_even_in_the_place_of_the_original(home, tmp_path):
+    """Catches a first writer that is refused for the original's holder; and that holder, or one
+    that came after the backup, committing to the home that has taken its place: it opens the ledger
+    by its path, with a number that both ledgers know."""
+    config = small_config(home, *KEEP_ALL)
+    run = open_run(config, now=NOW)
+    numbers = [run.ledger.lease_number]
+    back_up(home, tmp_path / "backup", made_at=NOW)
+    with open_ledger(ledger_path(home)) as later:
+        numbers += [later.take_lease("main", f"process {n}", NOW) for n in range(3)]
+    home.rename(tmp_path / "lost")
+    restore(tmp_path / "backup", home)
+    with open_run(small_config(home, *KEEP_ALL), now=NOW) as first:
+        rows = first.ledger.stage_runs("main")
+        for number in [*numbers, numbers[-1] + 1]:
+            with open_ledger(ledger_path(home)) as stale:
+                stale.continue_lease("main", number)
+                with pytest.raises(StaleLeaseError, match="was taken over by process"):
+                    stale.finish_stage(StageRun("main", day_of(3).day, Stage.INGEST, NOW, 0.0, {}))
+        assert first.ledger.stage_runs("main") == rows
+    run.__exit__()
+    # Nor may it before anyone has written there, nor one of a home that was itself restored.
+    with open_ledger(ledger_path(home)) as ledger:
+        restored = ledger.take_lease("main", "process of the first restore", NOW)
+    home.rename(tmp_path / "lost again")
+    restore(tmp_path / "backup", home)
+    for number in (*numbers, restored, restored + 1):
+        with open_ledger(ledger_path(home)) as stale:
+            stale.continue_lease("main", number)
+            with pytest.raises(StaleLeaseError, match="was taken over by a restored backup"):
+                stale.check_lease()
+    run_days(home, 3)
+
+
+def test_feed_bodies_are_in_a_backup_unless_they_are_not_wanted(home, tmp_path):
+    """Catches a restored home in which what the feeds said can not be looked at again; and one with
+    a body that rotted."""
+    for day, name in (("2026-01-05", "a.gz"), ("2026-01-06", "b.gz")):
+        write_file(home / "bodies" / day / name, f"body {name}".encode())
+    (home / "bodies" / "2026-01-06" / ".c.gz.partial").write_text("half")
+    made = back_up(home, tmp_path / "backup", made_at=NOW)
+    assert list(made.bodies) == ["bodies/2026-01-05/a.gz", "bodies/2026-01-06/b.gz"]
+    restore(tmp_path / "backup", tmp_path / "again")
+    found = {p.name: p.read_bytes() for p in (tmp_path / "again/bodies").rglob("*.*")}
+    assert found == {"a.gz": b"body a.gz", "b.gz": b"body b.gz"}
+    (tmp_path / "backup/bodies/2026-01-06/b.gz").write_bytes(b"body b.gy")
+    with pytest.raises(FeedError, match=r"b\.gz is missing or damaged"):
+        restore(tmp_path / "backup", tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+    lean = back_up(home, tmp_path / "lean", made_at=NOW, with_bodies=False)
+    assert lean.bodies == {} and not (tmp_path / "lean/bodies").exists()
+    # A backup of an earlier version has no word of bodies.
+    facts = json.loads((tmp_path / "lean/backup.json").read_text())
+    del facts["bodies"]
+    (tmp_path / "lean/backup.json").write_text(json.dumps(facts))
+    restore(tmp_path / "lean", tmp_path / "old")
 
 
 def is_of_state(name):

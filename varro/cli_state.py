@@ -25,22 +25,31 @@ def backup(
     config: ConfigOption = None,
     overrides: SetOption = None,
     home: HomeOption = None,
+    without_bodies: Annotated[
+        bool, typer.Option("--no-bodies", help="Leave out the feed bodies that are kept.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Copy ledger and checkpoints to a new folder, verified; a day may go on meanwhile.
+    """Copy ledger, checkpoints and feed bodies to a new folder, verified, while a day goes on.
 
     Example: varro backup /media/disk/varro-2026-11-27
     """
     from varro.service.backup import back_up
 
     resolved = resolve_config(config, overrides, home=home)
-    made = back_up(resolved.home, target.resolve(), made_at=datetime.now(UTC))
-    n = len(made.checkpoints)
+    made = back_up(
+        resolved.home,
+        target.resolve(),
+        made_at=datetime.now(UTC),
+        with_bodies=not without_bodies,
+    )
+    n, n_bodies = len(made.checkpoints), len(made.bodies)
+    bodies = f" and {n_bodies} feed bod{'ies' if n_bodies > 1 else 'y'}" if n_bodies else ""
     left = "".join(f"\nleft out {path}: {why}" for path, why in made.left_out.items())
     print_result(
         as_json,
         {"backup": str(target.resolve()), **asdict(made)},
-        f"backup: {target}, the ledger and {n} checkpoint{'s' * (n != 1)}, verified{left}",
+        f"backup: {target}, the ledger, {n} checkpoint{'s' * (n != 1)}{bodies}, verified{left}",
     )
 
 

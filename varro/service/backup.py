@@ -1,30 +1,46 @@
-"""Backup and restore of a home: the ledger as of one moment, and every checkpoint that it names.
+"""Backup and restore of a home: the ledger as of one moment, every checkpoint that it names, and
+the feed bodies that are kept, which nobody could fetch again.
 
 A backup is made while a day runs. Files are durable before the ledger names them, so whatever the
 copied ledger names is there to be copied. Both ways all is read again and held against its hashes
 before the folder gets its name. Reports are not copied: `varro report --day` writes them again.
+
+A restored home is nobody's: the lock of the original is not copied, so its first writer is never
+refused; and its fencing numbers are far from any that the original has given out or will, so a
+process that still holds a run there cannot write here, not even where this home takes its place.
 """
 
 from __future__ import annotations
 
 import json
+import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from varro import __version__
 from varro.domain import CheckpointInfo
-from varro.errors import CheckpointError, DamagedCheckpointError, LedgerError, StageError
+from varro.errors import (
+    CheckpointError,
+    DamagedCheckpointError,
+    DiskError,
+    FeedError,
+    LedgerError,
+    StageError,
+)
 from varro.files import disk_errors, make_folder, publish_folder, sha256_file, write_file
 from varro.ledger.store import Ledger, open_ledger
+from varro.news.bodies import FOLDER as BODIES
 from varro.policy.manifest import verify_checkpoint
 from varro.run import ledger_path
 
 _CONTENTS = "backup.json"
+_FAR_BITS = 48
+"""fencing numbers grow by one a process: none comes so far by itself, nor twice to one place"""
 
 
 @dataclass(frozen=True)
@@ -37,11 +53,13 @@ class Backup:
     checkpoints: dict[str, str]
     """folder, relative to home → sha256 of its manifest"""
     left_out: dict[str, str]
-    """folder → why: removed by [checkpoints], or damaged"""
+    """folder or file → why: removed meanwhile or long ago by what is kept, or damaged"""
+    bodies: dict[str, str] = field(default_factory=dict)
+    """file, relative to home → its sha256"""
 
 
-def back_up(home: Path, target: Path, *, made_at: datetime) -> Backup:
-    """Copy a home's ledger and checkpoints to a new folder, verified.
+def back_up(home: Path, target: Path, *, made_at: datetime, with_bodies: bool = True) -> Backup:
+    """Copy a home's ledger, checkpoints and feed bodies to a new folder, verified.
 
     Raises: StageError if there is no ledger, or the folder exists; CheckpointError if no version of
     a run is whole; LedgerError if the copied ledger is not sound; DiskError.
@@ -57,12 +75,14 @@ def back_up(home: Path, target: Path, *, made_at: datetime) -> Backup:
             left_out: dict[str, str] = {}
             for run in copied.runs():
                 _copy_run(home, partial, copied, run.name, found, left_out)
+        bodies = _copy_bodies(home, partial, left_out) if with_bodies else {}
         contents = Backup(
             f"{made_at.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}",
             __version__,
             sha256_file(ledger_path(partial)),
             found,
             left_out,
+            bodies,
         )
         text = json.dumps(asdict(contents), indent=2, sort_keys=True)
         write_file(partial / _CONTENTS, text.encode() + b"\n")
@@ -72,17 +92,18 @@ def back_up(home: Path, target: Path, *, made_at: datetime) -> Backup:
 def restore(source: Path, home: Path) -> Backup:
     """Make a home of a backup, in a new folder, verified before and after.
 
-    Raises: StageError if it is no backup, or the folder is not new; LedgerError or CheckpointError
-    for one that is damaged; DiskError.
+    Raises: StageError if it is no backup, or the folder is not new; LedgerError, CheckpointError or
+    FeedError for one that is damaged; DiskError.
     """
     contents = _contents_of(source)
     _verify(source, contents)
     with _new_folder(home, f"restore to {home}") as partial:
-        for name in (ledger_path(source).name, *contents.checkpoints):
+        for name in (ledger_path(source).name, *contents.checkpoints, *contents.bodies):
             _copy(source / name, partial / name)
         _verify(partial, contents)
         with open_ledger(ledger_path(partial)) as ledger:
             ledger.refuse_unsound()
+            ledger.outrun_leases(1 + secrets.randbits(_FAR_BITS), "a restored backup")
     return contents
 
 
@@ -137,6 +158,23 @@ def _copy_checkpoint(home: Path, partial: Path, checkpoint: CheckpointInfo) -> s
     return reason
 
 
+def _copy_bodies(home: Path, partial: Path, left_out: dict[str, str]) -> dict[str, str]:
+    """The bodies that are kept, by day and hash; what else lies among them is let alone."""
+    found = {}
+    for file in sorted((home / BODIES).glob("????-??-??/*.gz")):
+        path = file.relative_to(home)
+        try:
+            before = sha256_file(file)
+            _copy(file, partial / path)
+        except FileNotFoundError:
+            left_out[str(path)] = "removed"
+            continue
+        if sha256_file(partial / path) != before:
+            raise DiskError(f"the copy of {file} is not what was copied; look after the disk")
+        found[str(path)] = before
+    return found
+
+
 def _copy(source: Path, target: Path) -> None:
     """A file, or a folder's files. Copied and not linked: what damages one must not damage both."""
     if not source.is_dir():
@@ -164,3 +202,8 @@ def _verify(folder: Path, contents: Backup) -> None:
         raise LedgerError(f"{ledger} is missing or damaged: its sha256 is not {_CONTENTS}'s")
     for path, sha256 in contents.checkpoints.items():
         verify_checkpoint(folder / path, sha256)
+    for path, sha256 in contents.bodies.items():
+        if not (folder / path).exists() or sha256_file(folder / path) != sha256:
+            raise FeedError(
+                f"{folder / path} is missing or damaged: its sha256 is not {_CONTENTS}'s"
+            )
