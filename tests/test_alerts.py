@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import pytest
 
 from varro.config import AlertsConfig
-from varro.service.alerts import channels, tell
+from varro.service.alerts import channels, is_over, tell
 from varro.service.watch import Alert
 
 NOW = datetime(2026, 1, 5, 7, tzinfo=UTC)
@@ -49,19 +49,19 @@ def test_an_event_is_told_once_by_each_way_and_again_only_if_it_comes_again(tmp_
     for alerts in ([DISK], [DISK], [], [DISK]):
         told = tell(alerts, told, by, now=NOW, complain=said.append)
     lines = (tmp_path / "alerts.log").read_text().splitlines()
-    assert lines == ["2026-01-05T07:00:00Z main: 0.1 GB free"] * 2
-    assert (
-        door.taken
-        == [
-            {
-                "text": "varro main: 0.1 GB free",
-                "run": "main",
-                "event": "disk",
-                "at": NOW.isoformat(),
-            }
-        ]
-        * 2
-    )
+    begins = "2026-01-05T07:00:00Z main: "
+    texts = ["0.1 GB free", "recovered: 0.1 GB free", "0.1 GB free"]
+    assert lines == [begins + text for text in texts]
+    assert door.taken == [
+        {
+            "text": f"varro main: {text}",
+            "run": "main",
+            "event": "disk",
+            "at": NOW.isoformat(),
+            "recovered": text.startswith("recovered"),
+        }
+        for text in texts
+    ]
     assert told["disk"]["by"] == ["file", "webhook"] and said == []
 
 
@@ -88,6 +88,44 @@ def test_a_way_that_fails_is_tried_again_and_its_address_stays_a_secret(tmp_path
     told = tell([DISK], told, by, now=NOW, complain=said.append)
     assert told["disk"]["by"] == ["file", "webhook"]
     assert len(door.taken) == 1 and len((tmp_path / "alerts.log").read_text().splitlines()) == 1
+
+
+def test_that_it_is_over_is_told_once_by_who_told_of_it(tmp_path, door):
+    """Catches an all-clear of what this way never told, one every hour, one that is lost because
+    the network was away, and one while the same thing goes on in other words."""
+
+    def said_now():
+        log = tmp_path / "alerts.log"
+        lines = log.read_text().splitlines() if log.exists() else []
+        return [line.partition("main: ")[2] for line in lines], [m["text"] for m in door.taken]
+
+    one, two = (Alert(f"failed 2026-01-0{n} 4", f"{n} failed") for n in (1, 2))
+    by = ways(tmp_path, door.address)
+    door.code = 503
+    told = tell([one], {}, by, now=NOW, complain=lambda text: None)
+    told = tell([two], told, by, now=NOW, complain=lambda text: None)  # instead of the first
+    assert said_now() == (["1 failed", "2 failed"], [])
+    told = tell([], told, by, now=NOW, complain=print, undecided=("failed",))
+    assert list(told) == [two.key] and said_now()[0] == ["1 failed", "2 failed"]
+    told = tell([], told, by, now=NOW, complain=print)
+    assert told == {} and said_now() == (["1 failed", "2 failed", "recovered: 2 failed"], [])
+    assert tell([], told, by, now=NOW, complain=print) == {}
+    # Now the webhook hears of the event, and is away when it is over.
+    door.code = 200
+    told = tell([DISK], {}, by, now=NOW, complain=print)
+    door.code = 503
+    complaints = []
+    for _ in range(2):
+        told = tell([], told, by, now=NOW, complain=complaints.append)
+        assert is_over(told["disk"])
+    assert len(complaints) == 2 and said_now()[0][-1] == "recovered: 0.1 GB free"
+    door.code = 200
+    assert tell([], told, by, now=NOW, complain=print) == {}
+    assert said_now()[1] == ["varro main: 0.1 GB free", "varro main: recovered: 0.1 GB free"]
+    assert len(said_now()[0]) == 5
+    # One that comes again before its end was told everywhere is a new one.
+    again = tell([DISK], told, by, now=NOW, complain=print)
+    assert said_now()[1][-1] == "varro main: 0.1 GB free" and not is_over(again["disk"])
 
 
 def test_ways_that_are_off_are_not_used(tmp_path):

@@ -142,11 +142,19 @@ def test_what_failed_is_said_once_and_tried_again(service):
         "2026-03-02T06:40:00Z live: cycle 2026-03-02 failed with exit code 4: all 5 feeds "
         "failed; down"
     )
+    # One that is stopped has not failed again, and has not been done.
+    service.days.code = 143
+    assert list(service.tick(MORNING + 3 * HOUR).told) == ["failed 2026-03-02 4"]
     service.days.code = 0
-    assert service.tick(MORNING + 4 * HOUR).told == {}
+    for hour in (4, 5):
+        assert service.tick(MORNING + hour * HOUR).told == {}
+    assert service.alerts()[1:] == [
+        "2026-03-02T10:40:00Z live: recovered: cycle 2026-03-02 failed with exit code 4: all 5 "
+        "feeds failed; down"
+    ]
     service.days.code = 7
     service.tick(MORNING + DAY)
-    assert len(service.alerts()) == 2  # another event
+    assert len(service.alerts()) == 3  # another event
 
 
 def test_a_degraded_day_is_an_outcome_of_its_own(service):
@@ -205,9 +213,12 @@ def test_two_cycles_that_settle_nothing_and_broken_canaries_are_told(service):
     service.days.n_settled, service.days.broken = 9, ["opposite"]
     for n in range(3, 6):
         service.tick(MORNING + n * DAY)
-    assert len(service.alerts()) == 2 and "canaries are out of order" in service.alerts()[1]
+    assert len(service.alerts()) == 3
+    assert "canaries are out of order" in service.alerts()[1]
+    assert "recovered: nothing was settled" in service.alerts()[2]
     service.days.broken = []
     assert service.tick(MORNING + 6 * DAY).told == {}
+    assert "recovered: the canaries are out of order" in service.alerts()[3]
 
 
 def test_a_full_disk_is_told(tmp_path):

@@ -1,10 +1,11 @@
-"""Telling: a file, a webhook, a notification on macOS. Each event once by each of them."""
+"""Telling: a file, a webhook, a notification on macOS. Each event once by each of them, and once
+that it is over."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -37,24 +38,59 @@ def tell(
     *,
     now: datetime,
     complain: Callable[[str], None],
+    undecided: Collection[str] = (),
 ) -> dict[str, Any]:
-    """What has been told now: key → {text, since, by}. An event that is over is forgotten, and told
-    again if it comes again; a channel that did not take one is asked again next time."""
+    """What has been told now: key → {text, since, by}. That an event is over is told once, by who
+    told of it, and then it is forgotten, to be told again if it comes again; a channel that did not
+    take one is asked again next time. Of kinds that are `undecided` it can not be said yet."""
     known: dict[str, Any] = {}
     for alert in alerts:
-        entry = told.get(alert.key) or {"text": alert.text, "since": now.isoformat(), "by": []}
-        reached = list(entry["by"])
-        for name, channel in by.items():
-            if name in reached:
-                continue
-            try:
-                channel(alert)
-            except (VarroError, OSError) as error:
-                complain(f"alert {alert.key!r} was not told by {name}: {error}")
-            else:
-                reached.append(name)
-        known[alert.key] = {**entry, "by": reached}
+        entry = told.get(alert.key)
+        if entry is None or "over" in entry:
+            entry = {"text": alert.text, "since": now.isoformat(), "by": []}
+        waiting = [name for name in by if name not in entry["by"]]
+        reached = _reached(alert, waiting, by, complain)
+        known[alert.key] = {**entry, "by": [*entry["by"], *reached]}
+    going_on = {_kind(alert.key) for alert in alerts}
+    for key, entry in told.items():
+        if key in known or _kind(key) in going_on:  # told in other words, or by its newest case
+            continue
+        if _kind(key) in undecided:
+            known[key] = entry
+            continue
+        over = Alert(key, f"recovered: {entry['text']}", recovered=True)
+        waiting = [name for name in entry.get("over", entry["by"]) if name in by]
+        reached = _reached(over, waiting, by, complain)
+        if left := [name for name in waiting if name not in reached]:
+            known[key] = {**entry, "over": left}
     return known
+
+
+def is_over(entry: Mapping[str, Any]) -> bool:
+    """Whether what was told is no more the case, and only some channel has yet to take that."""
+    return "over" in entry
+
+
+def _reached(
+    alert: Alert,
+    waiting: Sequence[str],
+    by: Mapping[str, Channel],
+    complain: Callable[[str], None],
+) -> list[str]:
+    """The channels that took it."""
+    reached = []
+    for name in waiting:
+        try:
+            by[name](alert)
+        except (VarroError, OSError) as error:
+            complain(f"alert {alert.key!r} was not told by {name}: {error}")
+        else:
+            reached.append(name)
+    return reached
+
+
+def _kind(key: str) -> str:
+    return key.partition(" ")[0]
 
 
 def _add_line(path: Path, alert: Alert, *, run: str, now: datetime) -> None:
@@ -71,7 +107,8 @@ def _post(file: Path, alert: Alert, *, run: str, now: datetime) -> None:
         raise FeedError(f"alerts.webhook_file can not be read: {error}") from error
     # `text` is what Slack, Mattermost and Discord's Slack door read.
     text = f"varro {run}: {alert.text}"
-    post_message(url, {"text": text, "run": run, "event": alert.key, "at": now.isoformat()})
+    facts = {"text": text, "run": run, "event": alert.key, "at": now.isoformat()}
+    post_message(url, facts | {"recovered": alert.recovered})
 
 
 def _notify(alert: Alert, *, run: str) -> None:

@@ -17,6 +17,7 @@ from varro.ledger.glance import glance_at
 from varro.ledger.store import Ledger, open_ledger
 from varro.lock import holder_of, is_held, lock_path
 from varro.run import ledger_path
+from varro.service.alerts import is_over
 from varro.service.slots import load_timetable
 from varro.service.tick import due_cycle, glance_of, load_state, state_path
 
@@ -54,7 +55,7 @@ def describe_schedule(config: Config, now: datetime) -> dict[str, Any]:
         "due": due,
         "next_due": timetable.following(now).at.isoformat() if live else None,
         "heartbeat": state and state.at,
-        "alerts": [entry["text"] for entry in ((state and state.told) or {}).values()],
+        "alerts": [e["text"] for e in ((state and state.told) or {}).values() if not is_over(e)],
     }
 
 

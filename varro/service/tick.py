@@ -279,7 +279,16 @@ def _told(
         min_free_gb=alerts.min_free_gb,
     )
     by = channels(alerts, home=config.home, run=run, now=now)
-    return tell(found, (newest and newest.told) or {}, by, now=now, complain=complain)
+    # A day that was stopped has neither failed again nor been done.
+    stopped = last is not None and last["outcome"] in ("held", "interrupted")
+    return tell(
+        found,
+        (newest and newest.told) or {},
+        by,
+        now=now,
+        complain=complain,
+        undecided=("failed",) if stopped else (),
+    )
 
 
 def _is_silent(lock: Path, config: Config, now: datetime) -> bool:

@@ -14,11 +14,13 @@ SILENT_CYCLES = 2
 
 @dataclass(frozen=True, slots=True)
 class Alert:
-    """One event, told once."""
+    """One event, told once; and once that it is over."""
 
     key: str
-    """the same as long as it is the same event"""
+    """the same as long as it is the same event; its first word is the kind"""
     text: str
+    recovered: bool = False
+    """it was the case, and is no more"""
 
 
 @dataclass(frozen=True, slots=True)
