@@ -18,12 +18,13 @@ from varro.training.guard import (
 LIMITS = GuardConfig()
 
 
-def day(n_trained=64, length_correlation=0.1, **figures):
+def day(n_trained=64, length_correlation=0.1, entropy_first=None, **figures):
     return judge_day(
-        {"kl_sampler": 1e-6, **figures},
+        {"kl_sampler": 1e-6, "entropy": 0.4, **figures},
         n_trained=n_trained,
         excluded="n_low_variance 32",
         length_correlation=length_correlation,
+        entropy_first=entropy_first,
         limits=LIMITS,
     )
 
@@ -64,6 +65,19 @@ def test_a_sampler_that_disagrees_is_refused():
     """Catches off-policy data from a sampler at another temperature or with a stale cache."""
     assert day(kl_sampler=0.02).action == "accept"
     assert day(kl_sampler=0.021).reason.startswith("sampler and trainer disagree: 0.021")
+
+
+def test_a_policy_that_has_collapsed_or_falls_apart_is_not_trained_further():
+    """Catches a policy that gives one answer to everything, or noise, and is trained on its own
+    output for weeks: an entropy of a quarter of the first update's, or of twice it."""
+    for entropy in (0.1, 0.4, 0.8):
+        assert day(entropy=entropy, entropy_first=0.4).action == "accept"
+        assert day(entropy=entropy / 40).action == "accept"  # there is none to compare it with
+    assert day(entropy=0.099, entropy_first=0.4).reason == (
+        "entropy 0.099 nats a token, at the first update 0.4: outside 0.1 to 0.8"
+    )
+    assert day(entropy=0.81, entropy_first=0.4).action == "refuse"
+    assert day(entropy=math.nan, entropy_first=0.4).reason == "entropy is not finite"
 
 
 # -- the leash

@@ -824,6 +824,22 @@ def test_forecasts_of_another_temperature_are_refused(policy):
     assert "sampler and trainer disagree" in result.refused
 
 
+def test_a_policy_that_has_lost_its_entropy_is_refused(policy):
+    """Catches a guard that compares the day's entropy with nothing, or with another day's than the
+    run's first update's."""
+    groups = make_groups(policy, varied)
+    found = update(policy, groups).metrics["entropy"]
+    before = adapter_bytes(policy)
+    for factor, is_fine in ((3.5, True), (4.5, False), (0.4, False)):
+        state = replace(FRESH, n_updates=9, entropy_first=factor * found)
+        result = update(policy, make_groups(policy, varied, seed=9), state=state, guard=OPEN)
+        assert (result.refused is None) == is_fine
+        if not is_fine:
+            assert f"at the first update {factor * found:.3g}: outside" in result.refused
+            assert adapter_bytes(policy) == before and result.state == state
+        before = adapter_bytes(policy)
+
+
 # -- steering and state
 
 

@@ -54,11 +54,12 @@ def prepare_day(
     *,
     config: UpdateConfig,
     guard: GuardConfig,
+    entropy_first: float | None,
     temperature: float,
     on_group: Callable[[], None],
 ) -> PreparedDay:
     """Groups in the order of the minibatches, each with a token, with their advantages (N, G) and
-    which of them hardly differ (N,)."""
+    which of them hardly differ (N,); `entropy_first` is that of the run's first update."""
     before = measure_before(
         policy,
         groups,
@@ -95,6 +96,7 @@ def prepare_day(
         n_trained=selection.counts["n_trained"],
         excluded=", ".join(f"{name} {n}" for name, n in selection.counts.items() if n),
         length_correlation=correlation,
+        entropy_first=entropy_first,
         limits=guard,
     )
     metrics = {

@@ -137,6 +137,7 @@ def update_policy(
         flat[order],
         config=config,
         guard=guard,
+        entropy_first=state.entropy_first,
         temperature=temperature,
         on_group=tick,
     )
