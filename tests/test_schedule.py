@@ -115,23 +115,21 @@ def test_systemd_gets_each_argument_as_it_is():
 
 
 def test_a_shell_gets_each_argument_of_the_cron_line_as_it_is(tmp_path):
-    """Catches quoting that only works for tame paths: the line is run by sh, as cron does it."""
+    """Catches quoting that only works for tame paths, and a log in a folder that nobody has made:
+    the line is run by sh, as cron does it."""
     tell = "import sys; print(sys.argv[1:])"
     job = replace(
         JOB,
         command=(sys.executable, "-c", tell, *JOB.command[2:]),
         folder=tmp_path,
-        log=tmp_path / "lo g",
+        log=tmp_path / "fresh home" / "logs" / "lo g",
     )
-    (
-        minute,
-        hour,
-        *_,
-    ) = cron_line(job).split(" ", 5)
+    system = System()
+    install("cron", job, home=tmp_path, call=system)
+    minute, hour, _, _, _, command = system.crontab.split(" ", 5)
     assert (minute, hour) == ("30", "*")
-    command = cron_line(job).split(" ", 5)[5].replace(r"\%", "%")
-    subprocess.run(["/bin/sh", "-c", command], check=True)
-    assert (tmp_path / "lo g").read_text() == f"{list(job.command[3:])}\n"
+    subprocess.run(["/bin/sh", "-c", command.replace(r"\%", "%")], check=True)
+    assert job.log.read_text() == f"{list(job.command[3:])}\n"
     assert cron_line(replace(JOB, every_min=20)).startswith("10,30,50 * * * * ")
     assert cron_line(replace(JOB, every_min=720)).startswith("30 6,18 * * * ")
 
@@ -159,23 +157,24 @@ def test_what_is_installed_is_removed_and_nothing_else(tmp_path, kind):
     assert len(told) == 3  # the other one, and twice this one
 
 
-def test_a_crontab_keeps_every_line_that_is_not_ours():
+def test_a_crontab_keeps_every_line_that_is_not_ours(tmp_path):
     """Catches a user's own jobs lost, and our line written twice."""
+    base = replace(JOB, log=tmp_path / "x.log")
     system = System()
     system.crontab = OTHERS
     for every in (60, 30):
-        job = replace(JOB, every_min=every)
-        install("cron", job, home=Path("/nowhere"), call=system)
+        job = replace(base, every_min=every)
+        install("cron", job, home=tmp_path, call=system)
         assert system.crontab == OTHERS + cron_line(job) + "\n"
-        assert installed("cron", job, home=Path("/nowhere"), call=system) == "yes"
-    assert installed("cron", JOB, home=Path("/nowhere"), call=system) == "differs"
-    assert uninstall("cron", JOB, home=Path("/nowhere"), call=system) == ["crontab"]
+        assert installed("cron", job, home=tmp_path, call=system) == "yes"
+    assert installed("cron", base, home=tmp_path, call=system) == "differs"
+    assert uninstall("cron", base, home=tmp_path, call=system) == ["crontab"]
     assert system.crontab == OTHERS
-    assert uninstall("cron", JOB, home=Path("/nowhere"), call=system) == []
+    assert uninstall("cron", base, home=tmp_path, call=system) == []
     empty = System()
-    install("cron", JOB, home=Path("/nowhere"), call=empty)
-    assert empty.crontab == cron_line(JOB) + "\n"
-    assert with_cron_line("", JOB, None) == ""
+    install("cron", base, home=tmp_path, call=empty)
+    assert empty.crontab == cron_line(base) + "\n"
+    assert with_cron_line("", base, None) == ""
 
 
 @pytest.mark.parametrize(("kind", "verb"), [("launchd", "bootstrap"), ("systemd", "enable")])

@@ -110,11 +110,11 @@ def install(kind: Kind, job: Job, *, home: Path, call: Call = call) -> list[str]
 
     Raises: ConfigError with what the scheduler said, and nothing left behind.
     """
+    job.log.parent.mkdir(parents=True, exist_ok=True)  # no shell makes it, nor does launchd
     if kind == "cron":
         _write_crontab(with_cron_line(_crontab(call), job, cron_line(job)), call)
         return ["crontab"]
     files = render(kind, job, home=home)
-    job.log.parent.mkdir(parents=True, exist_ok=True)
     for path, content in files.items():
         write_file(path, content)
     try:
