@@ -188,8 +188,27 @@ def test_windows_follow_the_cadence_where_they_are_not_given(configured):
 
 
 @pytest.mark.parametrize(
+    ("cadence", "pace"),
+    [("1d", 60), ("2h", 60), ("90m", 30), ("30m", 30), ("10m", 10), ("96m", 12)],
+)
+def test_the_pace_of_looking_follows_the_cadence(configured, cadence, pace):
+    """Catches cycles of half an hour that are looked for every hour: each second one is lost."""
+    assert configured(*LIVE, f"schedule.cadence={cadence}").schedule.wake_every_min == pace
+    mine = configured(*LIVE, f"schedule.cadence={cadence}", "schedule.wake_every_min=2")
+    assert mine.schedule.wake_every_min == 2
+
+
+@pytest.mark.parametrize(
     ("overrides", "words"),
     [
+        (
+            [*LIVE, "schedule.cadence=30m", "schedule.wake_every_min=60"],
+            ["schedule: wake_every_min is 60", "cadence of 30m", "leave it out"],
+        ),
+        (
+            [*LIVE, "schedule.cadence=90m", "schedule.wake_every_min=60"],
+            ["does not divide a cadence of 90m"],
+        ),
         ([*LIVE, "schedule.cadence=5h"], ["schedule.cadence", "divides it", "'5h'"]),
         ([*LIVE, "schedule.cadence=2d"], ["schedule.cadence", "'2d'"]),
         ([*LIVE, "schedule.cadence=1m"], ["schedule.cadence", "from 10m"]),

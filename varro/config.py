@@ -11,6 +11,7 @@ import json
 import re
 import tomllib
 from datetime import time, timedelta
+from math import gcd
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -361,11 +362,21 @@ class ScheduleConfig(_Section):
     """one cycle of live feeds: a day, or a part that divides it, such as 12h, 2h, 30m"""
     wake_every_min: int = 60
     """how often it is looked whether a cycle is due, which costs next to nothing; in step with
-    `at`, so that one of them meets it"""
+    `at`, so that one of them meets each cycle. Without it the longest pace up to an hour that does:
+    30 with a cadence of 30m or 90m"""
     lease_s: float = Field(3600.0, gt=0)
     """a process that holds the run and has shown no sign of life for so long has lost it"""
     max_run_h: float = Field(20.0, gt=0)
     """`tick` ends a day that is at work for longer (hours awake)"""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _wakes_follow_the_cadence(cls, data: Any) -> Any:
+        try:
+            minutes = _period(data["cadence"]) // timedelta(minutes=1)
+        except (KeyError, TypeError, ValueError):  # not given, or for its own validator to refuse
+            return data
+        return {"wake_every_min": gcd(minutes, 60)} | data
 
     @field_validator("zone")
     @classmethod
@@ -398,6 +409,16 @@ class ScheduleConfig(_Section):
     def _cadence_divides_a_day(cls, cadence: str) -> str:
         _period(cadence)
         return cadence
+
+    @model_validator(mode="after")
+    def _wakes_meet_each_cycle(self) -> ScheduleConfig:
+        if self.period() % timedelta(minutes=self.wake_every_min):
+            raise ValueError(
+                f"wake_every_min is {self.wake_every_min}, which does not divide a cadence "
+                f"of {self.cadence}: cycles would be late or never run; leave it out, and it "
+                "follows the cadence"
+            )
+        return self
 
     def period(self) -> timedelta:
         return _period(self.cadence)
