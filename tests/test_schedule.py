@@ -30,8 +30,8 @@ from varro.service.schedule import (
 JOB = Job(
     name="main",
     command=("/opt/va rro/python", "-m", "varro.cli", "tick", "--set", "a.b=\"50% $HOME \\ 'x'\""),
+    home=Path("/home/ada/var ro/50% home"),
     folder=Path("/home/ada/var ro"),
-    log=Path("/home/ada/var ro/logs/main.tick.log"),
     every_min=60,
     at=time(6, 30),
 )
@@ -122,7 +122,7 @@ def test_a_shell_gets_each_argument_of_the_cron_line_as_it_is(tmp_path):
         JOB,
         command=(sys.executable, "-c", tell, *JOB.command[2:]),
         folder=tmp_path,
-        log=tmp_path / "fresh home" / "logs" / "lo g",
+        home=tmp_path / "fresh home",
     )
     system = System()
     install("cron", job, home=tmp_path, call=system)
@@ -138,9 +138,9 @@ def test_a_shell_gets_each_argument_of_the_cron_line_as_it_is(tmp_path):
 def test_what_is_installed_is_removed_and_nothing_else(tmp_path, kind):
     """Catches files of others that go with ours, and some of ours that stay."""
     system = System()
-    other = replace(JOB, name="other")
+    other = replace(JOB, name="other", home=tmp_path / "home")
     install(kind, other, home=tmp_path, call=system)
-    job = replace(JOB, log=tmp_path / "logs" / "x.log")
+    job = replace(other, name="main")
     before = files(tmp_path)
     assert installed(kind, job, home=tmp_path, call=system) == "no"
     assert uninstall(kind, job, home=tmp_path, call=system) == []
@@ -159,7 +159,7 @@ def test_what_is_installed_is_removed_and_nothing_else(tmp_path, kind):
 
 def test_a_crontab_keeps_every_line_that_is_not_ours(tmp_path):
     """Catches a user's own jobs lost, and our line written twice."""
-    base = replace(JOB, log=tmp_path / "x.log")
+    base = replace(JOB, home=tmp_path / "home")
     system = System()
     system.crontab = OTHERS
     for every in (60, 30):
@@ -177,13 +177,27 @@ def test_a_crontab_keeps_every_line_that_is_not_ours(tmp_path):
     assert with_cron_line("", base, None) == ""
 
 
+@pytest.mark.parametrize("kind", ["launchd", "systemd", "cron"])
+def test_two_homes_with_runs_of_one_name_do_not_know_each_other(tmp_path, kind):
+    """Catches a second home whose installation silently takes the first one's place."""
+    system = System()
+    first, second = (replace(JOB, home=tmp_path / name) for name in "ab")
+    for job in (first, second):
+        install(kind, job, home=tmp_path, call=system)
+    for job in (first, second):
+        assert installed(kind, job, home=tmp_path, call=system) == "yes"
+    assert uninstall(kind, second, home=tmp_path, call=system) != []
+    assert installed(kind, first, home=tmp_path, call=system) == "yes"
+    assert installed(kind, second, home=tmp_path, call=system) == "no"
+
+
 @pytest.mark.parametrize(("kind", "verb"), [("launchd", "bootstrap"), ("systemd", "enable")])
 def test_an_installation_that_is_refused_leaves_nothing(tmp_path, kind, verb):
     """Catches files that a later login would start, after an error that said it did not work."""
     system = System()
     system.fails = verb
     with pytest.raises(ConfigError, match=rf"{verb}.* ended with code 1: Bootstrap failed"):
-        install(kind, replace(JOB, log=tmp_path / "l" / "x"), home=tmp_path, call=system)
+        install(kind, replace(JOB, home=tmp_path / "h"), home=tmp_path, call=system)
     assert files(tmp_path) == {}
 
 
@@ -213,7 +227,7 @@ def test_print_shows_all_and_writes_nothing(tmp_path):
     arguments = plistlib.loads(text.encode())["ProgramArguments"]
     assert arguments[1:5] == ["-m", "varro.cli", "tick", "--quiet"]
     assert arguments[-2:] == ["--home", str(tmp_path / "h")]
-    assert "OnCalendar=" in shown["systemd"] and "# org.varro.main" in shown["cron"]
+    assert "OnCalendar=" in shown["systemd"] and "# org.varro.main." in shown["cron"]
     assert list(tmp_path.iterdir()) == []
     wrong = subprocess.run(
         [*command, "install", "--kind", "at"], capture_output=True, text=True, env=home

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Literal
 
 from varro.config import Config
+from varro.domain import stable_hash
 from varro.errors import ConfigError, HeldError
 from varro.files import write_file
 from varro.service.slots import load_timetable
@@ -34,17 +35,23 @@ class Job:
 
     name: str
     """of the run"""
+    home: Path
+    """of the run, absolute"""
     command: tuple[str, ...]
     folder: Path
     """working folder"""
-    log: Path
     every_min: int
     at: time
     """a local time that is met"""
 
     @property
     def label(self) -> str:
-        return f"org.varro.{self.name}"
+        """What the scheduler knows it by: its own for each run of each home."""
+        return f"org.varro.{self.name}.{stable_hash(self.home)[:8]}"
+
+    @property
+    def log(self) -> Path:
+        return self.home / "logs" / f"{self.name}.tick.log"
 
 
 def kind_of_this_system() -> Kind:
@@ -71,9 +78,9 @@ def job_of(config: Config, arguments: Sequence[str], *, now: datetime) -> Job:
     due = load_timetable(config.schedule).following(now).at
     return Job(
         name=config.run.name,
+        home=config.home.resolve(),
         command=(sys.executable, "-m", "varro.cli", "tick", "--quiet", *arguments),
         folder=Path.cwd(),
-        log=config.home / "logs" / f"{config.run.name}.tick.log",
         every_min=config.schedule.wake_every_min,
         at=due.astimezone().time(),
     )
@@ -184,7 +191,7 @@ def service_unit(job: Job) -> str:
     """A oneshot service: systemd starts no second one beside it. Held by another is no failure."""
     return (
         "[Unit]\n"
-        f"Description=Varro: run what is due of {job.name}\n"
+        f"Description=Varro: run what is due of {job.name} in {_escaped(str(job.home))}\n"
         "\n"
         "[Service]\n"
         "Type=oneshot\n"
@@ -203,7 +210,8 @@ def timer_unit(job: Job) -> str:
     hours = "*" if job.every_min <= 60 else ",".join(f"{h:02d}" for h in _hours(job))
     return (
         "[Unit]\n"
-        f"Description=Varro: look every so often whether a cycle of {job.name} is due\n"
+        f"Description=Varro: look whether a cycle of {job.name} is due in "
+        f"{_escaped(str(job.home))}\n"
         "\n"
         "[Timer]\n"
         f"OnCalendar=*-*-* {hours}:{minutes}:00\n"
