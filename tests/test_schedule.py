@@ -201,6 +201,22 @@ def test_an_installation_that_is_refused_leaves_nothing(tmp_path, kind, verb):
     assert files(tmp_path) == {}
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"command": (*JOB.command, "--set", 'run.name="a\nb"')},
+        {"folder": Path("/home/a\tda")},
+        {"home": Path(b"/home/\xff".decode(errors="surrogateescape"))},
+    ],
+)
+def test_what_no_line_of_a_scheduler_can_hold_is_refused(changes):
+    """Catches a unit that systemd calls fatal, and does not load, after an installation that said
+    it went well."""
+    with pytest.raises(ConfigError, match="no line break, other control character or broken"):
+        replace(JOB, **changes)
+    replace(JOB, folder=Path("/home/ада/日本\u3000語"))  # a wide space is a letter like others
+
+
 def test_a_system_without_the_scheduler_is_told_so(tmp_path):
     """Catches a traceback where there is no crontab command."""
     if shutil.which("crontab"):

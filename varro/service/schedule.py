@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from datetime import datetime, time
 from pathlib import Path
 from typing import Literal
+from unicodedata import category
 
 from varro.config import Config
 from varro.domain import stable_hash
@@ -43,6 +44,15 @@ class Job:
     every_min: int
     at: time
     """a local time that is met"""
+
+    def __post_init__(self) -> None:
+        """Raises: ConfigError for what a line of a unit or crontab can not hold."""
+        for part in (str(self.home), str(self.folder), *self.command):
+            if any(category(letter) in ("Cc", "Cs") for letter in part):
+                raise ConfigError(
+                    f"a scheduler takes no line break, other control character or broken letter, "
+                    f"found {part!r}; write it in the configuration file, or name another folder"
+                )
 
     @property
     def label(self) -> str:
@@ -231,8 +241,6 @@ def cron_line(job: Job) -> str:
     hours = "*" if job.every_min <= 60 else ",".join(map(str, _hours(job)))
     run = f"cd {shlex.quote(str(job.folder))} && {shlex.join(job.command)}"
     run = f"{run} >> {shlex.quote(str(job.log))} 2>&1".replace("%", r"\%")  # a bare % ends it
-    if "\n" in run:
-        raise ConfigError("cron takes no path with a line break in it")
     return f"{minutes} {hours} * * * {run} {_mark(job)}"
 
 
