@@ -7,10 +7,11 @@ import shutil
 import subprocess
 import sys
 from dataclasses import replace
-from datetime import time
+from datetime import UTC, datetime, time
 from pathlib import Path
 
 import pytest
+from conftest import ROOT, small_config
 
 from varro.errors import ConfigError
 from varro.service.schedule import (
@@ -18,6 +19,7 @@ from varro.service.schedule import (
     cron_line,
     install,
     installed,
+    job_of,
     kind_of_this_system,
     plist,
     render,
@@ -35,6 +37,7 @@ JOB = Job(
     every_min=60,
     at=time(6, 30),
 )
+MORNING = datetime(2026, 3, 2, 6, 40, tzinfo=UTC)
 OTHERS = "# mine\n*/5 * * * * true  # org.varro.main.not\n0 1 * * * backup # org.varro.other\n"
 
 
@@ -241,7 +244,7 @@ def test_print_shows_all_and_writes_nothing(tmp_path):
         shown[kind] = done.stdout
     text = shown["launchd"].partition("\n")[2]
     arguments = plistlib.loads(text.encode())["ProgramArguments"]
-    assert arguments[1:5] == ["-m", "varro.cli", "tick", "--quiet"]
+    assert arguments[1:6] == ["-P", "-m", "varro.cli", "tick", "--quiet"]
     assert arguments[-2:] == ["--home", str(tmp_path / "h")]
     assert "OnCalendar=" in shown["systemd"] and "# org.varro.main." in shown["cron"]
     assert list(tmp_path.iterdir()) == []
@@ -249,6 +252,19 @@ def test_print_shows_all_and_writes_nothing(tmp_path):
         [*command, "install", "--kind", "at"], capture_output=True, text=True, env=home
     )
     assert wrong.returncode == 3 and "launchd, systemd or cron, found 'at'" in wrong.stderr
+
+
+def test_a_module_of_the_working_folder_is_not_taken_for_pythons_own(tmp_path, monkeypatch):
+    """Catches a schedule that fails, every hour, for a file beside the user's own scripts."""
+    (tmp_path / "tomllib.py").write_text("raise SystemExit('this is not the TOML of Python')\n")
+    monkeypatch.chdir(tmp_path)
+    # An option that is refused, by Varro's own word, once all is loaded.
+    job = job_of(small_config(tmp_path / "home"), ["--set", "nonsense"], now=MORNING)
+    done = subprocess.run(
+        job.command, cwd=job.folder, capture_output=True, text=True,
+        env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"},
+    )  # fmt: skip
+    assert done.returncode == 3 and "--set wants section.key=value" in done.stderr, done.stderr
 
 
 def test_the_scheduler_of_this_system_is_found():

@@ -89,7 +89,8 @@ def job_of(config: Config, arguments: Sequence[str], *, now: datetime) -> Job:
     return Job(
         name=config.run.name,
         home=config.home.resolve(),
-        command=(sys.executable, "-m", "varro.cli", "tick", "--quiet", *arguments),
+        # -P: a tomllib.py in the working folder is not ours.
+        command=(sys.executable, "-P", "-m", "varro.cli", "tick", "--quiet", *arguments),
         folder=Path.cwd(),
         every_min=config.schedule.wake_every_min,
         at=due.astimezone().time(),
