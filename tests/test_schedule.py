@@ -36,6 +36,7 @@ JOB = Job(
     folder=Path("/home/ada/var ro"),
     every_min=60,
     at=time(6, 30),
+    environment={"HF_HOME": "/mo dels/50%$x \\ 'y\"", "OMP_NUM_THREADS": "4"},
 )
 MORNING = datetime(2026, 3, 2, 6, 40, tzinfo=UTC)
 OTHERS = "# mine\n*/5 * * * * true  # org.varro.main.not\n0 1 * * * backup # org.varro.other\n"
@@ -74,6 +75,8 @@ def test_a_plist_comes_back_as_it_was_meant():
     assert found["ProgramArguments"] == list(JOB.command)
     assert found["StartCalendarInterval"] == [{"Minute": 30}]
     assert "StartInterval" not in found and found["RunAtLoad"] is True
+    assert found["EnvironmentVariables"] == JOB.environment
+    assert found["ProcessType"] == "Standard" and "LowPriorityIO" not in found
     quarter = plist(replace(JOB, every_min=15))["StartCalendarInterval"]
     assert quarter == [{"Minute": m} for m in (0, 15, 30, 45)]
     rare = plist(replace(JOB, every_min=480))["StartCalendarInterval"]
@@ -115,12 +118,15 @@ def test_systemd_gets_each_argument_as_it_is():
         'ExecStart="/opt/va rro/python" "-m" "varro.cli" "tick" "--set" '
         '"a.b=\\"50%% $$HOME \\\\ \'x\'\\""'
     )
+    # systemd.exec(5): in Environment= a $ means nothing.
+    assert 'Environment="HF_HOME=/mo dels/50%%$x \\\\ \'y\\""\n' in service_unit(JOB)
+    assert 'Environment="OMP_NUM_THREADS=4"\n' in service_unit(JOB)
 
 
 def test_a_shell_gets_each_argument_of_the_cron_line_as_it_is(tmp_path):
     """Catches quoting that only works for tame paths, and a log in a folder that nobody has made:
     the line is run by sh, as cron does it."""
-    tell = "import sys; print(sys.argv[1:])"
+    tell = "import os, sys; print(sys.argv[1:], os.environ['HF_HOME'])"
     job = replace(
         JOB,
         command=(sys.executable, "-c", tell, *JOB.command[2:]),
@@ -132,7 +138,7 @@ def test_a_shell_gets_each_argument_of_the_cron_line_as_it_is(tmp_path):
     minute, hour, _, _, _, command = system.crontab.split(" ", 5)
     assert (minute, hour) == ("30", "*")
     subprocess.run(["/bin/sh", "-c", command.replace(r"\%", "%")], check=True)
-    assert job.log.read_text() == f"{list(job.command[3:])}\n"
+    assert job.log.read_text() == f"{list(job.command[3:])} {JOB.environment['HF_HOME']}\n"
     assert cron_line(replace(JOB, every_min=20)).startswith("10,30,50 * * * * ")
     assert cron_line(replace(JOB, every_min=720)).startswith("30 6,18 * * * ")
 
@@ -180,6 +186,25 @@ def test_a_crontab_keeps_every_line_that_is_not_ours(tmp_path):
     assert with_cron_line("", base, None) == ""
 
 
+def test_what_decides_how_a_day_is_computed_goes_along_and_no_secret_does(tmp_path):
+    """Catches a scheduled day that fetches its model again, on a slow BLAS; and a password that
+    anyone on the machine can read."""
+    shell = {
+        "VARRO_BLAS": "/opt/blas.so", "OMP_NUM_THREADS": "2", "HF_HOME": "/models",
+        "HF_HUB_OFFLINE": "", "HF_TOKEN": "hf_secret", "HOME": "/home/ada",
+        "HTTPS_PROXY": "http://ada:secret@proxy:3128",
+    }  # fmt: skip
+    job = job_of(small_config(tmp_path), [], now=MORNING, environment=shell)
+    assert job.environment == {
+        "HF_HOME": "/models",
+        "OMP_NUM_THREADS": "2",
+        "VARRO_BLAS": "/opt/blas.so",
+    }
+    for kind in ("launchd", "systemd", "cron"):
+        text = b"".join(render(kind, job, home=tmp_path).values())
+        assert b"/opt/blas.so" in text and b"secret" not in text
+
+
 @pytest.mark.parametrize("kind", ["launchd", "systemd", "cron"])
 def test_two_homes_with_runs_of_one_name_do_not_know_each_other(tmp_path, kind):
     """Catches a second home whose installation silently takes the first one's place."""
@@ -209,6 +234,7 @@ def test_an_installation_that_is_refused_leaves_nothing(tmp_path, kind, verb):
     [
         {"command": (*JOB.command, "--set", 'run.name="a\nb"')},
         {"folder": Path("/home/a\tda")},
+        {"environment": {"HF_HOME": "/models\n"}},
         {"home": Path(b"/home/\xff".decode(errors="surrogateescape"))},
     ],
 )
@@ -243,7 +269,9 @@ def test_print_shows_all_and_writes_nothing(tmp_path):
         assert done.returncode == 0, done.stderr
         shown[kind] = done.stdout
     text = shown["launchd"].partition("\n")[2]
-    arguments = plistlib.loads(text.encode())["ProgramArguments"]
+    agent = plistlib.loads(text.encode())
+    arguments, environment = agent["ProgramArguments"], agent["EnvironmentVariables"]
+    assert environment == {}  # nothing that this process has set for itself
     assert arguments[1:6] == ["-P", "-m", "varro.cli", "tick", "--quiet"]
     assert arguments[-2:] == ["--home", str(tmp_path / "h")]
     assert "OnCalendar=" in shown["systemd"] and "# org.varro.main." in shown["cron"]

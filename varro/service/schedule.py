@@ -13,7 +13,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, time
 from pathlib import Path
 from typing import Literal
@@ -26,6 +26,17 @@ from varro.files import write_file
 from varro.service.slots import load_timetable
 
 Kind = Literal["launchd", "systemd", "cron"]
+CARRIED = (
+    "HF_HOME",
+    "HF_HUB_CACHE",
+    "HF_HUB_OFFLINE",
+    "MLX_ENABLE_TF32",
+    "OMP_NUM_THREADS",
+    "VARRO_BLAS",
+)
+"""environment variables of the installing shell that the scheduled command gets too: where the
+model lies and how it is computed. None may be a secret, for anyone may read a unit; so no proxy,
+whose address can hold a password"""
 Call = Callable[[Sequence[str], bytes | None], tuple[int, bytes]]
 """Runs a command with something on its standard input: exit code, and what it said."""
 
@@ -44,10 +55,13 @@ class Job:
     every_min: int
     at: time
     """a local time that is met"""
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """of `CARRIED`, what the command gets beside the scheduler's own"""
 
     def __post_init__(self) -> None:
         """Raises: ConfigError for what a line of a unit or crontab can not hold."""
-        for part in (str(self.home), str(self.folder), *self.command):
+        folders = str(self.home), str(self.folder)
+        for part in (*folders, *self.command, *self.environment.values()):
             if any(category(letter) in ("Cc", "Cs") for letter in part):
                 raise ConfigError(
                     f"a scheduler takes no line break, other control character or broken letter, "
@@ -82,7 +96,13 @@ def call(command: Sequence[str], told: bytes | None = None) -> tuple[int, bytes]
     return done.returncode, done.stdout
 
 
-def job_of(config: Config, arguments: Sequence[str], *, now: datetime) -> Job:
+def job_of(
+    config: Config,
+    arguments: Sequence[str],
+    *,
+    now: datetime,
+    environment: Mapping[str, str] = os.environ,
+) -> Job:
     """What calls `varro tick` for a configuration that a command line has named by `arguments`,
     from the folder that this process is in."""
     due = load_timetable(config.schedule).following(now).at
@@ -94,6 +114,7 @@ def job_of(config: Config, arguments: Sequence[str], *, now: datetime) -> Job:
         folder=Path.cwd(),
         every_min=config.schedule.wake_every_min,
         at=due.astimezone().time(),
+        environment={name: environment[name] for name in CARRIED if environment.get(name)},
     )
 
 
@@ -180,7 +201,11 @@ def installed(kind: Kind, job: Job, *, home: Path, call: Call = call) -> str:
 
 def plist(job: Job) -> dict[str, object]:
     """A LaunchAgent. Calendar times that pass in sleep are made up once, at wake; those of an
-    interval would be lost."""
+    interval would be lost.
+
+    Note: ProcessType is Standard. launchd.plist(5) throttles Background jobs, and Apple silicon
+    runs those on its efficiency cores alone.
+    """
     times: list[dict[str, int]] = [{"Minute": minute} for minute in _minutes(job)]
     if job.every_min > 60:
         times = [{"Hour": hour, "Minute": job.at.minute} for hour in _hours(job)]
@@ -190,8 +215,8 @@ def plist(job: Job) -> dict[str, object]:
         "WorkingDirectory": str(job.folder),
         "StartCalendarInterval": times,
         "RunAtLoad": True,
-        "ProcessType": "Background",
-        "LowPriorityIO": True,
+        "EnvironmentVariables": dict(job.environment),
+        "ProcessType": "Standard",
         "ExitTimeOut": 20,
         "StandardOutPath": str(job.log),
         "StandardErrorPath": str(job.log),
@@ -207,7 +232,8 @@ def service_unit(job: Job) -> str:
         "[Service]\n"
         "Type=oneshot\n"
         f"WorkingDirectory={_escaped(str(job.folder))}\n"
-        f"ExecStart={' '.join(_quoted(part) for part in job.command)}\n"
+        + "".join(f"Environment={_quoted(f'{k}={v}')}\n" for k, v in job.environment.items())
+        + f"ExecStart={' '.join(_quoted(part).replace('$', '$$') for part in job.command)}\n"
         f"SuccessExitStatus={HeldError.exit_code}\n"
         "Nice=10\n"
         "TimeoutStartSec=infinity\n"
@@ -240,7 +266,8 @@ def cron_line(job: Job) -> str:
     """Cron passes over what it sleeps through; the next hour makes up for it."""
     minutes = ",".join(map(str, _minutes(job)))
     hours = "*" if job.every_min <= 60 else ",".join(map(str, _hours(job)))
-    run = f"cd {shlex.quote(str(job.folder))} && {shlex.join(job.command)}"
+    given = "".join(f"{name}={shlex.quote(value)} " for name, value in job.environment.items())
+    run = f"cd {shlex.quote(str(job.folder))} && {given}{shlex.join(job.command)}"
     run = f"{run} >> {shlex.quote(str(job.log))} 2>&1".replace("%", r"\%")  # a bare % ends it
     return f"{minutes} {hours} * * * {run} {_mark(job)}"
 
@@ -288,8 +315,8 @@ def _write_crontab(text: str, call: Call) -> None:
 
 
 def _quoted(text: str) -> str:
-    """As systemd reads a command line: in quotes, with its specifiers and variables escaped."""
-    escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%").replace("$", "$$")
+    """As systemd reads a word: in quotes, with its specifiers escaped."""
+    escaped = _escaped(text.replace("\\", "\\\\").replace('"', '\\"'))
     return f'"{escaped}"'
 
 
