@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 from dataclasses import replace
-from datetime import UTC, datetime, time
+from datetime import UTC, datetime, time, timedelta
 from pathlib import Path
 
 import pytest
@@ -47,17 +47,36 @@ class System:
 
     def __init__(self):
         self.calls, self.crontab, self.fails = [], None, ""
+        self.loaded, self.active, self.enabled = set(), set(), set()
 
     def __call__(self, command, told):
         self.calls.append(list(command))
         if self.fails and self.fails in command:
             return 1, b"Bootstrap failed: 5: Input/output error\n"
-        if command == ["crontab", "-l"]:
-            if self.crontab is None:
+        name = command[-1].rpartition("/")[2]
+        match command[:-1]:
+            case ["crontab"] if name == "-":
+                self.crontab = told.decode()
+            case ["crontab"] if self.crontab is None:
                 return 1, b"no crontab for ada\n"
-            return 0, self.crontab.encode()
-        if command == ["crontab", "-"]:
-            self.crontab = told.decode()
+            case ["crontab"]:
+                return 0, self.crontab.encode()
+            case ["launchctl", "bootstrap", _]:
+                self.loaded.add(name.removesuffix(".plist"))
+            case ["launchctl", "bootout"]:
+                self.loaded.discard(name)
+            case ["launchctl", "print"] if name not in self.loaded:
+                return 113, f'Could not find service "{name}" in domain for login\n'.encode()
+            case ["systemctl", _, "enable", "--now"]:
+                self.active.add(name)
+                self.enabled.add(name)
+            case ["systemctl", _, "disable", "--now"]:
+                self.active.discard(name)
+                self.enabled.discard(name)
+            case ["systemctl", _, "show", timer]:
+                active = "active" if timer in self.active else "inactive"
+                enabled = "enabled" if timer in self.enabled else "disabled"
+                return 0, f"ActiveState={active}\nUnitFileState={enabled}\n".encode()
         return 0, b""
 
 
@@ -203,6 +222,79 @@ def test_what_decides_how_a_day_is_computed_goes_along_and_no_secret_does(tmp_pa
     for kind in ("launchd", "systemd", "cron"):
         text = b"".join(render(kind, job, home=tmp_path).values())
         assert b"/opt/blas.so" in text and b"secret" not in text
+
+
+@pytest.mark.parametrize("kind", ["launchd", "systemd", "cron"])
+def test_only_what_differs_is_said_to_differ(tmp_path, kind):
+    """Catches a status that is wrong in another folder or shell, and so is never read again."""
+    system = System()
+    job = replace(JOB, home=tmp_path / "home")
+    install(kind, job, home=tmp_path, call=system)
+    elsewhere = replace(job, folder=Path("/tmp/some where && else"), environment={})
+    for same in (elsewhere, replace(elsewhere, environment={"VARRO_BLAS": "off; 50%"})):
+        assert installed(kind, same, home=tmp_path, call=system) == "yes"
+        install(kind, same, home=tmp_path, call=system)
+        assert installed(kind, job, home=tmp_path, call=system) == "yes"
+    for changes in (
+        {"command": job.command[:-1]},
+        {"command": (*job.command, "--set", "x=VARRO_BLAS")},
+        {"every_min": 30},
+        {"at": time(6, 31)},
+    ):
+        assert installed(kind, replace(job, **changes), home=tmp_path, call=system) == "differs"
+
+
+@pytest.mark.parametrize("kind", ["launchd", "systemd", "cron"])
+def test_what_is_switched_off_is_not_said_to_wake_anyone(tmp_path, kind):
+    """Catches a status that looks at files only: a timer that its owner has stopped or disabled, an
+    agent that was booted out, a line that was commented out."""
+    system = System()
+    job = replace(JOB, home=tmp_path / "home")
+    install(kind, job, home=tmp_path, call=system)
+    for part in ("loaded", "active", "enabled"):
+        before = set(getattr(system, part))
+        getattr(system, part).clear()
+        assert installed(kind, job, home=tmp_path, call=system) == ("off" if before else "yes")
+        getattr(system, part).update(before)
+    if kind == "cron":
+        system.crontab = f"# {system.crontab}"
+        assert installed(kind, job, home=tmp_path, call=system) == "off"
+    system.fails = "show"  # no bus, as over ssh without a session: nobody knows
+    if kind == "systemd":
+        with pytest.raises(ConfigError, match=r"systemctl --user show .* ended with code 1"):
+            installed(kind, job, home=tmp_path, call=system)
+
+
+@pytest.mark.parametrize("kind", ["launchd", "systemd"])
+def test_files_that_are_no_longer_ours_differ(tmp_path, kind):
+    """Catches a traceback, or a yes, for a file that its owner has rewritten, and one that is
+    gone."""
+    system = System()
+    job = replace(JOB, home=tmp_path / "home")
+    written = install(kind, job, home=tmp_path, call=system)
+    for content in (b"", b"<plist><dict>", b"\xff", b"[Unit]\n"):
+        Path(written[0]).write_bytes(content)
+        assert installed(kind, job, home=tmp_path, call=system) == "differs"
+    Path(written[0]).unlink()
+    found = installed(kind, job, home=tmp_path, call=system)
+    assert found == ("differs" if len(written) > 1 else "no")
+
+
+@pytest.mark.parametrize(
+    ("cadence", "wake"), [("30m", 30), ("90m", 30), ("2h", 120), ("12h", 720), ("1d", 480)]
+)
+def test_what_is_installed_is_the_same_at_every_hour(tmp_path, cadence, wake):
+    """Catches a crontab line that depends on the hour of its installation, so that status says all
+    day that it differs."""
+    config = small_config(
+        tmp_path, 'news.source="feeds"', "news.feeds=feeds.opml", 'schedule.zone="Asia/Kathmandu"',
+        f"schedule.cadence={cadence}", f"schedule.wake_every_min={wake}",
+    )  # fmt: skip
+    hours = [MORNING + n * timedelta(minutes=15) for n in range(96)]
+    assert len({cron_line(job_of(config, [], now=now)) for now in hours}) == 1
+    # 06:30 in Kathmandu is 00:45Z.
+    first = datetime(2026, 3, 3, 0, 45, tzinfo=UTC).astimezone().time()
+    assert job_of(config, [], now=MORNING).at == first
 
 
 @pytest.mark.parametrize("kind", ["launchd", "systemd", "cron"])

@@ -189,7 +189,12 @@ def _schedule(config: Config, now: datetime, arguments: Sequence[str]) -> Check:
     from varro.service.status import describe_schedule
 
     facts = {**installed_here(config, arguments, now=now), **describe_schedule(config, now)}
-    told = {"yes": "installed", "no": "not installed", "differs": "installed otherwise"}
+    told = {
+        "yes": "installed",
+        "no": "not installed",
+        "off": "installed, but switched off",
+        "differs": "installed otherwise",
+    }
     text = (
         f"{facts['at']} {facts['zone']}, every {facts['cadence']}; "
         f"{'due now: ' + facts['due'] if facts['due'] else 'nothing is due'}"
@@ -199,6 +204,8 @@ def _schedule(config: Config, now: datetime, arguments: Sequence[str]) -> Check:
     warnings = list(facts["alerts"])
     if facts["installed"] == "differs":
         warnings.append("what is installed is not what this command line would install")
+    if facts["installed"] == "off":
+        warnings.append("'varro schedule install' switches it on again")
     if facts["heartbeat"] is None:
         text += "no service has looked yet, see 'varro schedule install'"
     else:

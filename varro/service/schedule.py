@@ -13,17 +13,19 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, time
+from itertools import dropwhile
 from pathlib import Path
 from typing import Literal
 from unicodedata import category
+from xml.parsers.expat import ExpatError
 
 from varro.config import Config
 from varro.domain import stable_hash
 from varro.errors import ConfigError, HeldError
 from varro.files import write_file
-from varro.service.slots import load_timetable
+from varro.service.slots import ONE_DAY, load_timetable
 
 Kind = Literal["launchd", "systemd", "cron"]
 CARRIED = (
@@ -54,7 +56,7 @@ class Job:
     """working folder"""
     every_min: int
     at: time
-    """a local time that is met"""
+    """a local time that is met: that of a day's first cycle"""
     environment: Mapping[str, str] = field(default_factory=dict)
     """of `CARRIED`, what the command gets beside the scheduler's own"""
 
@@ -105,7 +107,7 @@ def job_of(
 ) -> Job:
     """What calls `varro tick` for a configuration that a command line has named by `arguments`,
     from the folder that this process is in."""
-    due = load_timetable(config.schedule).following(now).at
+    first = replace(load_timetable(config.schedule), cadence=ONE_DAY).following(now).at
     return Job(
         name=config.run.name,
         home=config.home.resolve(),
@@ -113,7 +115,7 @@ def job_of(
         command=(sys.executable, "-P", "-m", "varro.cli", "tick", "--quiet", *arguments),
         folder=Path.cwd(),
         every_min=config.schedule.wake_every_min,
-        at=due.astimezone().time(),
+        at=first.astimezone().time(),
         environment={name: environment[name] for name in CARRIED if environment.get(name)},
     )
 
@@ -121,7 +123,7 @@ def job_of(
 def installed_here(
     config: Config, arguments: Sequence[str], *, now: datetime, kind: Kind | None = None
 ) -> dict[str, str]:
-    """{kind, installed}: `yes`, `no`, `differs`, or why this system can not tell."""
+    """{kind, installed}: what `installed` says, or why this system can not tell."""
     kind = kind or kind_of_this_system()
     try:
         found = installed(kind, job_of(config, arguments, now=now), home=Path.home())
@@ -190,13 +192,30 @@ def uninstall(kind: Kind, job: Job, *, home: Path, call: Call = call) -> list[st
 
 
 def installed(kind: Kind, job: Job, *, home: Path, call: Call = call) -> str:
-    """`yes`, `no`, or `differs`: what is there is not what would be written now."""
-    wanted: Mapping[Path, bytes] = render(kind, job, home=home)
+    """`no`; `off`: it is there, but switched off; `differs`: what is there is not what would be
+    written now; `yes`. Folder and environment are those of the shell that installed it, whatever
+    this one's are.
+
+    Raises: ConfigError if the scheduler does not say.
+    """
     if kind == "cron":
         ours = [line for line in _crontab(call).splitlines() if line.endswith(_mark(job))]
-        return "no" if not ours else "yes" if ours == [cron_line(job)] else "differs"
+        live = [line for line in ours if not line.lstrip().startswith("#")]
+        if not live:
+            return "off" if ours else "no"
+        is_same = [_essence(kind, line) for line in live] == [_essence(kind, cron_line(job))]
+        return "yes" if is_same else "differs"
+    wanted = render(kind, job, home=home)
     found = {path: path.read_bytes() for path in wanted if path.exists()}
-    return "no" if not found else "yes" if found == wanted else "differs"
+    if not found:
+        return "no"
+    if not _is_on(kind, job, call):
+        return "off"
+    is_same = found.keys() == wanted.keys() and all(
+        _essence(kind, found[path].decode(errors="replace")) == _essence(kind, content.decode())
+        for path, content in wanted.items()
+    )
+    return "yes" if is_same else "differs"
 
 
 def plist(job: Job) -> dict[str, object]:
@@ -290,15 +309,47 @@ def _hours(job: Job) -> list[int]:
     return sorted({(job.at.hour + h) % 24 for h in range(0, 24, job.every_min // 60)})
 
 
+def _essence(kind: Kind, text: str) -> object:
+    """What is written without folder and environment; the text itself if it is not of ours."""
+    if kind == "launchd":
+        try:
+            agent = plistlib.loads(text.encode())
+        except (ValueError, ExpatError):
+            return text
+        theirs = ("WorkingDirectory", "EnvironmentVariables")
+        return {key: value for key, value in agent.items() if key not in theirs}
+    if kind == "systemd":
+        theirs = ("WorkingDirectory=", "Environment=")
+        return [line for line in text.splitlines() if not line.startswith(theirs)]
+    when, cd, rest = text.partition(" cd ")
+    try:
+        _folder, _and, *words = shlex.split(rest)
+    except ValueError:
+        return text
+    return when, cd, list(dropwhile(lambda word: word.partition("=")[0] in CARRIED, words))
+
+
+def _is_on(kind: Kind, job: Job, call: Call) -> bool:
+    """Whether the scheduler wakes the job, now and after the next login."""
+    if kind == "launchd":
+        return call(_launchctl("print", job), None)[0] == 0
+    unit = f"{job.label}.timer"
+    said = _must(
+        call, ["systemctl", "--user", "show", unit, "--property=ActiveState,UnitFileState"]
+    )
+    return {"ActiveState=active", "UnitFileState=enabled"} <= set(said.split())
+
+
 def _launchctl(verb: str, job: Job) -> list[str]:
     return ["launchctl", verb, f"gui/{os.getuid()}/{job.label}"]
 
 
-def _must(call: Call, command: Sequence[str], told: bytes | None = None) -> None:
+def _must(call: Call, command: Sequence[str], told: bytes | None = None) -> str:
     code, said = call(command, told)
+    text = said.decode(errors="replace")
     if code:
-        words = " ".join(said.decode(errors="replace").split())
-        raise ConfigError(f"{shlex.join(command)} ended with code {code}: {words}")
+        raise ConfigError(f"{shlex.join(command)} ended with code {code}: {' '.join(text.split())}")
+    return text
 
 
 def _crontab(call: Call) -> str:
