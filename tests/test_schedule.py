@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import plistlib
 import shutil
 import subprocess
@@ -13,7 +14,8 @@ from pathlib import Path
 import pytest
 from conftest import ROOT, small_config
 
-from varro.errors import ConfigError
+from varro.errors import ConfigError, HeldError
+from varro.lock import hold_lock, lock_path
 from varro.service.schedule import (
     Job,
     cron_line,
@@ -42,16 +44,20 @@ MORNING = datetime(2026, 3, 2, 6, 40, tzinfo=UTC)
 OTHERS = "# mine\n*/5 * * * * true  # org.varro.main.not\n0 1 * * * backup # org.varro.other\n"
 
 
+USER = ["systemctl", "--user"]
+
+
 class System:
     """A computer with schedulers that remember what they were told."""
 
     def __init__(self):
-        self.calls, self.crontab, self.fails = [], None, ""
+        self.calls, self.crontab, self.fails, self.n_fails = [], None, "", 99
         self.loaded, self.active, self.enabled = set(), set(), set()
 
     def __call__(self, command, told):
         self.calls.append(list(command))
-        if self.fails and self.fails in command:
+        if self.fails in command and self.n_fails > 0:
+            self.n_fails -= 1
             return 1, b"Bootstrap failed: 5: Input/output error\n"
         name = command[-1].rpartition("/")[2]
         match command[:-1]:
@@ -181,7 +187,7 @@ def test_what_is_installed_is_removed_and_nothing_else(tmp_path, kind):
     assert uninstall(kind, job, home=tmp_path, call=system) == written
     assert files(tmp_path) == before
     assert installed(kind, other, home=tmp_path, call=system) == "yes"
-    told = [c for c in system.calls if "bootstrap" in c or "enable" in c]
+    told = [c for c in system.calls if "bootstrap" in c or c[:4] == [*USER, "enable", "--now"]]
     assert len(told) == 3  # the other one, and twice this one
 
 
@@ -314,11 +320,95 @@ def test_two_homes_with_runs_of_one_name_do_not_know_each_other(tmp_path, kind):
 @pytest.mark.parametrize(("kind", "verb"), [("launchd", "bootstrap"), ("systemd", "enable")])
 def test_an_installation_that_is_refused_leaves_nothing(tmp_path, kind, verb):
     """Catches files that a later login would start, after an error that said it did not work."""
-    system = System()
+    system, waits = System(), []
     system.fails = verb
     with pytest.raises(ConfigError, match=rf"{verb}.* ended with code 1: Bootstrap failed"):
-        install(kind, replace(JOB, home=tmp_path / "h"), home=tmp_path, call=system)
-    assert files(tmp_path) == {}
+        job = replace(JOB, home=tmp_path / "h")
+        install(kind, job, home=tmp_path, call=system, wait=waits.append)
+    assert files(tmp_path) == {} and system.loaded == system.active == set()
+    # launchd may still be ending the earlier one: it is asked again, not for ever.
+    assert waits == ([1.0] * 4 if kind == "launchd" else [])
+
+
+@pytest.mark.parametrize("kind", ["launchd", "systemd"])
+@pytest.mark.parametrize("is_on", [True, False])
+def test_a_new_installation_that_is_refused_leaves_the_old_one_as_it_was(tmp_path, kind, is_on):
+    """Catches a run that nothing wakes any more, because somebody tried another hour."""
+    system = System()
+    job = replace(JOB, home=tmp_path / "h")
+    install(kind, job, home=tmp_path, call=system)
+    if not is_on:
+        system([*USER, "disable", "--now", f"{job.label}.timer"], None)
+        system(["launchctl", "bootout", f"gui/0/{job.label}"], None)
+    before = files(tmp_path)
+    # Of launchd's five tries none is taken; then the old one is, at the second.
+    system.fails, system.n_fails = ("bootstrap", 6) if kind == "launchd" else ("enable", 1)
+    with pytest.raises(ConfigError, match="Bootstrap failed") as refused:
+        later = replace(job, at=time(7, 45))
+        install(kind, later, home=tmp_path, call=system, wait=lambda seconds: None)
+    assert "nor could" not in str(refused.value)
+    assert files(tmp_path) == before
+    if kind == "systemd":  # which keeps what it has read
+        assert [*USER, "daemon-reload"] in system.calls[-3:]
+    found = installed(kind, job, home=tmp_path, call=system)
+    assert found == ("yes" if is_on else "off")
+
+
+@pytest.mark.parametrize("kind", ["launchd", "systemd"])
+def test_an_old_installation_that_can_not_be_switched_on_again_is_said_to_be_off(tmp_path, kind):
+    """Catches an error of the new one that hides that the old one is gone too."""
+    system = System()
+    job = replace(JOB, home=tmp_path / "h")
+    install(kind, job, home=tmp_path, call=system)
+    before = files(tmp_path)
+    system.fails = "bootstrap" if kind == "launchd" else "daemon-reload"
+    with pytest.raises(ConfigError, match="nor could what was there before be switched on again: "):
+        later = replace(job, at=time(7, 45))
+        install(kind, later, home=tmp_path, call=system, wait=lambda seconds: None)
+    assert files(tmp_path) == before
+
+
+def test_an_earlier_agent_that_takes_its_time_to_end_is_waited_for(tmp_path):
+    """Catches error 5 of a bootstrap that comes right after a bootout."""
+    system, waits = System(), []
+    job = replace(JOB, home=tmp_path / "h")
+    system.fails, system.n_fails = "bootstrap", 2
+    install("launchd", job, home=tmp_path, call=system, wait=waits.append)
+    assert waits == [1.0, 1.0] and system.loaded == {job.label}
+    # launchctl(1): one that is disabled can not be loaded.
+    verbs = [command[1] for command in system.calls]
+    assert verbs == ["bootout", "enable", "bootstrap", "bootstrap", "bootstrap"]
+
+
+def test_launchd_is_not_made_to_end_a_day_for_a_new_schedule(tmp_path):
+    """Catches hours of training lost to a bootout. systemd and cron leave what runs alone."""
+    system = System()
+    job = replace(JOB, home=tmp_path / "h")
+    held = hold_lock(lock_path(job.home, job.name))
+    for kind in ("launchd", "systemd", "cron"):
+        install(kind, job, home=tmp_path, call=system)  # none before it: nothing is ended
+    before = files(tmp_path)
+    with pytest.raises(HeldError, match=rf"process {os.getpid()} .* install again when it is done"):
+        install("launchd", replace(job, at=time(7, 45)), home=tmp_path, call=system)
+    assert files(tmp_path) == before and system.loaded == {job.label}
+    for kind in ("systemd", "cron"):
+        install(kind, replace(job, at=time(7, 45)), home=tmp_path, call=system)
+    held.close()
+    install("launchd", replace(job, at=time(7, 45)), home=tmp_path, call=system)
+
+
+def test_a_file_that_can_not_be_written_leaves_what_was_installed(tmp_path):
+    """Catches a service of today with a timer of yesterday."""
+    system = System()
+    job = replace(JOB, home=tmp_path / "h")
+    units = [Path(path) for path in install("systemd", job, home=tmp_path, call=system)]
+    before = files(tmp_path)
+    # What a write goes through is in the way for the second file.
+    (units[1].parent / f".{units[1].name}.partial").mkdir()
+    later = replace(job, at=time(7, 45), command=("/bin/true",))
+    with pytest.raises(OSError, match="Is a directory"):
+        install("systemd", later, home=tmp_path, call=system)
+    assert files(tmp_path) == before
 
 
 @pytest.mark.parametrize(

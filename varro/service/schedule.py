@@ -17,14 +17,16 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, time
 from itertools import dropwhile
 from pathlib import Path
+from time import sleep
 from typing import Literal
 from unicodedata import category
 from xml.parsers.expat import ExpatError
 
 from varro.config import Config
 from varro.domain import stable_hash
-from varro.errors import ConfigError, HeldError
-from varro.files import write_file
+from varro.errors import ConfigError, HeldError, VarroError
+from varro.files import disk_errors, write_file
+from varro.lock import holder_of, is_held, lock_path
 from varro.service.slots import ONE_DAY, load_timetable
 
 Kind = Literal["launchd", "systemd", "cron"]
@@ -39,6 +41,9 @@ CARRIED = (
 """environment variables of the installing shell that the scheduled command gets too: where the
 model lies and how it is computed. None may be a secret, for anyone may read a unit; so no proxy,
 whose address can hold a password"""
+_TRIES = 5
+"""of launchctl bootstrap"""
+_PAUSE_S = 1.0
 Call = Callable[[Sequence[str], bytes | None], tuple[int, bytes]]
 """Runs a command with something on its standard input: exit code, and what it said."""
 
@@ -146,33 +151,59 @@ def render(kind: Kind, job: Job, *, home: Path) -> dict[Path, bytes]:
     return {Path("crontab"): f"{cron_line(job)}\n".encode()}
 
 
-def install(kind: Kind, job: Job, *, home: Path, call: Call = call) -> list[str]:
+def install(
+    kind: Kind,
+    job: Job,
+    *,
+    home: Path,
+    call: Call = call,
+    wait: Callable[[float], None] = sleep,
+) -> list[str]:
     """Write what wakes the run and switch it on; returns where it is.
 
-    Raises: ConfigError with what the scheduler said, and nothing left behind.
+    Raises: ConfigError with what the scheduler said, DiskError; what was installed before is then
+    there as it was. HeldError if launchd would end a day at work.
     """
-    job.log.parent.mkdir(parents=True, exist_ok=True)  # no shell makes it, nor does launchd
+    with disk_errors("the log's folder"):
+        job.log.parent.mkdir(parents=True, exist_ok=True)  # no shell makes it, nor does launchd
     if kind == "cron":
         _write_crontab(with_cron_line(_crontab(call), job, cron_line(job)), call)
         return ["crontab"]
     files = render(kind, job, home=home)
-    for path, content in files.items():
-        write_file(path, content)
+    with disk_errors("what wakes the run"):
+        before = {path: path.read_bytes() for path in files if path.exists()}
+    was_on = bool(before) and _is_on(kind, job, call)
+    lock = lock_path(job.home, job.name)
+    if kind == "launchd" and was_on and is_held(lock):
+        raise HeldError(
+            f"the run is at work ({holder_of(lock) or 'it has just begun'}), and launchd would end "
+            "it to take in the new schedule: install again when it is done"
+        )
     try:
-        if kind == "launchd":
-            call(_launchctl("bootout", job), None)  # an earlier one; there may be none
-            _must(call, ["launchctl", "bootstrap", f"gui/{os.getuid()}", str(next(iter(files)))])
-        else:
-            _must(call, ["systemctl", "--user", "daemon-reload"])
-            _must(call, ["systemctl", "--user", "enable", "--now", f"{job.label}.timer"])
-    except ConfigError:
-        uninstall(kind, job, home=home, call=call)
+        _put(files)
+        _switch_on(kind, job, home=home, call=call, wait=wait)
+    except (VarroError, OSError) as error:
+        try:
+            if not was_on:
+                _switch_off(kind, job, call)
+            _put({path: before.get(path) for path in files})
+            if was_on:
+                _switch_on(kind, job, home=home, call=call, wait=wait)
+            else:
+                _reread(kind, call)
+        except (VarroError, OSError) as another:
+            raise ConfigError(
+                f"{error}; nor could what was there before be switched on again: {another}"
+            ) from error
         raise
     return [str(path) for path in files]
 
 
 def uninstall(kind: Kind, job: Job, *, home: Path, call: Call = call) -> list[str]:
-    """Remove exactly what `install` wrote; returns what was there."""
+    """Remove exactly what `install` wrote; returns what was there.
+
+    Note: launchd ends a day at work with it; what of it was finished stays.
+    """
     if kind == "cron":
         before = _crontab(call)
         after = with_cron_line(before, job, None)
@@ -180,14 +211,11 @@ def uninstall(kind: Kind, job: Job, *, home: Path, call: Call = call) -> list[st
             _write_crontab(after, call)
         return ["crontab"] if after != before else []
     found = [path for path in render(kind, job, home=home) if path.exists()]
-    if kind == "launchd":
-        call(_launchctl("bootout", job), None)
-    elif found:
-        call(["systemctl", "--user", "disable", "--now", f"{job.label}.timer"], None)
-    for path in found:
-        path.unlink()
-    if kind == "systemd" and found:
-        call(["systemctl", "--user", "daemon-reload"], None)
+    if found or kind == "launchd":
+        _switch_off(kind, job, call)
+    _put(dict.fromkeys(found))
+    if found:
+        _reread(kind, call)
     return [str(path) for path in found]
 
 
@@ -307,6 +335,49 @@ def _minutes(job: Job) -> list[int]:
 
 def _hours(job: Job) -> list[int]:
     return sorted({(job.at.hour + h) % 24 for h in range(0, 24, job.every_min // 60)})
+
+
+def _put(files: Mapping[Path, bytes | None]) -> None:
+    """Write files, or remove those without content; one that is as it should be is left alone."""
+    with disk_errors("what wakes the run"):
+        for path, content in files.items():
+            if content is None:
+                path.unlink(missing_ok=True)
+            elif not path.exists() or path.read_bytes() != content:
+                write_file(path, content)
+
+
+def _switch_on(
+    kind: Kind, job: Job, *, home: Path, call: Call, wait: Callable[[float], None]
+) -> None:
+    """Raises: ConfigError if the scheduler refuses."""
+    if kind == "systemd":
+        _must(call, ["systemctl", "--user", "daemon-reload"])
+        _must(call, ["systemctl", "--user", "enable", "--now", f"{job.label}.timer"])
+        return
+    (path,) = render(kind, job, home=home)
+    bootstrap = ["launchctl", "bootstrap", f"gui/{os.getuid()}", str(path)]
+    call(_launchctl("bootout", job), None)  # an earlier one; there may be none
+    call(_launchctl("enable", job), None)  # a disabled one can not be loaded
+    for _ in range(_TRIES - 1):  # bootout does not wait until the earlier one has ended
+        if call(bootstrap, None)[0] == 0:
+            return
+        wait(_PAUSE_S)
+    _must(call, bootstrap)
+
+
+def _switch_off(kind: Kind, job: Job, call: Call) -> None:
+    """There may be none, so what the scheduler says is of no account."""
+    if kind == "launchd":
+        call(_launchctl("bootout", job), None)
+    else:
+        call(["systemctl", "--user", "disable", "--now", f"{job.label}.timer"], None)
+
+
+def _reread(kind: Kind, call: Call) -> None:
+    """systemd keeps what it has read."""
+    if kind == "systemd":
+        call(["systemctl", "--user", "daemon-reload"], None)
 
 
 def _essence(kind: Kind, text: str) -> object:
