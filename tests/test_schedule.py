@@ -18,6 +18,7 @@ from varro.errors import ConfigError, HeldError
 from varro.lock import hold_lock, lock_path
 from varro.service.schedule import (
     Job,
+    call,
     cron_line,
     install,
     installed,
@@ -434,6 +435,12 @@ def test_a_system_without_the_scheduler_is_told_so(tmp_path):
         pytest.skip("NOT TESTED: there is a crontab command here")
     with pytest.raises(ConfigError, match="there is no crontab here; choose another with --kind"):
         install("cron", JOB, home=tmp_path)
+
+
+def test_a_scheduler_that_does_not_answer_is_given_up():
+    """Catches an installation that waits for ever for a manager that hangs."""
+    with pytest.raises(ConfigError, match=r"sleep 60 did not end within 0\.2 s"):
+        call(["sleep", "60"], timeout_s=0.2)
 
 
 def test_print_shows_all_and_writes_nothing(tmp_path):

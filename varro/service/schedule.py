@@ -92,14 +92,23 @@ def kind_of_this_system() -> Kind:
     return "systemd" if Path(f"/run/user/{os.getuid()}/systemd").exists() else "cron"
 
 
-def call(command: Sequence[str], told: bytes | None = None) -> tuple[int, bytes]:
-    """Raises: ConfigError if there is no such command."""
+def call(
+    command: Sequence[str], told: bytes | None = None, *, timeout_s: float = 60.0
+) -> tuple[int, bytes]:
+    """Raises: ConfigError if there is no such command, or it does not end."""
     try:
         done = subprocess.run(
-            command, input=told, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False
+            command,
+            input=told,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=timeout_s,
+            check=False,
         )
     except FileNotFoundError:
         raise ConfigError(f"there is no {command[0]} here; choose another with --kind") from None
+    except subprocess.TimeoutExpired:
+        raise ConfigError(f"{shlex.join(command)} did not end within {timeout_s:g} s") from None
     return done.returncode, done.stdout
 
 
