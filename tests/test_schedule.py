@@ -25,6 +25,7 @@ from varro.service.schedule import (
     job_of,
     kind_of_this_system,
     plist,
+    remark,
     render,
     service_unit,
     timer_unit,
@@ -427,6 +428,58 @@ def test_what_no_line_of_a_scheduler_can_hold_is_refused(changes):
     with pytest.raises(ConfigError, match="no line break, other control character or broken"):
         replace(JOB, **changes)
     replace(JOB, folder=Path("/home/ада/日本\u3000語"))  # a wide space is a letter like others
+
+
+@pytest.mark.parametrize(
+    ("answer", "lingers"),
+    [
+        ((0, b"Linger=yes\n"), True),
+        ((0, b"Linger=no\n"), False),
+        ((1, b"Failed to get user: User ID 1000 is not logged in or lingering\n"), False),
+        (ConfigError("there is no loginctl here"), False),
+    ],
+)
+def test_an_installation_says_what_ends_at_logout(answer, lingers):
+    """Catches timers that stop with a session, and are not there after a restart, on a machine that
+    was to be left alone."""
+    asked = []
+
+    def system(command, told):
+        asked.append(command)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    told = remark("systemd", call=system)
+    assert asked == [["loginctl", "show-user", str(os.getuid()), "--property=Linger"]]
+    assert told is None if lingers else "'loginctl enable-linger'" in told
+    assert remark("cron", call=system) is None
+    assert "logged in at the screen" in remark("launchd", call=system)
+
+
+def test_the_command_line_installs_and_says_what_is_still_to_be_done(tmp_path):
+    """Catches an installation that went well and keeps to itself that it ends at logout. Stand-ins
+    for systemd's commands: they say what a user's manager without lingering says."""
+    said = {"systemctl": "ActiveState=active\\nUnitFileState=enabled", "loginctl": "Linger=no"}
+    for name, words in said.items():
+        path = tmp_path / "bin" / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(f"#!/bin/sh\nprintf '{words}\\n'\n")
+        path.chmod(0o755)
+    environment = {"HOME": str(tmp_path), "PATH": f"{tmp_path}/bin:/bin", "PYTHONPATH": str(ROOT)}
+    for verb, words in (
+        ("install", "installed for systemd: "),
+        ("status", "installed  yes\n"),
+        ("uninstall", "removed: "),
+    ):
+        done = subprocess.run(
+            [sys.executable, "-m", "varro.cli", "schedule", verb, "--kind", "systemd",
+             "--home", tmp_path / "home"],
+            capture_output=True, text=True, env=environment,
+        )  # fmt: skip
+        assert done.returncode == 0 and words in done.stdout, done.stdout + done.stderr
+        assert ("'loginctl enable-linger' once" in done.stdout) == (verb != "uninstall")
+    assert not list((tmp_path / ".config").rglob("org.varro*"))
 
 
 def test_a_system_without_the_scheduler_is_told_so(tmp_path):

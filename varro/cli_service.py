@@ -88,11 +88,12 @@ def schedule_install(
         bool, typer.Option("--print", help="Show what would be written, and write nothing.")
     ] = False,
 ) -> None:
-    """Have this system call `varro tick`, from now on and after each start.
+    """Have this system call `varro tick` from now on; says what is to be done for it to go on after
+    a logout and a restart.
 
     Example: varro schedule install --config configs/live.toml --print
     """
-    from varro.service.schedule import install, job_of, render
+    from varro.service.schedule import install, job_of, remark, render
 
     resolved = resolve_config(config, overrides, home=home, run=run, seed=seed)
     arguments = as_arguments(config, overrides, home=home, run=run, seed=seed)
@@ -103,6 +104,9 @@ def schedule_install(
             print(f"# {path}\n{content.decode()}")
         return
     print(f"installed for {chosen}: {', '.join(install(chosen, job, home=Path.home()))}")
+    told = remark(chosen)
+    if told:
+        print(told)
 
 
 @schedule_app.command("uninstall")

@@ -200,6 +200,7 @@ def _schedule(config: Config, now: datetime, arguments: Sequence[str]) -> Check:
         f"{'due now: ' + facts['due'] if facts['due'] else 'nothing is due'}"
         + (f", next due {facts['next_due'][:16]}Z" if facts["next_due"] else "")
         + f"; {facts['kind']}: {told.get(facts['installed'], facts['installed'])}; "
+        + (f"{facts['remark']}; " if facts["remark"] else "")
     )
     warnings = list(facts["alerts"])
     if facts["installed"] == "differs":

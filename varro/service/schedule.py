@@ -136,14 +136,15 @@ def job_of(
 
 def installed_here(
     config: Config, arguments: Sequence[str], *, now: datetime, kind: Kind | None = None
-) -> dict[str, str]:
-    """{kind, installed}: what `installed` says, or why this system can not tell."""
+) -> dict[str, str | None]:
+    """{kind, installed, remark}: what `installed` says, or why this system can not tell; and
+    `remark`."""
     kind = kind or kind_of_this_system()
     try:
         found = installed(kind, job_of(config, arguments, now=now), home=Path.home())
     except ConfigError as error:
         found = f"can not be told: {error}"
-    return {"kind": kind, "installed": found}
+    return {"kind": kind, "installed": found, "remark": None if found == "no" else remark(kind)}
 
 
 def render(kind: Kind, job: Job, *, home: Path) -> dict[Path, bytes]:
@@ -253,6 +254,27 @@ def installed(kind: Kind, job: Job, *, home: Path, call: Call = call) -> str:
         for path, content in wanted.items()
     )
     return "yes" if is_same else "differs"
+
+
+def remark(kind: Kind, *, call: Call = call) -> str | None:
+    """What its owner has to know, or do, so that it goes on after a logout and a restart."""
+    if kind == "launchd":
+        return (
+            "launchd wakes it while you are logged in at the screen: after a restart, log in once"
+        )
+    if kind == "systemd":
+        try:
+            code, said = call(
+                ["loginctl", "show-user", str(os.getuid()), "--property=Linger"], None
+            )
+        except ConfigError:  # the manager may be here without logind
+            code, said = 1, b""
+        if code or said.split() != [b"Linger=yes"]:
+            return (
+                "systemd ends it when you log out, and does not start it at boot, unless you call "
+                "'loginctl enable-linger' once"
+            )
+    return None
 
 
 def plist(job: Job) -> dict[str, object]:
