@@ -87,3 +87,14 @@ def test_the_doctor_tells_of_feeds_schedule_and_output(service):
     assert later["output"].status == "warning"
     assert "'varro report --day 2026-03-03' writes it again" in later["output"].text
     assert "no cycle was completed for 48 hours" in later["output"].text
+
+
+def test_the_doctor_warns_of_the_disk_that_alerts_warn_of_and_of_a_clock_that_went_back(service):
+    """Catches a doctor with a limit of its own, and one that finds a refused schedule well."""
+    alerts = service.config.alerts.model_copy(update={"min_free_gb": 1e6})
+    service.config = service.config.model_copy(update={"alerts": alerts})
+    checks = checks_of(service, MORNING - DAY)
+    assert checks["disk"].status == "warning"
+    assert checks["disk"].text.endswith(", less than 1e+06")
+    assert checks["schedule"].status == "warning"
+    assert "every 1d; refused: the clock says 2026-03-01" in checks["schedule"].text

@@ -16,6 +16,7 @@ from conftest import ROOT
 from test_tick import MORNING, Service
 
 from varro.domain import MissedInfo, RunInfo, Stage, StageRun
+from varro.errors import HeldError, StageError
 from varro.ledger.store import open_ledger
 from varro.lock import hold_lock, lock_path
 from varro.run import ledger_path
@@ -70,7 +71,9 @@ def test_status_says_what_was_done_missed_failed_and_who_is_at_work(service):
         assert words in text
     json.dumps(facts, allow_nan=False)
     back = describe(service.config, MORNING)
-    assert back["schedule"]["due"].startswith("refused: the clock says")
+    assert back["schedule"]["due"] is None
+    assert back["schedule"]["refused"].startswith("the clock says")
+    assert "every 1d; refused: the clock says" in in_lines(back)
 
 
 def test_status_says_which_days_were_not_trained_on(service, tmp_path):
@@ -129,6 +132,44 @@ def test_the_prometheus_file_is_whole_and_well_formed(service, tmp_path):
     # 2026-03-03T06:40Z
     assert 'varro_last_cycle_timestamp_seconds{run="live"} 1772520000\n' in text
     assert 'varro_is_due{run="live"} 0\n' in text
+
+
+def test_a_service_that_is_refused_does_not_look_well_to_a_collector(service, tmp_path):
+    """Catches a service whose wake-ups are all refused, for its clock or its ledger, with a last
+    exit code of 0 and a cycle that is said to be due."""
+    target = tmp_path / "varro.prom"
+
+    def told(now):
+        write_prometheus(target, describe(service.config, now))
+        lines = target.read_text().splitlines()
+        found = [line.rpartition(" ") for line in lines if line[0] != "#"]
+        return {name.partition("{")[0].removeprefix("varro_"): float(v) for name, _, v in found}
+
+    assert "last_exit_code" not in told(MORNING)
+    service.tick(MORNING + 3 * DAY)
+    assert (told(MORNING + 3 * DAY)["last_exit_code"], told(MORNING + 4 * DAY)["is_due"]) == (0, 1)
+    for _ in range(2):
+        with pytest.raises(StageError, match="set the clock right"):
+            service.tick(MORNING)
+        metrics = told(MORNING)
+        assert (metrics["last_exit_code"], metrics["is_due"]) == (StageError.exit_code, 0)
+    service.tick(MORNING + 3 * DAY)  # nothing is due
+    assert told(MORNING + 3 * DAY)["last_exit_code"] == 0
+    service.days.code = 4
+    service.tick(MORNING + 4 * DAY)
+    lock = hold_lock(lock_path(service.config.home, "live"), now=MORNING)
+    with pytest.raises(HeldError):
+        service.tick(MORNING + 4 * DAY)
+    lock.close()
+    assert told(MORNING + 4 * DAY)["last_exit_code"] == 4
+
+
+def test_a_run_that_never_got_to_its_ledger_has_an_exit_code(service, tmp_path):
+    """Catches a first day that fails every hour, and no line of it for a collector."""
+    service.days.code = 6
+    service.tick(MORNING)
+    write_prometheus(tmp_path / "varro.prom", describe(service.config, MORNING))
+    assert 'varro_last_exit_code{run="live"} 6\n' in (tmp_path / "varro.prom").read_text()
 
 
 def five_years(path):

@@ -186,7 +186,7 @@ def _embedder(config: Config) -> Check:
 def _schedule(config: Config, now: datetime, arguments: Sequence[str]) -> Check:
     """Whether something wakes this run, has done so lately, and for what next."""
     from varro.service.schedule import installed_here
-    from varro.service.status import describe_schedule
+    from varro.service.status import describe_schedule, what_is_due
 
     facts = {**installed_here(config, arguments, now=now), **describe_schedule(config, now)}
     told = {
@@ -197,7 +197,7 @@ def _schedule(config: Config, now: datetime, arguments: Sequence[str]) -> Check:
     }
     text = (
         f"{facts['at']} {facts['zone']}, every {facts['cadence']}; "
-        f"{'due now: ' + facts['due'] if facts['due'] else 'nothing is due'}"
+        f"{what_is_due(facts)}"
         + (f", next due {facts['next_due'][:16]}Z" if facts["next_due"] else "")
         + f"; {facts['kind']}: {told.get(facts['installed'], facts['installed'])}; "
         + (f"{facts['remark']}; " if facts["remark"] else "")
@@ -214,7 +214,7 @@ def _schedule(config: Config, now: datetime, arguments: Sequence[str]) -> Check:
         quiet = now - datetime.fromisoformat(facts["heartbeat"])
         if quiet.total_seconds() > 3 * 60 * config.schedule.wake_every_min:
             warnings.append(f"{quiet.total_seconds() / 3600:.0f} hours ago: nothing wakes it")
-    status = "warning" if warnings else "ok"
+    status = "warning" if warnings or facts["refused"] else "ok"
     return Check("schedule", status, "; ".join([text, *warnings]), facts)
 
 

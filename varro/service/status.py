@@ -19,7 +19,7 @@ from varro.lock import holder_of, is_held, lock_path
 from varro.run import ledger_path
 from varro.service.alerts import is_over
 from varro.service.slots import load_timetable
-from varro.service.tick import due_cycle, glance_of, load_state, state_path
+from varro.service.tick import State, due_cycle, glance_of, load_state, state_path
 
 
 def describe(config: Config, now: datetime) -> dict[str, Any]:
@@ -38,13 +38,14 @@ def describe(config: Config, now: datetime) -> dict[str, Any]:
 
 
 def describe_schedule(config: Config, now: datetime) -> dict[str, Any]:
-    """{run, zone, at, cadence, due, next_due, heartbeat, alerts} of the configured run; `due` is
-    the cycle that can be run now, or why that can not be told."""
+    """{run, zone, at, cadence, due, refused, next_due, heartbeat, last_exit_code, alerts} of the
+    configured run; `due` is the cycle that can be run now, `refused` why that can not be told."""
     timetable = load_timetable(config.schedule)
+    due = refused = None
     try:
         due = due_cycle(config, glance_of(config), now)
     except VarroError as error:
-        due = f"refused: {error}"
+        refused = str(error)
     state = load_state(state_path(config.home, config.run.name))
     live = config.news.source == "feeds"
     return {
@@ -53,8 +54,10 @@ def describe_schedule(config: Config, now: datetime) -> dict[str, Any]:
         "at": f"{config.schedule.at:%H:%M}",
         "cadence": config.schedule.cadence,
         "due": due,
+        "refused": refused,
         "next_due": timetable.following(now).at.isoformat() if live else None,
         "heartbeat": state and state.at,
+        "last_exit_code": _exit_code(state),
         "alerts": [e["text"] for e in ((state and state.told) or {}).values() if not is_over(e)],
     }
 
@@ -83,15 +86,22 @@ def in_lines(facts: dict[str, Any]) -> str:
         f"no run yet in {facts['home']}; begin with 'varro train-day'"
     ]
     schedule = facts["schedule"]
-    due, following = schedule["due"], schedule["next_due"]
+    following = schedule["next_due"]
     lines.append(
         f"schedule of {schedule['run']}: {schedule['at']} {schedule['zone']}, every "
         f"{schedule['cadence']}; "
-        + (f"due now: {due}" if due else "nothing is due")
+        + what_is_due(schedule)
         + (f", next due {following[:16]}Z" if following else "")
         + (f", last looked {schedule['heartbeat'][:16]}Z" if schedule["heartbeat"] else "")
     )
     return "\n".join([*lines, *(f"alert: {text}" for text in schedule["alerts"])])
+
+
+def what_is_due(schedule: dict[str, Any]) -> str:
+    """In words, of what `describe_schedule` gives."""
+    if schedule["refused"]:
+        return f"refused: {schedule['refused']}"
+    return f"due now: {schedule['due']}" if schedule["due"] else "nothing is due"
 
 
 def write_prometheus(path: Path, facts: dict[str, Any]) -> None:
@@ -119,8 +129,15 @@ def write_prometheus(path: Path, facts: dict[str, Any]) -> None:
         add(name, kind, text, [(labels, row[name]) for labels, row in runs])
     clocks = [(labels, _seconds(row["last_done_at"])) for labels, row in runs]
     add("last_cycle_timestamp_seconds", "gauge", "Clock of the newest finished cycle.", clocks)
-    codes = [(labels, (row["last_attempt"] or {}).get("exit_code")) for labels, row in runs]
-    add("last_exit_code", "gauge", "Of the newest cycle that was tried by the service.", codes)
+    by_run = {row["run"]: row["last_exit_code"] for row in facts["runs"]}
+    by_run.setdefault(schedule["run"], schedule["last_exit_code"])  # one that never got to a ledger
+    codes = [(f'{{run="{run}"}}', code) for run, code in by_run.items()]
+    add(
+        "last_exit_code",
+        "gauge",
+        "Of the newest cycle that the service tried, or of a wake-up since then that was refused.",
+        codes,
+    )
     thin = [
         (labels, float(row["last_cycle"]["degraded"] is not None))
         for labels, row in runs
@@ -131,8 +148,8 @@ def write_prometheus(path: Path, facts: dict[str, Any]) -> None:
     add("at_work", "gauge", "1 while a process holds the run.", held)
     for name, text in (("heartbeat", "The newest wake-up."), ("next_due", "The next cycle.")):
         add(f"{name}_timestamp_seconds", "gauge", text, [(of_schedule, _seconds(schedule[name]))])
-    due = schedule["due"]
-    add("is_due", "gauge", "1 while a cycle is due.", [(of_schedule, float(due is not None))])
+    is_due = float(schedule["due"] is not None)
+    add("is_due", "gauge", "1 while a cycle is due.", [(of_schedule, is_due)])
     add("alerts", "gauge", "Alerts that are the case.", [(of_schedule, len(schedule["alerts"]))])
     add("free_bytes", "gauge", "Free space at home.", [("", facts["free_gb"] * 1e9)])
     write_file(path, ("\n".join(lines) + "\n").encode())
@@ -171,6 +188,7 @@ def _describe_run(config: Config, ledger: Ledger, info: RunInfo) -> dict[str, An
         "last_cycle": None if newest is None else _cycle(newest, stages),
         "last_stage": str(stages[-1].stage) if stages else None,
         "last_attempt": state and state.last_run,
+        "last_exit_code": _exit_code(state),
         "last_error": (state and state.error) or None,
         "n_missed": len(missed),
         "missed": [m.day for m in missed[-10:]],
@@ -181,6 +199,16 @@ def _describe_run(config: Config, ledger: Ledger, info: RunInfo) -> dict[str, An
         "n_updates": counts["updates"],
         **counts,
     }
+
+
+def _exit_code(state: State | None) -> int | None:
+    """Of the newest cycle that was tried, or of the newest wake-up where that was refused; that
+    another process is at work is no refusal. None if nothing was tried."""
+    if state is None:
+        return None
+    if state.exit_code and state.outcome != "held":
+        return state.exit_code
+    return state.last_run["exit_code"] if state.last_run else None
 
 
 def _run_line(row: dict[str, Any]) -> str:
