@@ -14,11 +14,24 @@ from numpy.typing import NDArray
 from sqlalchemy import JSON, BigInteger, ForeignKey, Index, LargeBinary, String, TypeDecorator
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
+Text = String().with_variant(String(collation="C"), "postgresql")
+"""Text that sorts by its code points, as in SQLite and Python, whatever the database's language."""
+
+
+class SampledText(TypeDecorator[str]):
+    """What a policy wrote. A NUL, which Postgres does not take, is stored as U+FFFD in both."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: Any) -> str | None:
+        return None if value is None else value.replace("\0", "\ufffd")
+
 
 class UtcTime(TypeDecorator[datetime]):
     """Aware datetime ↔ `YYYY-MM-DDTHH:MM:SS.ffffff+00:00` text."""
 
-    impl = String(32)
+    impl = String(32).with_variant(String(32, collation="C"), "postgresql")
     cache_ok = True
 
     def process_bind_param(self, value: datetime | None, dialect: Any) -> str | None:
@@ -59,7 +72,9 @@ class Float32Array(TypeDecorator[NDArray[np.float32]]):
 
 
 class Base(DeclarativeBase):
-    type_annotation_map: ClassVar[dict[Any, Any]] = {dict[str, Any]: JSON, datetime: UtcTime}
+    type_annotation_map: ClassVar[dict[Any, Any]] = {
+        dict[str, Any]: JSON, datetime: UtcTime, str: Text,
+    }  # fmt: skip
 
 
 class RunRow(Base):
@@ -114,7 +129,7 @@ class ForecastRow(Base):
     k: Mapped[int]
     token_ids: Mapped[tuple[int, ...]] = mapped_column(Int32Array)
     sampler_logprobs: Mapped[Any] = mapped_column(Float32Array)
-    text: Mapped[str]
+    text: Mapped[str] = mapped_column(SampledText)
     finish_reason: Mapped[str]
     seed: Mapped[int] = mapped_column(BigInteger)
 

@@ -12,13 +12,13 @@ down_revision = None
 def upgrade() -> None:
     op.create_table(
         "headlines",
-        sa.Column("id", sa.String(), nullable=False),
-        sa.Column("corpus", sa.String(), nullable=False),
-        sa.Column("feed", sa.String(), nullable=False),
-        sa.Column("source", sa.String(), nullable=False),
-        sa.Column("guid", sa.String(), nullable=False),
-        sa.Column("title", sa.String(), nullable=False),
-        sa.Column("link", sa.String(), nullable=False),
+        sa.Column("id", tables.Text, nullable=False),
+        sa.Column("corpus", tables.Text, nullable=False),
+        sa.Column("feed", tables.Text, nullable=False),
+        sa.Column("source", tables.Text, nullable=False),
+        sa.Column("guid", tables.Text, nullable=False),
+        sa.Column("title", tables.Text, nullable=False),
+        sa.Column("link", tables.Text, nullable=False),
         sa.Column("published", tables.UtcTime(length=32), nullable=True),
         sa.Column("first_seen", tables.UtcTime(length=32), nullable=False),
         sa.PrimaryKeyConstraint("id"),
@@ -28,22 +28,22 @@ def upgrade() -> None:
 
     op.create_table(
         "runs",
-        sa.Column("name", sa.String(), nullable=False),
+        sa.Column("name", tables.Text, nullable=False),
         sa.Column("seed", sa.BigInteger(), nullable=False),
-        sa.Column("corpus", sa.String(), nullable=False),
-        sa.Column("config_hash", sa.String(), nullable=False),
+        sa.Column("corpus", tables.Text, nullable=False),
+        sa.Column("config_hash", tables.Text, nullable=False),
         sa.Column("config", sa.JSON(), nullable=False),
-        sa.Column("varro_version", sa.String(), nullable=False),
+        sa.Column("varro_version", tables.Text, nullable=False),
         sa.PrimaryKeyConstraint("name"),
     )
     op.create_table(
         "checkpoints",
-        sa.Column("run", sa.String(), nullable=False),
+        sa.Column("run", tables.Text, nullable=False),
         sa.Column("version", sa.Integer(), nullable=False),
         sa.Column("parent", sa.Integer(), nullable=True),
-        sa.Column("day", sa.String(), nullable=False),
-        sa.Column("path", sa.String(), nullable=False),
-        sa.Column("sha256", sa.String(), nullable=False),
+        sa.Column("day", tables.Text, nullable=False),
+        sa.Column("path", tables.Text, nullable=False),
+        sa.Column("sha256", tables.Text, nullable=False),
         sa.ForeignKeyConstraint(
             ["run"],
             ["runs.name"],
@@ -52,8 +52,8 @@ def upgrade() -> None:
     )
     op.create_table(
         "evaluations",
-        sa.Column("run", sa.String(), nullable=False),
-        sa.Column("day", sa.String(), nullable=False),
+        sa.Column("run", tables.Text, nullable=False),
+        sa.Column("day", tables.Text, nullable=False),
         sa.Column("n_headlines", sa.Integer(), nullable=False),
         sa.Column("lift", sa.Double(), nullable=True),
         sa.Column("lift_low", sa.Double(), nullable=True),
@@ -67,14 +67,14 @@ def upgrade() -> None:
     )
     op.create_table(
         "groups",
-        sa.Column("id", sa.String(), nullable=False),
-        sa.Column("run", sa.String(), nullable=False),
-        sa.Column("day", sa.String(), nullable=False),
-        sa.Column("role", sa.String(), nullable=False),
-        sa.Column("headline_id", sa.String(), nullable=False),
+        sa.Column("id", tables.Text, nullable=False),
+        sa.Column("run", tables.Text, nullable=False),
+        sa.Column("day", tables.Text, nullable=False),
+        sa.Column("role", tables.Text, nullable=False),
+        sa.Column("headline_id", tables.Text, nullable=False),
         sa.Column("policy_version", sa.Integer(), nullable=False),
         sa.Column("made_at", tables.UtcTime(length=32), nullable=False),
-        sa.Column("prompt_version", sa.String(), nullable=False),
+        sa.Column("prompt_version", tables.Text, nullable=False),
         sa.Column("prompt_ids", tables.Int32Array(), nullable=False),
         sa.ForeignKeyConstraint(
             ["headline_id"],
@@ -91,9 +91,9 @@ def upgrade() -> None:
 
     op.create_table(
         "stage_runs",
-        sa.Column("run", sa.String(), nullable=False),
-        sa.Column("day", sa.String(), nullable=False),
-        sa.Column("stage", sa.String(), nullable=False),
+        sa.Column("run", tables.Text, nullable=False),
+        sa.Column("day", tables.Text, nullable=False),
+        sa.Column("stage", tables.Text, nullable=False),
         sa.Column("as_of", tables.UtcTime(length=32), nullable=False),
         sa.Column("seconds", sa.Double(), nullable=False),
         sa.Column("detail", sa.JSON(), nullable=False),
@@ -105,8 +105,8 @@ def upgrade() -> None:
     )
     op.create_table(
         "updates",
-        sa.Column("run", sa.String(), nullable=False),
-        sa.Column("day", sa.String(), nullable=False),
+        sa.Column("run", tables.Text, nullable=False),
+        sa.Column("day", tables.Text, nullable=False),
         sa.Column("from_version", sa.Integer(), nullable=False),
         sa.Column("to_version", sa.Integer(), nullable=False),
         sa.Column("metrics", sa.JSON(), nullable=False),
@@ -118,13 +118,13 @@ def upgrade() -> None:
     )
     op.create_table(
         "forecasts",
-        sa.Column("id", sa.String(), nullable=False),
-        sa.Column("group_id", sa.String(), nullable=False),
+        sa.Column("id", tables.Text, nullable=False),
+        sa.Column("group_id", tables.Text, nullable=False),
         sa.Column("k", sa.Integer(), nullable=False),
         sa.Column("token_ids", tables.Int32Array(), nullable=False),
         sa.Column("sampler_logprobs", tables.Float32Array(), nullable=False),
-        sa.Column("text", sa.String(), nullable=False),
-        sa.Column("finish_reason", sa.String(), nullable=False),
+        sa.Column("text", tables.Text, nullable=False),
+        sa.Column("finish_reason", tables.Text, nullable=False),
         sa.Column("seed", sa.BigInteger(), nullable=False),
         sa.ForeignKeyConstraint(
             ["group_id"],
@@ -137,14 +137,14 @@ def upgrade() -> None:
 
     op.create_table(
         "settlements",
-        sa.Column("forecast_id", sa.String(), nullable=False),
-        sa.Column("reward_version", sa.String(), nullable=False),
-        sa.Column("group_id", sa.String(), nullable=False),
-        sa.Column("day", sa.String(), nullable=False),
+        sa.Column("forecast_id", tables.Text, nullable=False),
+        sa.Column("reward_version", tables.Text, nullable=False),
+        sa.Column("group_id", tables.Text, nullable=False),
+        sa.Column("day", tables.Text, nullable=False),
         sa.Column("reward", sa.Double(), nullable=True),
         sa.Column("components", sa.JSON(), nullable=False),
-        sa.Column("outcome_id", sa.String(), nullable=True),
-        sa.Column("void_reason", sa.String(), nullable=True),
+        sa.Column("outcome_id", tables.Text, nullable=True),
+        sa.Column("void_reason", tables.Text, nullable=True),
         sa.ForeignKeyConstraint(
             ["forecast_id"],
             ["forecasts.id"],

@@ -11,12 +11,12 @@ down_revision = "0001"
 
 def upgrade() -> None:
     with op.batch_alter_table("settlements", schema=None) as batch_op:
-        batch_op.add_column(sa.Column("invalid_reason", sa.String(), nullable=True))
+        batch_op.add_column(sa.Column("invalid_reason", tables.Text, nullable=True))
     op.create_table(
         "advantages",
-        sa.Column("run", sa.String(), nullable=False),
-        sa.Column("forecast_id", sa.String(), nullable=False),
-        sa.Column("day", sa.String(), nullable=False),
+        sa.Column("run", tables.Text, nullable=False),
+        sa.Column("forecast_id", tables.Text, nullable=False),
+        sa.Column("day", tables.Text, nullable=False),
         sa.Column("advantage", sa.Double(), nullable=False),
         sa.Column("components", sa.JSON(), nullable=False),
         sa.ForeignKeyConstraint(["run"], ["runs.name"]),
@@ -25,7 +25,7 @@ def upgrade() -> None:
     )
     op.create_table(
         "embeddings",
-        sa.Column("key", sa.String(), nullable=False),
+        sa.Column("key", tables.Text, nullable=False),
         sa.Column("vector", tables.Float32Array(), nullable=False),
         sa.PrimaryKeyConstraint("key"),
     )
