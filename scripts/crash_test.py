@@ -26,6 +26,7 @@ import tempfile
 import time
 import traceback
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from datetime import date, timedelta
 from functools import cache
@@ -41,10 +42,11 @@ from varro.config import Config, load_config
 from varro.domain import stable_seed
 from varro.errors import VarroError
 from varro.files import sha256_file
+from varro.ledger.place import Place, connect_postgres, ledger_path
 from varro.policy.blas import load_fast_blas
 from varro.report.pages import render_html, render_markdown
 from varro.reward.embed import RememberingEmbedder
-from varro.run import ledger_path, open_run
+from varro.run import open_run
 from varro.service.replay import replay_days
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -161,21 +163,18 @@ def _draw(feature: str) -> Any:
 # -- what a home holds
 
 
-def state_of(home: Path) -> dict[str, Any]:
-    """All that a home holds, without clocks and places: rows, hashes of weights, report, names of
-    files."""
+def state_of(home: Path, url: str | None = None) -> dict[str, Any]:
+    """All that a home holds, without clocks and places: rows (at `url`, if they are in Postgres),
+    hashes of weights, report, names of files."""
     found: dict[str, Any] = {}
-    database = sqlite3.connect(ledger_path(home))
-    names = [n for (n,) in database.execute("SELECT name FROM sqlite_master WHERE type='table'")]
-    for name in sorted(set(names) - {"leases"}):  # who wrote, and how often it was begun anew
-        columns = [c[1] for c in database.execute(f"PRAGMA table_info({name})")]
-        for row in database.execute(f"SELECT * FROM {name}"):
-            cells = dict(zip(columns, row, strict=True))
+    for name, rows in rows_of(url or ledger_path(home)).items():
+        if name == "leases":  # who wrote, and how often it was begun anew
+            continue
+        for cells in rows:
             if name == "checkpoints":
                 del cells["sha256"]  # held against the manifest in `torn_in`
             found.setdefault(f"rows of {name}", []).append(repr(_untimed(cells)))
         found.setdefault(f"rows of {name}", []).sort()
-    database.close()
     for file in sorted(home.rglob("*")):
         name = str(file.relative_to(home))
         found[f"file {name}"] = None
@@ -194,6 +193,23 @@ def state_of(home: Path) -> dict[str, Any]:
     return found
 
 
+def rows_of(place: Place) -> dict[str, list[dict[str, Any]]]:
+    """Every table's rows as they lie in the database, read past the ledger."""
+    if isinstance(place, str):
+        database: Any = connect_postgres(place)
+        tables = "SELECT table_name FROM information_schema.tables WHERE table_schema = 'public'"
+    else:
+        database = sqlite3.connect(place)
+        tables = "SELECT name FROM sqlite_master WHERE type = 'table'"
+    found = {}
+    with closing(database):
+        for (name,) in database.execute(tables).fetchall():
+            cursor = database.execute(f"SELECT * FROM {name}")
+            columns = [column[0] for column in cursor.description]
+            found[name] = [dict(zip(columns, row, strict=True)) for row in cursor]
+    return found
+
+
 def _untimed(value: Any) -> Any:
     if isinstance(value, str) and value[:1] in ("{", "["):
         try:
@@ -205,25 +221,24 @@ def _untimed(value: Any) -> Any:
     return [_untimed(v) for v in value] if isinstance(value, list) else value
 
 
-def torn_in(home: Path) -> list[str]:
+def torn_in(home: Path, url: str | None = None) -> list[str]:
     """What lies broken under a final name in a home as a crash has left it."""
     wrong = []
-    if ledger_path(home).exists():
-        database = sqlite3.connect(ledger_path(home))
-        (found,) = database.execute("PRAGMA integrity_check").fetchone()
+    file = ledger_path(home)
+    if url is None and file.exists():
+        with closing(sqlite3.connect(file)) as database:
+            (found,) = database.execute("PRAGMA integrity_check").fetchone()
         if found != "ok":
             wrong.append(f"ledger: {found}")
-        rows: list[Any] = []
-        if database.execute("SELECT 1 FROM sqlite_master WHERE name='checkpoints'").fetchone():
-            rows = database.execute(
-                "SELECT version, parent, path, sha256 FROM checkpoints ORDER BY version DESC"
-            ).fetchall()
-        database.close()
-        needed = rows[0][:2] if rows else ()
-        for version, _, path, sha256 in rows:
+    if url is not None or file.exists():
+        rows = rows_of(url or file).get("checkpoints", [])
+        rows.sort(key=lambda row: -row["version"])
+        needed = (rows[0]["version"], rows[0]["parent"]) if rows else ()
+        for row in rows:
+            path = row["path"]
             if not (home / path).exists():  # as those that are not kept
-                wrong += [f"{path} is gone"] if version in needed else []
-            elif manifest_hash(home / path) not in (sha256, None):
+                wrong += [f"{path} is gone"] if row["version"] in needed else []
+            elif manifest_hash(home / path) not in (row["sha256"], None):
                 wrong.append(f"{path} is not what the ledger recorded")
     for folder in home.glob("checkpoints/*/v*"):
         if manifest_hash(folder) is None:

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import os
+import shutil
+import sqlite3
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -12,6 +16,73 @@ from typing import Any
 import pytest
 
 Answer = Callable[[BaseHTTPRequestHandler], None]
+
+POSTGRES = os.environ.get("VARRO_TEST_POSTGRES")
+"""URL of a server on which each home has a database of its own; see scripts/test_postgres.py"""
+of_sqlite = pytest.mark.skipif(POSTGRES is not None, reason="of a SQLite file")
+of_postgres = pytest.mark.skipif(POSTGRES is None, reason="NOT TESTED here: make test-postgres")
+_databases: dict[str, str] = {}
+"""those that were made, by the home they are for"""
+
+
+def ledger_at(home: Path) -> Path | str:
+    """Where the ledger of a home lies: in its SQLite file, or in its database."""
+    from varro.ledger.place import ledger_path
+
+    return ledger_path(home) if POSTGRES is None else _database_for(home)
+
+
+def ledger_settings(home: Path) -> tuple[str, ...]:
+    """The same as what a configuration overrides."""
+    return () if POSTGRES is None else (f"ledger.url={_database_for(home)}",)
+
+
+def copy_home(source: Path, target: Path) -> Path:
+    """A copy of a home that nobody has open, with its ledger."""
+    if POSTGRES is not None:
+        _database_for(target, template=_database_for(source).rpartition("/")[2])
+    return Path(shutil.copytree(source, target))
+
+
+def raw_sql(place: Path | str, *statements: str, parameters: tuple[Any, ...] = ()) -> list[Any]:
+    """Statements (with `?` for parameters) past the ledger, committed; the last one's rows."""
+    if isinstance(place, Path):
+        connection: Any = sqlite3.connect(place)
+    else:
+        import psycopg
+
+        connection = psycopg.connect(place)
+    with contextlib.closing(connection):
+        for statement in statements:
+            if isinstance(place, str):
+                statement = statement.replace("?", "%s")
+            cursor = connection.execute(statement, parameters)
+        rows = cursor.fetchall() if cursor.description else []
+        connection.commit()
+        return rows
+
+
+def _database_for(home: Path, *, template: str = "template1") -> str:
+    assert POSTGRES is not None
+    key = str(home.resolve())
+    assert key not in _databases or template == "template1", f"{home} has a database"
+    if key not in _databases:
+        name = f"t{hashlib.sha256(key.encode()).hexdigest()[:24]}"
+        on_the_server(f"CREATE DATABASE {name} TEMPLATE {template}")
+        _databases[key] = f"{POSTGRES.rpartition('/')[0]}/{name}"
+    return _databases[key]
+
+
+def on_the_server(statement: str) -> None:
+    import psycopg
+
+    with psycopg.connect(POSTGRES, autocommit=True) as server:
+        server.execute(statement)
+
+
+def pytest_sessionfinish() -> None:
+    for url in _databases.values():
+        on_the_server(f"DROP DATABASE {url.rpartition('/')[2]} WITH (FORCE)")
 
 
 @pytest.fixture
@@ -118,8 +189,10 @@ def small_config(home: Path, *overrides: str) -> Any:
     """The embedded configuration at test size, with overrides on top."""
     from varro.config import load_config
 
-    layers = (f"home={home}", *SMALL_DAYS, *overrides)
-    return load_config(ROOT / "configs" / "embedded.toml", layers)
+    layers = [f"home={home}", *SMALL_DAYS, *overrides]
+    where = [text.partition("=")[2] for text in layers if text.startswith("home=")][-1]
+    layers[1:1] = ledger_settings(Path(where))
+    return load_config(ROOT / "configs" / "embedded.toml", tuple(layers))
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -13,7 +12,7 @@ from datetime import date
 from pathlib import Path
 
 import pytest
-from conftest import SMALL_DAYS, lend_embedder, small_config
+from conftest import SMALL_DAYS, copy_home, ledger_settings, lend_embedder, small_config
 
 from varro.config import load_config
 from varro.day import DueDay, end_of_day, run_day
@@ -38,7 +37,7 @@ print(json.dumps({"code": code, "rss_gb": rss_gb(), "heavy": heavy}))
 
 
 def command(home, *arguments):
-    flags = [part for key in SMALL_DAYS for part in ("--set", key)]
+    flags = [part for key in (*SMALL_DAYS, *ledger_settings(home)) for part in ("--set", key)]
     return [
         *(sys.executable, "-c", APART, "train-day", "--home", str(home), *flags),
         *("--set", "memory.process_per_stage=true", *arguments),
@@ -85,7 +84,7 @@ def two_days(tmp_path_factory, embedder):
         run_day(work, DueDay("2026-01-05", end_of_day(date(2026, 1, 5))))
     one, many = (tmp_path_factory.mktemp(name) / "home" for name in ("one", "many"))
     for home in (one, many):
-        shutil.copytree(first, home)
+        copy_home(first, home)
     together = command(one, "--set", "memory.process_per_stage=false")
     subprocess.run(together, capture_output=True, timeout=280, check=True)
     done = subprocess.run(command(many), capture_output=True, text=True, timeout=280, check=True)
@@ -144,7 +143,7 @@ def test_the_process_that_waits_stays_small_and_says_what_it_always_says(two_day
 def test_a_childs_error_is_the_parents(two_days, tmp_path):
     """Catches an error that is printed twice or not at all, and an exit code of 0 or 1 for all:
     a damaged checkpoint is met in the update, after two stages that stay."""
-    home = Path(shutil.copytree(two_days[3], tmp_path / "home"))
+    home = copy_home(two_days[3], tmp_path / "home")
     (newest,) = home.glob("checkpoints/main/v00000")
     (newest / "adapters.safetensors").write_bytes(b"broken")
     done = subprocess.run(command(home), capture_output=True, text=True, timeout=280)

@@ -5,13 +5,11 @@ from __future__ import annotations
 import gzip
 import json
 import re
-import shutil
-import sqlite3
 from datetime import UTC, date, datetime, timedelta
 
 import numpy as np
 import pytest
-from conftest import lend_embedder, small_config
+from conftest import copy_home, ledger_at, lend_embedder, raw_sql, small_config
 
 from varro.day import DueDay, due_days, end_of_day, report_folder, run_day
 from varro.day.update import _reset_is_due
@@ -22,7 +20,7 @@ from varro.policy.checkpoint import load_checkpoint
 from varro.policy.load import load_policy
 from varro.report.metrics import MEMORY
 from varro.reward.embed import RememberingEmbedder
-from varro.run import ledger_path, live_policy, open_run
+from varro.run import live_policy, open_run
 from varro.service.replay import next_days, replay_days, summarize
 from varro.training.advantage import component_advantages, running_moments, within_group_moments
 from varro.training.update import update_policy
@@ -77,7 +75,7 @@ def lineage(tmp_path_factory, embedder):
     told of the third)"""
     config = small_config(tmp_path_factory.mktemp("whole"))
     run_days(config, embedder, 2)
-    half = shutil.copytree(config.home, tmp_path_factory.mktemp("half") / "home")
+    half = copy_home(config.home, tmp_path_factory.mktemp("half") / "home")
     with opened(config, embedder) as work:
         work.progress = Heard()
         run_day(work, day_of(2))
@@ -460,7 +458,7 @@ class Blurred:
 
 def test_a_day_whose_canaries_are_out_of_order_does_not_train_and_says_so(tmp_path, half):
     """Catches a broken scorer whose rewards go on teaching, because each looks like a reward."""
-    config = small_config(shutil.copytree(half, tmp_path / "home"))
+    config = small_config(copy_home(half, tmp_path / "home"))
     with opened(config) as work:
         work.embedder = RememberingEmbedder(Blurred, "blurred")
         run_day(work, day_of(2))
@@ -511,11 +509,11 @@ def test_a_refused_update_leaves_the_parent_and_is_remembered(configured, embedd
 def test_the_reference_is_reset_by_the_ledgers_own_record(configured):
     """Catches a rule that looks at other days than the run's own, or at an unproven policy: seven
     updates beyond the dead band, and a lift on each day that no chance explains."""
-    config = configured()
+    home = configured().home
     names = (*PARTS, "base_against_base", "heldout", "echo", "template")
 
     def due(lift, kl_refs, *, name):
-        with open_run(config.model_copy(update={"home": config.home / name})) as work:
+        with open_run(configured(f"home={home / name}")) as work:
             live_policy(work)
             work.ledger.add_run(work.info)
             for n, kl_ref in enumerate(kl_refs[:-1]):
@@ -601,9 +599,8 @@ def test_a_text_is_encoded_once_in_the_life_of_a_ledger(configured, embedder):
         for n in range(2):
             run_day(work, day_of(n))
         first = work.embedder.n_encoded
-    rows = sqlite3.connect(ledger_path(config.home))
-    assert rows.execute("SELECT count(*) FROM embeddings").fetchone() == (first,)
-    rows.close()
+    rows = raw_sql(ledger_at(config.home), "SELECT count(*) FROM embeddings")
+    assert rows == [(first,)]
     # Another run with the same seed makes the same forecasts and settles them on the same news.
     other = configured("run.name=other")
     with opened(other, embedder) as work:

@@ -7,11 +7,11 @@ from dataclasses import asdict, replace
 from datetime import timedelta
 
 import pytest
+from conftest import ledger_at
 from test_tick import MORNING, Service
 
 from varro.domain import FeedRead, Stage, StageRun
 from varro.ledger.store import open_ledger
-from varro.run import ledger_path
 from varro.service.doctor import examine
 
 DAY = timedelta(days=1)
@@ -54,7 +54,7 @@ def test_the_doctor_tells_of_feeds_schedule_and_output(service):
         read(2, n_failures=1, **failed),
         read(3, n_failures=4, next_at=NOW - timedelta(minutes=1), **failed),
     ]
-    with open_ledger(ledger_path(service.config.home)) as ledger:
+    with open_ledger(ledger_at(service.config.home)) as ledger:
         stage = StageRun("live", "2026-03-04", Stage.INGEST, NOW, 1.0, {})
         ledger.finish_stage(stage, feed_reads=reads)
     page = service.config.home / "reports" / "live" / "2026-03-03" / "report.html"

@@ -9,7 +9,7 @@ import sys
 import time
 
 import pytest
-from conftest import SMALL_DAYS, small_config
+from conftest import SMALL_DAYS, ledger_settings, small_config
 
 from varro.domain import Stage
 from varro.run import open_run
@@ -89,7 +89,7 @@ def test_a_day_that_is_terminated_ends_in_time_and_is_taken_up_again(tmp_path, a
     """Catches a stage that works on after the end, in a process that nobody sees, and a run that
     can not be started again."""
     home = tmp_path / "home"
-    flags = [part for key in SMALL_DAYS for part in ("--set", key)]
+    flags = [part for key in (*SMALL_DAYS, *ledger_settings(home)) for part in ("--set", key)]
     command = [
         *(sys.executable, "-m", "varro.cli", "train-day", "--home", str(home), *flags),
         *("--set", f"memory.process_per_stage={str(apart).lower()}"),

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from conftest import ledger_at, ledger_settings
 from typer.testing import CliRunner
 
 from varro.cli import app
@@ -15,7 +16,6 @@ from varro.domain import FeedRead, RunInfo, Stage, StageRun
 from varro.errors import ConfigError, FeedError
 from varro.ledger.store import open_ledger
 from varro.news.opml import load_opml
-from varro.run import ledger_path
 from varro.service.feeds import try_folder
 
 RSS = (
@@ -32,8 +32,12 @@ def feeds(tmp_path: Path, configured):
         "<opml><body><outline text='world'><outline text='One' xmlUrl='https://a.org/1'/></outline>"
         "<outline text='Two' xmlUrl='https://a.org/2'/></body></opml>"
     )
-    settings = {"news.feeds": json.dumps(str(path)), "news.allow_private": "true"}
-    options = [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
+    settings = (
+        f"news.feeds={json.dumps(str(path))}",
+        "news.allow_private=true",
+        *ledger_settings(tmp_path / "home"),
+    )
+    options = [word for setting in settings for word in ("--set", setting)]
 
     def run(verb: str, *arguments: str) -> str:
         done = CliRunner().invoke(app, ["feeds", verb, *options, *arguments])
@@ -145,7 +149,7 @@ def test_health_tells_of_each_feed_what_the_ledger_knows(feeds, tmp_path: Path) 
         "unread"
     }
     now = datetime.now(UTC)
-    with open_ledger(ledger_path(feeds.home)) as ledger:
+    with open_ledger(ledger_at(feeds.home)) as ledger:
         ledger.add_run(RunInfo("main", 0, "live", "h", {}, "0"))
         for age, status in ((3, "ok"), (2, "failed"), (1, "failed")):
             as_of = now - timedelta(days=age)

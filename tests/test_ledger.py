@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import json
+import re
 import sqlite3
 import subprocess
 import sys
@@ -12,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pytest
+from conftest import ledger_at, of_sqlite, raw_sql
 from sqlalchemy import event
 
 from varro.domain import (
@@ -30,6 +33,7 @@ from varro.domain import (
     headline_id,
 )
 from varro.errors import DiskError, LedgerError
+from varro.ledger.place import in_words
 from varro.ledger.store import open_ledger
 
 NOON = datetime(2026, 1, 5, 12, tzinfo=UTC)
@@ -68,7 +72,7 @@ def stage(name=Stage.FORECAST, day="2026-01-05"):
 
 @pytest.fixture
 def ledger(tmp_path):
-    with open_ledger(tmp_path / "ledger.sqlite") as ledger:
+    with open_ledger(ledger_at(tmp_path)) as ledger:
         ledger.add_run(RUN)
         yield ledger
 
@@ -258,6 +262,7 @@ def test_the_newest_checkpoint_is_found(ledger):
     assert ledger.checkpoint("main", 9).parent == 8
 
 
+@of_sqlite
 def test_the_database_is_durable_and_shared(tmp_path, ledger):
     """Catches a ledger without WAL, and a writer that takes its lock too late."""
     raw = sqlite3.connect(tmp_path / "ledger.sqlite", timeout=0.1, isolation_level=None)
@@ -271,29 +276,26 @@ def test_the_database_is_durable_and_shared(tmp_path, ledger):
 
 def test_a_newer_schema_is_refused_untouched(tmp_path):
     """Catches an old Varro writing into a ledger it does not understand."""
-    path = tmp_path / "ledger.sqlite"
-    open_ledger(path).close()
-    raw = sqlite3.connect(path)
-    raw.execute("UPDATE alembic_version SET version_num = '9999'")
-    raw.commit()
-    raw.close()
+    place = ledger_at(tmp_path)
+    open_ledger(place).close()
+    raw_sql(place, "UPDATE alembic_version SET version_num = '9999'")
     with pytest.raises(LedgerError, match=r"schema 9999, newer than .*upgrade Varro"):
-        open_ledger(path)
+        open_ledger(place)
 
 
-@pytest.mark.parametrize("content", [b"not a database at all, but long enough" * 40, None])
+@pytest.mark.parametrize(
+    "content",
+    [pytest.param(b"not a database at all, but long enough" * 40, marks=of_sqlite), None],
+)
 def test_a_file_that_is_not_a_ledger_is_refused(tmp_path, content):
     """Catches tables made inside somebody else's database."""
-    path = tmp_path / "ledger.sqlite"
+    place = ledger_at(tmp_path)
     if content:
-        path.write_bytes(content)
+        place.write_bytes(content)
     else:
-        raw = sqlite3.connect(path)
-        raw.execute("CREATE TABLE photos (id)")
-        raw.commit()
-        raw.close()
-    with pytest.raises(LedgerError, match=r"ledger.sqlite"):
-        open_ledger(path)
+        raw_sql(place, "CREATE TABLE photos (id integer)")
+    with pytest.raises(LedgerError, match=re.escape(in_words(place))):
+        open_ledger(place)
 
 
 def test_migrations_make_the_tables_the_code_declares(tmp_path):
@@ -303,14 +305,14 @@ def test_migrations_make_the_tables_the_code_declares(tmp_path):
 
     from varro.ledger.tables import Base
 
-    with open_ledger(tmp_path / "ledger.sqlite") as ledger, ledger._engine.connect() as connection:
+    with open_ledger(ledger_at(tmp_path)) as ledger, ledger._engine.connect() as connection:
         assert compare_metadata(MigrationContext.configure(connection), Base.metadata) == []
 
 
 def test_a_ledger_of_the_first_schema_is_migrated_with_all_it_holds(tmp_path):
     """Catches a migration that loses settlements, or works on empty tables only."""
-    path = tmp_path / "ledger.sqlite"
-    with open_ledger(path) as ledger:
+    place = ledger_at(tmp_path)
+    with open_ledger(place) as ledger:
         ledger.add_run(RUN)
         group = group_of(headline())
         ledger.finish_stage(stage(), headlines=[group.headline], groups=[group])
@@ -319,8 +321,8 @@ def test_a_ledger_of_the_first_schema_is_migrated_with_all_it_holds(tmp_path):
             for f in group.forecasts
         ]
         ledger.finish_stage(stage(Stage.SETTLE, "2026-01-06"), settlements=settlements)
-    raw = sqlite3.connect(path)
-    for statement in (
+    raw_sql(
+        place,
         "DROP TABLE advantages",
         "DROP TABLE embeddings",
         "DROP TABLE feed_reads",
@@ -328,11 +330,8 @@ def test_a_ledger_of_the_first_schema_is_migrated_with_all_it_holds(tmp_path):
         "DROP TABLE leases",
         "ALTER TABLE settlements DROP COLUMN invalid_reason",
         "UPDATE alembic_version SET version_num = '0001'",
-    ):
-        raw.execute(statement)
-    raw.commit()
-    raw.close()
-    with open_ledger(path) as ledger:
+    )
+    with open_ledger(place) as ledger:
         found = ledger.settlements("main", day="2026-01-06")
         assert [s for s, _ in found] == settlements
         ledger.keep_embeddings({"key": np.ones(2, np.float32)})
@@ -343,15 +342,15 @@ def test_a_ledger_of_the_first_schema_is_migrated_with_all_it_holds(tmp_path):
         assert len(ledger.advantages("main", day="2026-01-06")) == 1
 
 
-def hold(path, seconds):
+def hold(place, seconds):
     """Another process that writes in the ledger for some seconds, once it has begun to."""
     script = (
-        "import sqlite3, sys, time\n"
-        f"raw = sqlite3.connect({str(path)!r}, isolation_level=None)\n"
-        "raw.execute('BEGIN IMMEDIATE')\n"
-        "print('held', flush=True)\n"
-        f"time.sleep({seconds})\n"
-        "raw.execute('COMMIT')\n"
+        "import time\n"
+        "from pathlib import Path, PosixPath\n"
+        "from varro.ledger.store import open_ledger\n"
+        f"with open_ledger({place!r}) as ledger, ledger._write():\n"
+        "    print('held', flush=True)\n"
+        f"    time.sleep({seconds})\n"
     )
     process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
     assert process.stdout.readline() == "held\n"
@@ -360,10 +359,10 @@ def hold(path, seconds):
 
 def test_a_ledger_that_is_held_is_waited_for(tmp_path):
     """Catches "database is locked" seen by a user whose other window is only slow."""
-    path = tmp_path / "ledger.sqlite"
-    with open_ledger(path) as ledger:
+    place = ledger_at(tmp_path)
+    with open_ledger(place) as ledger:
         ledger.add_run(RUN)
-        with hold(path, 1.5) as process:
+        with hold(place, 1.5) as process:
             started = time.monotonic()
             ledger.finish_stage(stage())
             assert time.monotonic() - started > 1
@@ -373,10 +372,10 @@ def test_a_ledger_that_is_held_is_waited_for(tmp_path):
 
 def test_a_ledger_that_is_not_let_go_of_ends_in_words(tmp_path):
     """Catches a run that waits for ever, one that gives up at once, and half a stage."""
-    path = tmp_path / "ledger.sqlite"
-    with open_ledger(path, busy_s=0.5) as ledger:
+    place = ledger_at(tmp_path)
+    with open_ledger(place, busy_s=0.5) as ledger:
         ledger.add_run(RUN)
-        with hold(path, 5) as process:
+        with hold(place, 5) as process:
             started = time.monotonic()
             with pytest.raises(LedgerError, match="has not let go of it in time; wait for it"):
                 ledger.finish_stage(stage())
@@ -387,13 +386,14 @@ def test_a_ledger_that_is_not_let_go_of_ends_in_words(tmp_path):
     assert inspect.signature(open_ledger).parameters["busy_s"].default == 30
 
 
+@of_sqlite
 def test_a_full_disk_is_said_and_the_stage_left_undone(tmp_path):
     """Catches a database error that nobody can act on, and rows of half a stage. The database may
     not grow, which is what it sees of a full disk."""
-    path = tmp_path / "ledger.sqlite"
+    place = ledger_at(tmp_path)
     group = group_of(headline("x" * 500))
     headlines = [headline(f"{n}" * 400) for n in range(200)]
-    with open_ledger(path) as ledger:
+    with open_ledger(place) as ledger:
         ledger.add_run(RUN)
         with ledger._engine.connect() as connection:
             n_pages = connection.exec_driver_sql("PRAGMA page_count").scalar()
@@ -407,14 +407,14 @@ def test_a_full_disk_is_said_and_the_stage_left_undone(tmp_path):
             ledger.finish_stage(stage(), headlines=[group.headline, *headlines], groups=[group])
         assert ledger.stage_runs("main") == []
         assert ledger.counts("main")["groups"] == 0
-    with open_ledger(path) as ledger:
+    with open_ledger(place) as ledger:
         ledger.finish_stage(stage(), headlines=[group.headline, *headlines], groups=[group])
         ledger.refuse_unsound()
 
 
 def test_a_copy_is_of_one_moment_and_sound(tmp_path):
     """Catches a copy of the file beside its write-ahead log, which is a ledger of last week."""
-    with open_ledger(tmp_path / "ledger.sqlite") as ledger:
+    with open_ledger(ledger_at(tmp_path)) as ledger:
         ledger.add_run(RUN)
         ledger.finish_stage(stage())
         ledger.copy_to(tmp_path / "copy.sqlite")
@@ -424,19 +424,17 @@ def test_a_copy_is_of_one_moment_and_sound(tmp_path):
         assert [s.day for s in copied.stage_runs("main")] == ["2026-01-05"]
 
 
+@of_sqlite
 def test_an_unsound_ledger_is_refused(tmp_path):
     """Catches a backup whose pages are broken, or whose forecasts have lost their group."""
-    path = tmp_path / "ledger.sqlite"
+    place = ledger_at(tmp_path)
     group = group_of(headline())
-    with open_ledger(path) as ledger:
+    with open_ledger(place) as ledger:
         ledger.add_run(RUN)
         ledger.finish_stage(stage(), headlines=[group.headline], groups=[group])
         ledger.refuse_unsound()
-    raw = sqlite3.connect(path)
-    raw.execute("DELETE FROM groups")
-    raw.commit()
-    raw.close()
-    with open_ledger(path) as ledger, pytest.raises(LedgerError, match="is damaged"):
+    raw_sql(place, "DELETE FROM groups")
+    with open_ledger(place) as ledger, pytest.raises(LedgerError, match="is damaged"):
         ledger.refuse_unsound()
 
 
@@ -453,3 +451,77 @@ def test_a_version_that_no_update_made_is_a_rollback(ledger):
     assert [(c.version, c.parent) for c in ledger.checkpoints("main")] == made
     assert ledger.reference_version("main") == 1
     assert ledger.reference_version("other") is None
+
+
+def test_text_sorts_by_its_code_points(ledger):
+    """Catches days, ids and clocks in the order of somebody's language, in which case and marks
+    count little: another order of rollouts in each database."""
+    ids = ["a", "B", "_c", "Z-1", "z1", "é", "10", "9", "ä-", "A b"]
+    items = [replace(headline(i), id=i) for i in ids]
+    ledger.finish_stage(stage(Stage.INGEST), headlines=items)
+    found = ledger.headlines_between("world", after=None, until=NOON)
+    assert [h.id for h in found] == sorted(ids)
+    days = ["2026-01-05", "2026-01-05T0630", "2026-01-05T0630b", "2026-01-05_", "2026-01-06"]
+    for day in reversed(days):
+        ledger.finish_stage(stage(Stage.REPORT, day))
+    assert ledger.days_done("main") == sorted(days)
+    assert ledger.newest_day("main") == max(days)
+
+
+def test_any_text_is_kept_and_a_nul_is_kept_as_a_sign_that_it_was_there(ledger):
+    """Catches a day that one odd token of the policy ends, in a database that knows no NUL; and
+    texts that differ by the database they lie in."""
+    texts = ["a\0b", "\0", "\u202e \U0001f4c8 \x01 \ufffd", "'; DROP TABLE groups; -- % :x %(y)s"]
+    group = group_of(headline())
+    group = replace(
+        group,
+        forecasts=tuple(
+            replace(group.forecasts[0], id=f"f{k}", k=k, text=text) for k, text in enumerate(texts)
+        ),
+    )
+    row = replace(stage(), detail={"said": "\0 %", "n": 1e-300})
+    ledger.finish_stage(row, headlines=[group.headline], groups=[group])
+    (found,) = ledger.groups("main", day="2026-01-05", roles=[Role.TRAIN])
+    assert [f.text for f in found.forecasts] == ["a\ufffdb", "\ufffd", *texts[2:]]
+    assert ledger.stage_run("main", "2026-01-05", Stage.FORECAST) == row
+
+
+def at_once(n, place, code):
+    """What each of some processes prints that run code with the same ledger at the same time."""
+    script = (
+        "import sys\n"
+        "from pathlib import Path, PosixPath\n"
+        "from varro.ledger.store import open_ledger\n"
+        f"place = {place!r}\n"
+        "print('ready', flush=True)\n"
+        "sys.stdin.readline()\n"
+        f"{code}\n"
+    )
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    processes = [subprocess.Popen([sys.executable, "-c", script], **pipes) for _ in range(n)]
+    assert [p.stdout.readline() for p in processes] == ["ready\n"] * n
+    for process in processes:
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    said = [p.communicate()[0].strip() for p in processes]
+    assert [p.returncode for p in processes] == [0] * n
+    return said
+
+
+def test_of_processes_that_make_the_ledger_at_once_one_does(tmp_path):
+    """Catches two migrations of one empty database, of which one finds half of the other's."""
+    place = ledger_at(tmp_path)
+    said = at_once(5, place, "with open_ledger(place) as ledger: print(len(ledger.runs()))")
+    assert said == ["0"] * 5
+
+
+def test_processes_that_take_a_run_at_once_get_a_number_each(tmp_path):
+    """Catches two holders under one fencing number: neither would ever be refused."""
+    place = ledger_at(tmp_path)
+    open_ledger(place).close()
+    code = (
+        "with open_ledger(place) as ledger:\n"
+        "    print([ledger.take_lease('main', 'me', None) for _ in range(5)])"
+    )
+    said = at_once(4, place, code)
+    assert sorted(n for line in said for n in json.loads(line)) == list(range(1, 21))

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 
 import numpy as np
 import pytest
+from conftest import ledger_at
 
 from varro.config import CheckpointsConfig
 from varro.domain import CheckpointInfo, RunInfo
@@ -26,7 +27,7 @@ NOON = datetime(2026, 1, 5, 12, tzinfo=UTC)
 def published(tmp_path, policy):
     """(home, ledger, adapters) of versions 0, 1 and 2; adapter n is all of 0.01 · n."""
     adapters = []
-    with open_ledger(tmp_path / "ledger.sqlite") as ledger:
+    with open_ledger(ledger_at(tmp_path)) as ledger:
         ledger.add_run(RunInfo("main", 0, "world", "hash", {}, "0"))
         for version in range(3):
             fill = {n: mx.full(a.shape, 0.01 * version) for n, a in policy.adapter().items()}

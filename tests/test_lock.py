@@ -10,10 +10,11 @@ import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from conftest import SMALL_DAYS, small_config
+from conftest import SMALL_DAYS, ledger_at, ledger_settings, small_config
 
 from varro.domain import RunInfo, Stage, StageRun
 from varro.errors import HeldError, LedgerError, StaleLeaseError
+from varro.ledger.place import is_begun
 from varro.ledger.store import open_ledger
 from varro.lock import BEAT_S, hold_lock, holder_of, is_held, lock_path
 from varro.run import open_run
@@ -118,8 +119,8 @@ def stage(day="2026-01-05"):
 
 def test_a_holder_that_was_passed_over_can_not_write(tmp_path):
     """Catches a process that wakes up after hours and commits over the one that took its place."""
-    path = tmp_path / "ledger.sqlite"
-    with open_ledger(path) as stale, open_ledger(path) as fresh, open_ledger(path) as reader:
+    place = ledger_at(tmp_path)
+    with open_ledger(place) as stale, open_ledger(place) as fresh, open_ledger(place) as reader:
         assert stale.take_lease("main", "process 1", NOW) == 1
         stale.add_run(RUN)
         assert fresh.take_lease("main", "process 2 on mini since noon", NOW) == 2
@@ -146,7 +147,8 @@ def test_a_holder_that_was_passed_over_can_not_write(tmp_path):
 
 
 def train_day(home, *settings):
-    flags = [part for key in (*SMALL_DAYS, *settings) for part in ("--set", key)]
+    keys = (*SMALL_DAYS, *ledger_settings(home), *settings)
+    flags = [part for key in keys for part in ("--set", key)]
     return subprocess.Popen(
         [sys.executable, "-m", "varro.cli", "train-day", "--home", str(home), *flags],
         stdout=subprocess.PIPE,
@@ -164,7 +166,7 @@ def test_a_day_beside_another_ends_at_once_with_a_code_of_its_own(tmp_path):
     assert second.returncode == 10
     assert error.startswith("varro: another varro is at work on this run: process ")
     assert f"process {os.getpid()} on " in error and "since 2026-01-05T06:30:00Z" in error
-    assert not (tmp_path / "home" / "ledger.sqlite").exists()
+    assert not is_begun(ledger_at(tmp_path / "home"))
 
 
 @pytest.mark.slow

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import resource
 import shutil
-import sqlite3
 import sys
 import threading
 from datetime import UTC, date, datetime, timedelta
@@ -16,7 +15,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import lend_embedder, small_config
+from conftest import (
+    copy_home,
+    ledger_at,
+    lend_embedder,
+    of_postgres,
+    on_the_server,
+    raw_sql,
+    small_config,
+)
+from sqlalchemy import Engine, event
 
 from varro.day import DueDay, end_of_day, report_folder, run_day
 from varro.domain import EvaluationInfo, Role, Stage, StageRun
@@ -31,16 +39,39 @@ from varro.errors import (
 from varro.evaluation.evaluate import PARTS
 from varro.files import write_file
 from varro.ledger.store import open_ledger
-from varro.run import ledger_path, live_policy, open_run
-from varro.service.backup import back_up, restore
+from varro.run import live_policy, open_run
+from varro.service import backup
 from varro.service.rollback import roll_back
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "scripts"))
 
-from crash_test import WordVectors, differences, doubled, state_of, torn_in
+import crash_test
+from crash_test import WordVectors, differences, doubled
 
 NOW = datetime(2026, 11, 20, tzinfo=UTC)
 KEEP_ALL = ("checkpoints.keep_newest=99",)
+
+
+def url_of(home):
+    """Where its ledger is, if not in its SQLite file."""
+    place = ledger_at(home)
+    return place if isinstance(place, str) else None
+
+
+def state_of(home):
+    return crash_test.state_of(home, url_of(home))
+
+
+def torn_in(home):
+    return crash_test.torn_in(home, url_of(home))
+
+
+def back_up(home, target, **settings):
+    return backup.back_up(home, target, made_at=NOW, url=url_of(home), **settings)
+
+
+def restore(source, home):
+    return backup.restore(source, home, url=url_of(home))
 
 
 def day_of(n):
@@ -83,20 +114,20 @@ def lived(tmp_path_factory):
     """A home after three days, at v2. Only copy from it."""
     home = tmp_path_factory.mktemp("lived") / "home"
     run_days(home, 0, 1, 2)
-    with open_ledger(ledger_path(home)) as ledger:
+    with open_ledger(ledger_at(home)) as ledger:
         assert ledger.checkpoint("main").version == 2
     return home
 
 
 @pytest.fixture
 def home(lived, tmp_path):
-    return shutil.copytree(lived, tmp_path / "home")
+    return copy_home(lived, tmp_path / "home")
 
 
 @pytest.fixture(scope="module")
 def next_day(lived, tmp_path_factory):
     """What that home holds after one day more."""
-    home = shutil.copytree(lived, tmp_path_factory.mktemp("next") / "home")
+    home = copy_home(lived, tmp_path_factory.mktemp("next") / "home")
     run_days(home, 3)
     return state_of(home)
 
@@ -117,7 +148,7 @@ def test_a_damaged_checkpoint_costs_days_and_every_one_is_said(home):
     assert "v2 of run 'main' cannot be used" in warning
     assert "adapters.safetensors is damaged" in warning
     assert f"v1 serves, what {day_of(2).day} trained is lost" in warning
-    with open_ledger(ledger_path(home)) as ledger:
+    with open_ledger(ledger_at(home)) as ledger:
         update, forecast, evaluate = (
             ledger.stage_run("main", day_of(3).day, stage).detail
             for stage in (Stage.UPDATE, Stage.FORECAST, Stage.EVALUATE)
@@ -138,7 +169,7 @@ def test_a_damaged_checkpoint_costs_days_and_every_one_is_said(home):
     assert "v2 could not be used" in page.read_text()
 
     assert len(run_days(home, 4)) == 1
-    with open_ledger(ledger_path(home)) as ledger:
+    with open_ledger(ledger_at(home)) as ledger:
         made = ledger.checkpoint("main")
         assert (made.version, made.parent) == (3, 1)
         update = ledger.update("main", day_of(4).day)
@@ -154,13 +185,10 @@ def test_a_damaged_checkpoint_costs_days_and_every_one_is_said(home):
 def adopted(home, *settings):
     """Another configuration, as if the run had been begun with it."""
     config = small_config(home, *settings)
-    raw = sqlite3.connect(ledger_path(home))
-    with open_ledger(ledger_path(home)) as ledger:
+    with open_ledger(ledger_at(home)) as ledger:
         version = ledger.run("main").config["reward.version"]
     text = json.dumps(config.identity() | {"reward.version": version})
-    raw.execute("UPDATE runs SET config = ?", (text,))
-    raw.commit()
-    raw.close()
+    raw_sql(ledger_at(home), "UPDATE runs SET config = ?", parameters=(text,))
     return config
 
 
@@ -187,12 +215,13 @@ def test_the_steering_of_a_refused_day_belongs_to_the_version_it_steered(home):
 
 def test_a_day_after_a_restore_is_the_day_after_the_original(home, tmp_path):
     """Catches a backup that lacks something that only the next day needs."""
-    made = back_up(home, tmp_path / "backup", made_at=NOW)
+    made = back_up(home, tmp_path / "backup")
     assert len(made.checkpoints) == 3 and made.left_out == {}
     assert made.made_at == "2026-11-20T00:00:00Z"
     again = tmp_path / "again" / "home"
     assert restore(tmp_path / "backup", again) == made
-    assert sorted(p.name for p in again.iterdir()) == ["checkpoints", "ledger.sqlite"]
+    files = ["checkpoints"] if url_of(again) else ["checkpoints", "ledger.sqlite"]
+    assert sorted(p.name for p in again.iterdir()) == files
     run_days(home, 3)
     run_days(again, 3)
     original = {k: v for k, v in state_of(home).items() if is_of_state(k)}
@@ -207,27 +236,27 @@ def test_a_restored_home_is_nobodys_even_in_the_place_of_the_original(home, tmp_
     config = small_config(home, *KEEP_ALL)
     run = open_run(config, now=NOW)
     numbers = [run.ledger.lease_number]
-    back_up(home, tmp_path / "backup", made_at=NOW)
-    with open_ledger(ledger_path(home)) as later:
+    back_up(home, tmp_path / "backup")
+    with open_ledger(ledger_at(home)) as later:
         numbers += [later.take_lease("main", f"process {n}", NOW) for n in range(3)]
     home.rename(tmp_path / "lost")
     restore(tmp_path / "backup", home)
     with open_run(small_config(home, *KEEP_ALL), now=NOW) as first:
         rows = first.ledger.stage_runs("main")
         for number in [*numbers, numbers[-1] + 1]:
-            with open_ledger(ledger_path(home)) as stale:
+            with open_ledger(ledger_at(home)) as stale:
                 stale.continue_lease("main", number)
                 with pytest.raises(StaleLeaseError, match="was taken over by process"):
                     stale.finish_stage(StageRun("main", day_of(3).day, Stage.INGEST, NOW, 0.0, {}))
         assert first.ledger.stage_runs("main") == rows
     run.__exit__()
     # Nor may it before anyone has written there, nor one of a home that was itself restored.
-    with open_ledger(ledger_path(home)) as ledger:
+    with open_ledger(ledger_at(home)) as ledger:
         restored = ledger.take_lease("main", "process of the first restore", NOW)
     home.rename(tmp_path / "lost again")
     restore(tmp_path / "backup", home)
     for number in (*numbers, restored, restored + 1):
-        with open_ledger(ledger_path(home)) as stale:
+        with open_ledger(ledger_at(home)) as stale:
             stale.continue_lease("main", number)
             with pytest.raises(StaleLeaseError, match="was taken over by a restored backup"):
                 stale.check_lease()
@@ -240,7 +269,7 @@ def test_feed_bodies_are_in_a_backup_unless_they_are_not_wanted(home, tmp_path):
     for day, name in (("2026-01-05", "a.gz"), ("2026-01-06", "b.gz")):
         write_file(home / "bodies" / day / name, f"body {name}".encode())
     (home / "bodies" / "2026-01-06" / ".c.gz.partial").write_text("half")
-    made = back_up(home, tmp_path / "backup", made_at=NOW)
+    made = back_up(home, tmp_path / "backup")
     assert list(made.bodies) == ["bodies/2026-01-05/a.gz", "bodies/2026-01-06/b.gz"]
     restore(tmp_path / "backup", tmp_path / "again")
     found = {p.name: p.read_bytes() for p in (tmp_path / "again/bodies").rglob("*.*")}
@@ -249,7 +278,7 @@ def test_feed_bodies_are_in_a_backup_unless_they_are_not_wanted(home, tmp_path):
     with pytest.raises(FeedError, match=r"b\.gz is missing or damaged"):
         restore(tmp_path / "backup", tmp_path / "new")
     assert not (tmp_path / "new").exists()
-    lean = back_up(home, tmp_path / "lean", made_at=NOW, with_bodies=False)
+    lean = back_up(home, tmp_path / "lean", with_bodies=False)
     assert lean.bodies == {} and not (tmp_path / "lean/bodies").exists()
     # A backup of an earlier version has no word of bodies.
     facts = json.loads((tmp_path / "lean/backup.json").read_text())
@@ -274,7 +303,7 @@ def test_backups_made_while_a_day_runs_all_end_as_the_day_did(home, tmp_path):
         while not done.is_set():
             target = tmp_path / f"backup{len(backups)}"
             try:
-                back_up(home, target, made_at=NOW)
+                back_up(home, target)
             except Exception as error:
                 failures.append(error)
                 return
@@ -293,7 +322,7 @@ def test_backups_made_while_a_day_runs_all_end_as_the_day_did(home, tmp_path):
     for n in {0, len(backups) // 2, len(backups) - 1}:
         again = tmp_path / f"again{n}" / "home"
         restore(backups[n], again)
-        with open_ledger(ledger_path(again)) as ledger:
+        with open_ledger(ledger_at(again)) as ledger:
             stages.append(len(ledger.stage_runs("main", day_of(3).day)))
         run_days(again, 3)
         found = {k: v for k, v in state_of(again).items() if is_of_state(k)}
@@ -309,15 +338,15 @@ def test_a_backup_is_refused_where_something_is_and_leaves_nothing_half(home, tm
     target.mkdir()
     (target / "photo.jpg").write_text("mine")
     with pytest.raises(StageError, match="exists; name a new folder"):
-        back_up(home, target, made_at=NOW)
+        back_up(home, target)
     with pytest.raises(StageError, match="there is nothing to back up"):
-        back_up(tmp_path / "nowhere", tmp_path / "new", made_at=NOW)
+        back_up(tmp_path / "nowhere", tmp_path / "new")
     with pytest.raises(StageError, match=r"is no backup: it has no backup\.json"):
         restore(target, tmp_path / "new")
     for version in range(3):
         (home / f"checkpoints/main/v0000{version}/state.json").unlink()
     with pytest.raises(CheckpointError, match="no version of run 'main' is whole"):
-        back_up(home, tmp_path / "new", made_at=NOW)
+        back_up(home, tmp_path / "new")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["backup", "home"]
     assert [p.name for p in target.iterdir()] == ["photo.jpg"]
 
@@ -326,7 +355,7 @@ def test_a_damaged_checkpoint_is_left_out_of_a_backup_by_name(home, tmp_path):
     """Catches a backup that carries the damage on, and one that cannot be made because of it."""
     (home / "checkpoints/main/v00002/optimizer.safetensors").unlink()
     shutil.rmtree(home / "checkpoints/main/v00001")
-    made = back_up(home, tmp_path / "backup", made_at=NOW)
+    made = back_up(home, tmp_path / "backup")
     assert list(made.checkpoints) == ["checkpoints/main/v00000"]
     assert made.left_out["checkpoints/main/v00001"] == "removed"
     assert "lacks optimizer.safetensors" in made.left_out["checkpoints/main/v00002"]
@@ -342,7 +371,7 @@ def test_a_damaged_checkpoint_is_left_out_of_a_backup_by_name(home, tmp_path):
 )
 def test_a_damaged_backup_is_not_restored(home, tmp_path, name, error):
     """Catches a home made of a backup that rotted in a drawer."""
-    back_up(home, tmp_path / "backup", made_at=NOW)
+    back_up(home, tmp_path / "backup")
     content = bytearray((tmp_path / "backup" / name).read_bytes())
     content[len(content) // 2] ^= 1
     (tmp_path / "backup" / name).write_bytes(content)
@@ -361,14 +390,14 @@ def test_a_rollback_is_a_new_version_with_old_weights(home):
     assert weights(home, 3) == weights(home, 1) != weights(home, 2)
     before = report_of(home, 2)
     assert run_days(home, 3) == []
-    with open_ledger(ledger_path(home)) as ledger:
+    with open_ledger(ledger_at(home)) as ledger:
         assert ledger.stage_run("main", day_of(3).day, Stage.FORECAST).detail["policy_version"] == 3
         update = ledger.stage_run("main", day_of(3).day, Stage.UPDATE).detail
         assert (update["updated"], update["n_stale"]) == (False, 6)
     found = {alarm["name"]: alarm["found"] for alarm in report_of(home, 3)["alarms"]}
     assert found["checkpoint"] == "rolled back to the weights of v1, as v3"
     run_days(home, 4)
-    with open_ledger(ledger_path(home)) as ledger:
+    with open_ledger(ledger_at(home)) as ledger:
         assert ledger.checkpoint("main").version == 4
         assert ledger.update("main", day_of(4).day).from_version == 3
     assert "checkpoint" not in {alarm["name"] for alarm in report_of(home, 4)["alarms"]}
@@ -415,7 +444,7 @@ def test_a_policy_that_is_proven_worse_gives_way_to_the_base(home, lift, shuffle
     settings = (*KEEP_ALL, f"guard.back_to_base={str(asked).lower()}")
     adopted(home, *settings)
     names = (*PARTS, "base_against_base", "heldout", "echo", "template")
-    with open_ledger(ledger_path(home)) as ledger:
+    with open_ledger(ledger_at(home)) as ledger:
         detail = ledger.evaluations("main")[-1].detail
         for n in range(20):
             day = date(2025, 12, 10) + timedelta(days=n)
@@ -429,7 +458,7 @@ def test_a_policy_that_is_proven_worse_gives_way_to_the_base(home, lift, shuffle
                            {"machine": {}})  # fmt: skip
             ledger.finish_stage(row, evaluation=evaluation)
     run_days(home, 3, settings=settings)
-    with open_ledger(ledger_path(home)) as ledger:
+    with open_ledger(ledger_at(home)) as ledger:
         newest = ledger.checkpoint("main")
         update = ledger.stage_run("main", day_of(3).day, Stage.UPDATE).detail
         assert ledger.update("main", day_of(3).day) is None or not back
@@ -449,7 +478,7 @@ def test_a_policy_that_is_proven_worse_gives_way_to_the_base(home, lift, shuffle
     assert report["forecast"]["policy_version"] == 3
     # Its days are counted anew: it does not go back again on the same evidence.
     run_days(home, 4, settings=settings)
-    with open_ledger(ledger_path(home)) as ledger:
+    with open_ledger(ledger_at(home)) as ledger:
         assert ledger.update("main", day_of(4).day).from_version == 3
 
 
@@ -460,7 +489,7 @@ def test_old_versions_go_and_are_named_once(home):
     run_days(home, 3, 4, settings=settings)
     kept = sorted(p.name for p in (home / "checkpoints/main").iterdir())
     assert kept == ["v00000", "v00003", "v00004"]
-    with open_ledger(ledger_path(home)) as ledger:
+    with open_ledger(ledger_at(home)) as ledger:
         named = [
             ledger.stage_run("main", day_of(n).day, Stage.REPORT).detail["removed_versions"]
             for n in (3, 4)
@@ -500,6 +529,49 @@ def test_a_disk_that_takes_no_more_stops_the_day_cleanly(home, next_day, limit):
     assert list(home.glob("checkpoints/main/.*")) == []
     run_days(home, 3)
     assert differences(state_of(home), next_day) == []
+
+
+class Statements:
+    """Counts what is sent to a database's server, and ends the session before the n-th."""
+
+    def __init__(self, end_before=0):
+        self.n, self.end_before = 0, end_before
+
+    def __enter__(self):
+        event.listen(Engine, "before_cursor_execute", self._on_statement)
+        event.listen(Engine, "commit", self._on_commit)
+        return self
+
+    def __exit__(self, *exc):
+        event.remove(Engine, "before_cursor_execute", self._on_statement)
+        event.remove(Engine, "commit", self._on_commit)
+
+    def _on_statement(self, connection, *_):
+        self.n += 1
+        if self.n == self.end_before:
+            pid = connection.connection.driver_connection.info.backend_pid
+            on_the_server(f"SELECT pg_terminate_backend({pid}, 5000)")
+
+    def _on_commit(self, connection):
+        self._on_statement(connection)
+
+
+@of_postgres
+def test_a_server_that_goes_at_any_statement_costs_no_more_than_a_stage(home, next_day, tmp_path):
+    """Catches rows of half a stage, an update done twice, and an error that is no LedgerError: the
+    session is ended before some of a day's statements and commits, each in another try."""
+    tries = [copy_home(home, tmp_path / str(n)) for n in range(6)]
+    with Statements() as counted:
+        run_days(home, 3)
+    assert differences(state_of(home), next_day) == []
+    assert counted.n > 60
+    for again, end_before in zip(tries, np.linspace(1, counted.n, len(tries)), strict=True):
+        with Statements(int(end_before)) as ended, pytest.raises(LedgerError):
+            run_days(again, 3)
+        assert ended.n >= int(end_before)
+        assert torn_in(again) == []
+        run_days(again, 3)
+        assert differences(state_of(again), next_day) == [], end_before
 
 
 def test_weights_of_a_version_are_its_own(home):

@@ -12,14 +12,13 @@ import sys
 from datetime import UTC, date, datetime, timedelta
 
 import pytest
-from conftest import ROOT
+from conftest import ROOT, ledger_at, of_sqlite
 from test_tick import MORNING, Service
 
 from varro.domain import MissedInfo, RunInfo, Stage, StageRun
 from varro.errors import HeldError, StageError
 from varro.ledger.store import open_ledger
 from varro.lock import hold_lock, lock_path
-from varro.run import ledger_path
 from varro.service.status import describe, in_lines, write_prometheus
 
 DAY = timedelta(days=1)
@@ -35,7 +34,7 @@ def test_status_says_what_was_done_missed_failed_and_who_is_at_work(service):
     assert "no run yet" in in_lines(describe(service.config, MORNING))
     for n in (0, 1, 4):
         service.tick(MORNING + n * DAY)
-    with open_ledger(ledger_path(service.config.home)) as ledger:
+    with open_ledger(ledger_at(service.config.home)) as ledger:
         missed = [MissedInfo("live", f"2026-03-0{d}", MORNING, "2026-03-06") for d in (4, 5)]
         begun = StageRun("live", "2026-03-07", Stage.INGEST, MORNING + 5 * DAY, 1.0, {})
         ledger.finish_stage(begun, missed=missed)
@@ -214,11 +213,12 @@ def processor_seconds(command):
     return done, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
+@of_sqlite
 @pytest.mark.slow
 def test_five_years_of_days_are_told_within_five_seconds(service):
     """Catches a status, or an hourly look, that reads all that a run has ever done. Processor time,
     not wall time: machines are shared."""
-    five_years(ledger_path(service.config.home))
+    five_years(ledger_at(service.config.home))
     command = [sys.executable, "-m", "varro.cli"]
     settings = ('news.source="feeds"', f"news.feeds={service.config.news.feeds}")
     flags = ["--home", str(service.config.home), "--run", "live"]

@@ -16,7 +16,8 @@ from conftest import lend_embedder, small_config
 from test_recovery import KEEP_ALL, day_of, run_days
 
 from varro.day import due_days, end_of_day, report_folder, write_day_report
-from varro.run import ledger_path, open_run
+from varro.ledger.place import ledger_path
+from varro.run import open_run
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "scripts"))
 

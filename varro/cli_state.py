@@ -42,6 +42,7 @@ def backup(
         target.resolve(),
         made_at=datetime.now(UTC),
         with_bodies=not without_bodies,
+        url=resolved.ledger.url,
     )
     n, n_bodies = len(made.checkpoints), len(made.bodies)
     bodies = f" and {n_bodies} feed bod{'ies' if n_bodies > 1 else 'y'}" if n_bodies else ""
@@ -56,15 +57,19 @@ def backup(
 def restore(
     source: Annotated[Path, typer.Argument(help="A folder that 'varro backup' has made.")],
     home: Annotated[Path, typer.Option("--home", help="A new folder, to be the home.")],
+    config: ConfigOption = None,
+    overrides: SetOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Make a new home of a backup, verified; going on there is going on from the backup.
+    """Make a new home of a backup, verified; going on there is going on from the backup. Where
+    `ledger.url` is set, its ledger goes into that database.
 
     Example: varro restore /media/disk/varro-2026-11-27 --home var/restored
     """
     from varro.service.backup import restore as restore_backup
 
-    made = restore_backup(source.resolve(), home.resolve())
+    resolved = resolve_config(config, overrides, home=home)
+    made = restore_backup(source.resolve(), home.resolve(), url=resolved.ledger.url)
     print_result(
         as_json,
         {"home": str(home.resolve()), **asdict(made)},

@@ -24,6 +24,7 @@ from pydantic import (
     field_validator,
     model_validator,
 )
+from pydantic_core import PydanticCustomError
 
 from varro.domain import Topic, stable_hash
 from varro.errors import ConfigError
@@ -66,6 +67,38 @@ class FeedRule(_Section):
         if not self.include and not self.exclude:
             raise ValueError(f"the rule for {self.feed!r} has neither include nor exclude")
         return self
+
+
+class LedgerConfig(_Section):
+    url: str | None = None
+    """a Postgres database for this home alone, postgresql://USER@HOST/NAME (needs the extra
+    `postgres`); without it the file ledger.sqlite in home. A password is for ~/.pgpass"""
+
+    @field_validator("url")
+    @classmethod
+    def _url_is_postgres_without_its_password(cls, url: str | None) -> str | None:
+        if url is None:
+            return None
+        if url != without_password(url):
+            raise PydanticCustomError(
+                "secret",
+                "holds a password, and a configuration is shown and kept beside checkpoints; write "
+                "it in ~/.pgpass (HOST:PORT:NAME:USER:PASSWORD, chmod 600), or set PGPASSWORD",
+            )
+        found = re.fullmatch(r"postgres(?:ql)?(?:\+psycopg)?(://.*)", url)
+        if found is None:
+            raise ValueError(
+                "wants a Postgres database, postgresql://USER@HOST/NAME; leave it out for a SQLite "
+                "file in home"
+            )
+        return f"postgresql{found[1]}"
+
+
+def without_password(url: str) -> str:
+    """A URL as it may be printed: *** for what stands between a colon and an @, or after a
+    parameter's name that has `password` in it."""
+    url = re.sub(r"(\w://[^:/@]*:)[^@]*@", r"\1***@", url)
+    return re.sub(r"([?&]\w*password=)[^&]*", r"\1***", url)
 
 
 class NewsConfig(_Section):
@@ -454,6 +487,7 @@ class Config(_Section):
 
     home: ConfigPath = Path("var")
     run: RunConfig = RunConfig()
+    ledger: LedgerConfig = LedgerConfig()
     news: NewsConfig
     policy: PolicyConfig
     memory: MemoryConfig = MemoryConfig()
@@ -522,13 +556,14 @@ class Config(_Section):
     def identity(self) -> dict[str, Any]:
         """Flat `section.key → value` of what may not change within a run.
 
-        Left out: where things lie (home, folders of files), what only changes the reading matter
-        (display, report), how much memory the work may take, how long processes wait for each
-        other, how feeds are fetched (what of them is taken in, and trained on, stays), when a cycle
-        is due, who is told, and which checkpoints are kept.
+        Left out: where things lie (home, ledger, folders of files), what only changes the reading
+        matter (display, report), how much memory the work may take, how long processes wait for
+        each other, how feeds are fetched (what of them is taken in, and trained on, stays), when a
+        cycle is due, who is told, and which checkpoints are kept.
         """
         left_out = {
-            "home", "memory", "cluster", "checkpoints", "display", "report", "schedule", "alerts",
+            "home", "ledger", "memory", "cluster", "checkpoints", "display", "report", "schedule",
+            "alerts",
         }  # fmt: skip
         dump = self.model_dump(mode="json", exclude=left_out)
         located = ("news", "archive"), ("news", "feeds"), ("policy", "model"), ("embedder", "model")
@@ -664,7 +699,8 @@ def _explain(error: ValidationError) -> str:
             problems.append(f"missing key {key!r}")
         else:
             message = item["msg"].removeprefix("Value error, ")
-            found = "" if isinstance(item["input"], dict) else f" (found {item['input']!r})"
+            is_secret = isinstance(item["input"], dict) or item["type"] == "secret"
+            found = "" if is_secret else f" (found {without_password(repr(item['input']))})"
             problems.append(f"{key}: {message}{found}" if key else message)
     return "; ".join(problems)
 

@@ -11,6 +11,7 @@ from varro import __version__
 from varro.config import Config
 from varro.domain import RunInfo, Stage, stable_seed
 from varro.errors import ConfigError
+from varro.ledger.place import is_begun, ledger_place
 from varro.ledger.store import Ledger, open_ledger
 from varro.lineage import Damaged, load_live
 from varro.lock import hold_lock, lock_path
@@ -80,10 +81,6 @@ class OpenRun:
         self.lock.close()
 
 
-def ledger_path(home: Path) -> Path:
-    return home / "ledger.sqlite"
-
-
 def open_run(
     config: Config, *, now: datetime | None = None, held: tuple[Any, int] | None = None
 ) -> OpenRun:
@@ -118,7 +115,7 @@ def open_run(
         config=config.identity() | {"reward.version": reward_version(config.reward)},
         varro_version=__version__,
     )
-    if not ledger_path(config.home).exists():
+    if not is_begun(ledger_place(config)):
         check_embedder(config.embedder)
         check_policy(config.policy)
     if held is not None:
@@ -128,7 +125,7 @@ def open_run(
         lock = hold_lock(path, now=now, lease_s=config.schedule.lease_s)
     ledger = None
     try:
-        ledger = open_ledger(ledger_path(config.home))
+        ledger = open_ledger(ledger_place(config))
         known = ledger.run(wanted.name)
         if known is not None:
             _refuse_changed_config(known, wanted)

@@ -8,8 +8,10 @@ from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from varro.errors import LedgerError
+from varro.ledger.place import Place, ask_postgres
 
 _NEWEST = """
 SELECT day, as_of, stage FROM stage_runs
@@ -17,7 +19,7 @@ WHERE run = :run AND day = (SELECT max(day) FROM stage_runs WHERE run = :run)
 """
 _FIRST = "SELECT as_of FROM stage_runs WHERE run = :run ORDER BY day LIMIT 1"
 _DONE = """
-SELECT report.day, report.as_of, settle.detail
+SELECT report.day, report.as_of, CAST(settle.detail AS TEXT)
 FROM stage_runs AS report
 JOIN stage_runs AS settle ON settle.run = report.run AND settle.day = report.day
 WHERE report.run = :run AND report.stage = 'report' AND settle.stage = 'settle'
@@ -41,23 +43,19 @@ class Glance:
     """what the newest of them found above the exact outcome"""
 
 
-def glance_at(path: Path, run: str) -> Glance:
-    """What the ledger in a SQLite file says of a run; nothing if there is no such file or run.
+def glance_at(place: Place, run: str) -> Glance:
+    """What the ledger says of a run; nothing if there is no such ledger or run.
 
     Raises: LedgerError if it can not be read.
     """
-    if not path.exists():
+    queries = (_NEWEST, _FIRST, _DONE)
+    if isinstance(place, str):
+        answers = ask_postgres(place, [q.replace(":run", "%(run)s") for q in queries], {"run": run})
+    else:
+        answers = _ask_sqlite(place, queries, {"run": run}) if place.exists() else None
+    if answers is None or not answers[0]:
         return Glance()
-    try:
-        with closing(sqlite3.connect(path.resolve().as_uri() + "?mode=ro", uri=True)) as connection:
-            connection.execute("PRAGMA busy_timeout = 30000")
-            newest = connection.execute(_NEWEST, {"run": run}).fetchall()
-            first = connection.execute(_FIRST, {"run": run}).fetchone()
-            done = connection.execute(_DONE, {"run": run}).fetchall()
-    except sqlite3.Error as error:
-        raise LedgerError(f"ledger {path}: {error}") from error
-    if not newest:
-        return Glance()
+    newest, (first,), done = answers
     settles = [json.loads(detail) for _, _, detail in done]
     return Glance(
         newest=(newest[0][0], _time(newest[0][1]), frozenset(stage for _, _, stage in newest)),
@@ -66,6 +64,17 @@ def glance_at(path: Path, run: str) -> Glance:
         n_settled=tuple(settle["n_settled"] for settle in settles),
         broken_canary=((settles[0]["canaries"] or {}).get("broken") or None) if settles else None,
     )
+
+
+def _ask_sqlite(
+    path: Path, queries: tuple[str, ...], parameters: dict[str, str]
+) -> list[list[tuple[Any, ...]]]:
+    try:
+        with closing(sqlite3.connect(path.resolve().as_uri() + "?mode=ro", uri=True)) as connection:
+            connection.execute("PRAGMA busy_timeout = 30000")
+            return [connection.execute(query, parameters).fetchall() for query in queries]
+    except sqlite3.Error as error:
+        raise LedgerError(f"ledger {path}: {error}") from error
 
 
 def _time(text: str) -> datetime:

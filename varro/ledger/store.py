@@ -2,6 +2,10 @@
 
 The only room that imports sqlalchemy. Everything a stage produces is committed together with its
 `stage_runs` row by `finish_stage`, so a stage has either happened or it has not.
+
+SQLite and Postgres hold the same tables and keep the same promises: one writer at a time, a reader
+sees one moment, a commit is on the disk. How each is told to is in `_set_up_sqlite` and
+`_set_up_postgres`; what each calls its troubles, in `_refusal`.
 """
 
 from __future__ import annotations
@@ -10,10 +14,22 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Engine, and_, create_engine, event, func, inspect, select, text
+from sqlalchemy import (
+    Engine,
+    Table,
+    and_,
+    create_engine,
+    event,
+    func,
+    inspect,
+    select,
+    text,
+    type_coerce,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.orm import Session
@@ -37,6 +53,13 @@ from varro.domain import (
     settled_groups,
 )
 from varro.errors import DiskError, LedgerError, StaleLeaseError, VarroError
+from varro.ledger.place import (
+    Place,
+    connect_postgres,
+    in_one_line,
+    in_words,
+    refuse_missing_psycopg,
+)
 from varro.ledger.tables import (
     AdvantageRow,
     Base,
@@ -59,13 +82,19 @@ HEAD_REVISION = "0004"
 _OF_THE_DISK = (
     sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN,
 )  # fmt: skip
+# SQLSTATEs: disk_full, io_error.
+_OF_THE_SERVERS_DISK = ("53100", "58030")
+_LOCK_NOT_AVAILABLE = "55P03"
+_WRITERS = 0x0A88_0001
+"""names the lock of a Postgres ledger's one writer, beside its schema's name"""
 
 
 class Ledger:
     """One database. Use `open_ledger`."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, place: Place) -> None:
         self._engine = engine
+        self._name = f"ledger {in_words(place)}"
         self._lease: tuple[str, int] | None = None
 
     def close(self) -> None:
@@ -82,8 +111,8 @@ class Ledger:
     def take_lease(self, run: str, holder: str, since: datetime | None) -> int:
         """The fencing number under which this process writes to a run: larger than any before, so
         that nothing of an earlier holder is taken any more."""
-        with self._session("BEGIN IMMEDIATE") as session:
-            row = session.get(LeaseRow, run, with_for_update=True)
+        with self._session(writes=True) as session:
+            row = session.get(LeaseRow, run)
             number = 1 if row is None else row.number + 1
             session.merge(LeaseRow(run=run, number=number, holder=holder, since=since))
         self._lease = run, number
@@ -92,9 +121,11 @@ class Ledger:
     def outrun_leases(self, by: int, holder: str) -> None:
         """Move every run's fencing number on by so much, in a copy of a ledger: who holds a run in
         the original has a number that counts for nothing here, whatever it has grown to."""
-        with self._session("BEGIN IMMEDIATE") as session:
-            for row in session.scalars(select(LeaseRow)):
-                row.number, row.holder, row.since = row.number + by, holder, None
+        with self._session(writes=True) as session:
+            numbers = {row.run: row.number for row in session.scalars(select(LeaseRow))}
+            for run in {*session.scalars(select(RunRow.name)), *numbers}:
+                number = numbers.get(run, 0) + by
+                session.merge(LeaseRow(run=run, number=number, holder=holder, since=None))
 
     def continue_lease(self, run: str, number: int) -> None:
         """Write under the number that a parent process has taken."""
@@ -366,7 +397,11 @@ class Ledger:
 
     def advantages(self, run: str, *, day: str) -> dict[str, AdvantageInfo]:
         """What a day's update made of rewards, by forecast."""
-        query = select(AdvantageRow).where(AdvantageRow.run == run, AdvantageRow.day == day)
+        query = (
+            select(AdvantageRow)
+            .where(AdvantageRow.run == run, AdvantageRow.day == day)
+            .order_by(AdvantageRow.forecast_id)
+        )
         with self._read() as session:
             return {
                 row.forecast_id: AdvantageInfo(**_columns(row)) for row in session.scalars(query)
@@ -386,7 +421,9 @@ class Ledger:
                 .where(GroupRow.id == rows[0].group_id)
             ).one()
             settlements = session.scalars(
-                select(SettlementRow).where(SettlementRow.forecast_id == rows[0].id)
+                select(SettlementRow)
+                .where(SettlementRow.forecast_id == rows[0].id)
+                .order_by(SettlementRow.reward_version)
             )
             forecasts = _forecasts_of(session, [group.id])[group.id]
             return (
@@ -488,24 +525,45 @@ class Ledger:
 
     # -- as a whole
 
-    def copy_to(self, path: Path) -> None:
-        """A copy of the whole database as of one moment, while others read and write.
+    def copy_to(self, place: Place) -> None:
+        """A copy of the whole ledger as of one moment, while others read and write.
 
-        Raises: LedgerError for a database that is not SQLite, or one that cannot be copied.
+        From SQLite to SQLite a copy of the file, else of the rows but the leases, each compared
+        with its original before they are committed: a copy that was made before is no obstacle.
+        Raises: LedgerError for a ledger that cannot be copied, or a place that holds other rows.
         """
-        if self._engine.dialect.name != "sqlite":
-            raise LedgerError("only a SQLite ledger is copied here; use the database's own backup")
+        if isinstance(place, str) or self._engine.dialect.name != "sqlite":
+            with open_ledger(place) as target:
+                self._copy_rows(target)
+            return
         source: Any = self._engine.raw_connection()
         try:
-            with closing(sqlite3.connect(path)) as target:
-                source.driver_connection.backup(target)
+            with closing(sqlite3.connect(place)) as file:
+                source.driver_connection.backup(file)
         except sqlite3.Error as error:
-            raise _refusal(f"cannot copy the ledger to {path}", error) from error
+            raise _refusal(f"cannot copy the ledger to {place}", error) from error
         finally:
             source.close()
 
+    def _copy_rows(self, target: Ledger) -> None:
+        with self._read() as mine, target._session(writes=True) as theirs:
+            for table in Base.metadata.sorted_tables:
+                if table.name == LeaseRow.__tablename__:
+                    continue
+                with mine.execute(_in_order(table)) as found:
+                    for chunk in found.mappings().partitions():
+                        target._append(theirs, table, [dict(row) for row in chunk])
+                stored = _in_order(table, raw=True)
+                with mine.execute(stored) as found, theirs.execute(stored) as copied:
+                    if any(a != b for a, b in zip_longest(found, copied)):
+                        raise LedgerError(
+                            f"{target._name} has rows of its own in {table.name!r}; nothing was "
+                            "written there, name an empty database"
+                        )
+
     def refuse_unsound(self) -> None:
-        """Read every page and every reference between tables.
+        """Read every page and every reference between tables of a SQLite file; a Postgres server
+        sees to its own.
 
         Raises: LedgerError naming what SQLite found.
         """
@@ -513,15 +571,13 @@ class Ledger:
             found = [str(row[0]) for row in session.execute(text("PRAGMA integrity_check"))]
             broken = session.execute(text("PRAGMA foreign_key_check")).all()
         if found != ["ok"] or broken:
-            raise LedgerError(
-                f"ledger {self._engine.url.database} is damaged: {[*found, *broken][:3]}"
-            )
+            raise LedgerError(f"{self._name} is damaged: {[*found, *broken][:3]}")
 
     # -- transactions
 
     @contextmanager
     def _write(self) -> Iterator[Session]:
-        with self._session("BEGIN IMMEDIATE") as session:
+        with self._session(writes=True) as session:
             self._refuse_stale(session)
             yield session
 
@@ -529,7 +585,7 @@ class Ledger:
         if self._lease is None:
             return
         run, number = self._lease
-        newest = session.get(LeaseRow, run, with_for_update={"read": True})
+        newest = session.get(LeaseRow, run)
         if newest is None or newest.number != number:
             told = "nobody" if newest is None else newest.holder
             raise StaleLeaseError(
@@ -539,20 +595,22 @@ class Ledger:
 
     @contextmanager
     def _read(self) -> Iterator[Session]:
-        with self._session("BEGIN") as session:
+        with self._session(writes=False) as session:
             yield session
 
     @contextmanager
-    def _session(self, begin: str) -> Iterator[Session]:
-        engine = self._engine.execution_options(varro_begin=begin)
+    def _session(self, *, writes: bool) -> Iterator[Session]:
+        engine = self._engine.execution_options(varro_writes=writes)
         try:
             with Session(engine, expire_on_commit=False) as session, session.begin():
                 session.connection()  # begins now, so that a writer holds its lock from the start
                 yield session
         except SQLAlchemyError as error:
-            raise _refusal(f"ledger {self._engine.url.database}", error) from error
+            raise _refusal(self._name, error) from error
 
-    def _append(self, session: Session, table: type[Base], rows: Sequence[dict[str, Any]]) -> None:
+    def _append(
+        self, session: Session, table: type[Base] | Table, rows: Sequence[dict[str, Any]]
+    ) -> None:
         if not rows:
             return
         # Only a known key is passed over; any other violated constraint is an error.
@@ -560,29 +618,32 @@ class Ledger:
         session.execute(dialect.insert(table).on_conflict_do_nothing(), list(rows))
 
 
-def open_ledger(path: Path, *, busy_s: float = 30.0) -> Ledger:
-    """The ledger in a SQLite file, created or migrated as needed. Each of its transactions waits up
-    to `busy_s` for another process's.
+def open_ledger(place: Place, *, busy_s: float = 30.0) -> Ledger:
+    """The ledger in a SQLite file or a Postgres database, created or migrated as needed. Each of
+    its transactions waits up to `busy_s` for another process's.
 
-    Raises: LedgerError for a newer schema, a file that is not a ledger, one that others do not let
-    go of, or a folder that cannot be written; DiskError for a full or failing disk; a failed
-    migration leaves the file as it was.
+    Raises: LedgerError for a newer schema, a database that is not a ledger, one that others do not
+    let go of, a folder that cannot be written, or a server that does not answer; DiskError for a
+    full or failing disk; a failed migration leaves the database as it was.
     """
+    engine = (
+        _set_up_postgres(place, busy_s) if isinstance(place, str) else _set_up_sqlite(place, busy_s)
+    )
+    try:
+        _migrate(engine, in_words(place))
+    except BaseException:
+        engine.dispose()
+        raise
+    return Ledger(engine, place)
+
+
+def _set_up_sqlite(path: Path, busy_s: float) -> Engine:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise LedgerError(f"cannot make the ledger's folder {path.parent}: {error}") from error
     engine = create_engine(f"sqlite:///{path}")
-    _set_up_sqlite(engine, busy_s)
-    try:
-        _migrate(engine, path)
-    except BaseException:
-        engine.dispose()
-        raise
-    return Ledger(engine)
 
-
-def _set_up_sqlite(engine: Engine, busy_s: float) -> None:
     @event.listens_for(engine, "connect")
     def on_connect(connection: sqlite3.Connection, record: Any) -> None:
         connection.isolation_level = None
@@ -596,11 +657,39 @@ def _set_up_sqlite(engine: Engine, busy_s: float) -> None:
 
     @event.listens_for(engine, "begin")
     def on_begin(connection: Any) -> None:
-        options = connection.get_execution_options()
-        connection.exec_driver_sql(options.get("varro_begin", "BEGIN"))
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if _writes(connection) else "BEGIN")
+
+    return engine
 
 
-def _migrate(engine: Engine, path: Path) -> None:
+def _set_up_postgres(url: str, busy_s: float) -> Engine:
+    refuse_missing_psycopg(url)
+    engine = create_engine(
+        "postgresql+psycopg://",
+        creator=lambda: connect_postgres(url, busy_s=busy_s),
+        # Hours of training lie between two transactions, and the server may be another by then.
+        pool_pre_ping=True,
+    )
+
+    @event.listens_for(engine, "begin")
+    def on_begin(connection: Any) -> None:
+        if _writes(connection):
+            # What is read after the lock must be what its last holder has committed.
+            connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL READ COMMITTED, READ WRITE")
+            connection.exec_driver_sql(
+                f"SELECT pg_advisory_xact_lock({_WRITERS}, hashtext(current_schema()))"
+            )
+        else:
+            connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+
+    return engine
+
+
+def _writes(connection: Any) -> bool:
+    return bool(connection.get_execution_options().get("varro_writes", False))
+
+
+def _migrate(engine: Engine, name: str) -> None:
     try:
         with engine.connect() as connection:
             tables = set(inspect(connection).get_table_names())
@@ -609,21 +698,31 @@ def _migrate(engine: Engine, path: Path) -> None:
                 revision = connection.scalar(text("SELECT version_num FROM alembic_version"))
             elif tables:
                 raise LedgerError(
-                    f"{path} is a database, but not a Varro ledger; name another home"
+                    f"{name} is a database, but not a Varro ledger; name another home or database"
                 )
+            elif engine.dialect.name == "postgresql":
+                _refuse_encoding(connection.scalar(text("SHOW server_encoding")), name)
     except DBAPIError as error:
-        raise _refusal(f"cannot open the ledger {path}", error) from error
+        raise _refusal(f"cannot open the ledger {name}", error) from error
     if revision == HEAD_REVISION:
         return
     if revision is not None and revision > HEAD_REVISION:
         raise LedgerError(
-            f"{path} has schema {revision}, newer than {HEAD_REVISION} which this Varro knows; "
-            "upgrade Varro, or name another home"
+            f"{name} has schema {revision}, newer than {HEAD_REVISION} which this Varro knows; "
+            "upgrade Varro, or name another home or database"
         )
-    _upgrade(engine, path)
+    _upgrade(engine, name)
 
 
-def _upgrade(engine: Engine, path: Path) -> None:
+def _refuse_encoding(encoding: str, name: str) -> None:
+    if encoding != "UTF8":
+        raise LedgerError(
+            f"{name} is a database in {encoding}, which has no room for all headlines; make one "
+            "with ENCODING 'UTF8'"
+        )
+
+
+def _upgrade(engine: Engine, name: str) -> None:
     from alembic import command
     from alembic.config import Config as AlembicConfig
     from alembic.util import CommandError
@@ -632,11 +731,11 @@ def _upgrade(engine: Engine, path: Path) -> None:
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
     config.set_main_option("path_separator", "os")
     try:
-        with engine.execution_options(varro_begin="BEGIN IMMEDIATE").begin() as connection:
+        with engine.execution_options(varro_writes=True).begin() as connection:
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
     except (DBAPIError, CommandError) as error:
-        raise _refusal(f"cannot migrate the ledger {path}", error) from error
+        raise _refusal(f"cannot migrate the ledger {name}", error) from error
 
 
 def _refusal(doing: str, error: Exception) -> VarroError:
@@ -644,14 +743,30 @@ def _refusal(doing: str, error: Exception) -> VarroError:
     cause = getattr(error, "orig", None) or error
     # Extended codes have the plain one in their low byte.
     code = getattr(cause, "sqlite_errorcode", 0) & 0xFF
-    if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+    state = getattr(cause, "sqlstate", None)
+    said = in_one_line(cause)
+    if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED) or state == _LOCK_NOT_AVAILABLE:
         return LedgerError(
             f"{doing}: another process has not let go of it in time; wait for it, or end it, and "
             "run it again, what was finished stays"
         )
-    if code in _OF_THE_DISK:
-        return DiskError(f"{doing}: {cause}; mend that and run it again, what was finished stays")
-    return LedgerError(f"{doing}: {cause}")
+    if code in _OF_THE_DISK or state in _OF_THE_SERVERS_DISK:
+        return DiskError(f"{doing}: {said}; mend that and run it again, what was finished stays")
+    if isinstance(error, DBAPIError) and error.connection_invalidated:
+        return LedgerError(
+            f"{doing}: the server is gone: {said}; run it again when it answers, what was finished "
+            "stays"
+        )
+    return LedgerError(f"{doing}: {said}")
+
+
+def _in_order(table: Table, *, raw: bool = False) -> Any:
+    """All rows of a table by key, a few hundred at a time; `raw` as they lie in the database."""
+    stored = [
+        type_coerce(c, getattr(c.type, "impl_instance", c.type)) if raw else c for c in table.c
+    ]
+    query = select(*stored).order_by(*table.primary_key)
+    return query.execution_options(yield_per=500)
 
 
 def _refuse_moved_headlines(session: Session, headlines: Sequence[Headline]) -> None:

@@ -4,6 +4,7 @@ the feed bodies that are kept, which nobody could fetch again.
 A backup is made while a day runs. Files are durable before the ledger names them, so whatever the
 copied ledger names is there to be copied. Both ways all is read again and held against its hashes
 before the folder gets its name. Reports are not copied: `varro report --day` writes them again.
+A Postgres ledger is copied row by row to a SQLite file, and a backup is restored to either.
 
 A restored home is nobody's: the lock of the original is not copied, so its first writer is never
 refused; and its fencing numbers are far from any that the original has given out or will, so a
@@ -33,10 +34,10 @@ from varro.errors import (
     StageError,
 )
 from varro.files import disk_errors, make_folder, publish_folder, sha256_file, write_file
+from varro.ledger.place import in_words, is_begun, ledger_path
 from varro.ledger.store import Ledger, open_ledger
 from varro.news.bodies import FOLDER as BODIES
 from varro.policy.manifest import verify_checkpoint
-from varro.run import ledger_path
 
 _CONTENTS = "backup.json"
 _FAR_BITS = 48
@@ -58,16 +59,25 @@ class Backup:
     """file, relative to home → its sha256"""
 
 
-def back_up(home: Path, target: Path, *, made_at: datetime, with_bodies: bool = True) -> Backup:
-    """Copy a home's ledger, checkpoints and feed bodies to a new folder, verified.
+def back_up(
+    home: Path,
+    target: Path,
+    *,
+    made_at: datetime,
+    with_bodies: bool = True,
+    url: str | None = None,
+) -> Backup:
+    """Copy a home's ledger (`url`: where it is in Postgres), checkpoints and feed bodies to a new
+    folder, verified.
 
     Raises: StageError if there is no ledger, or the folder exists; CheckpointError if no version of
     a run is whole; LedgerError if the copied ledger is not sound; DiskError.
     """
-    if not ledger_path(home).exists():
-        raise StageError(f"no ledger in {home}; there is nothing to back up")
+    place = url or ledger_path(home)
+    if not is_begun(place):
+        raise StageError(f"no ledger at {in_words(place)}; there is nothing to back up")
     with _new_folder(target, f"backup to {target}") as partial:
-        with open_ledger(ledger_path(home)) as ledger:
+        with open_ledger(place) as ledger:
             ledger.copy_to(ledger_path(partial))
         with open_ledger(ledger_path(partial)) as copied:
             copied.refuse_unsound()
@@ -89,11 +99,12 @@ def back_up(home: Path, target: Path, *, made_at: datetime, with_bodies: bool = 
     return contents
 
 
-def restore(source: Path, home: Path) -> Backup:
-    """Make a home of a backup, in a new folder, verified before and after.
+def restore(source: Path, home: Path, *, url: str | None = None) -> Backup:
+    """Make a home of a backup, in a new folder, verified before and after; its ledger in a Postgres
+    database, if `url` names one, which must have none or the very same.
 
     Raises: StageError if it is no backup, or the folder is not new; LedgerError, CheckpointError or
-    FeedError for one that is damaged; DiskError.
+    FeedError for one that is damaged, or a database with rows of its own; DiskError.
     """
     contents = _contents_of(source)
     _verify(source, contents)
@@ -103,7 +114,12 @@ def restore(source: Path, home: Path) -> Backup:
         _verify(partial, contents)
         with open_ledger(ledger_path(partial)) as ledger:
             ledger.refuse_unsound()
-            ledger.outrun_leases(1 + secrets.randbits(_FAR_BITS), "a restored backup")
+            if url is not None:
+                ledger.copy_to(url)
+        with open_ledger(url or ledger_path(partial)) as restored:
+            restored.outrun_leases(1 + secrets.randbits(_FAR_BITS), "a restored backup")
+        if url is not None:
+            ledger_path(partial).unlink()
     return contents
 
 

@@ -106,15 +106,16 @@ def _feeds(config: Config, now: datetime) -> Check:
 
 
 def _ledger(config: Config) -> Check:
+    from varro.ledger.place import in_words, is_begun, ledger_place
     from varro.ledger.store import open_ledger
-    from varro.run import ledger_path
 
-    path = ledger_path(config.home)
-    if not path.exists():
-        return Check("ledger", "ok", f"none yet; will be made at {path}", {"runs": []})
-    with open_ledger(path) as ledger:
+    place = ledger_place(config)
+    if not is_begun(place):
+        return Check("ledger", "ok", f"none yet; will be made at {in_words(place)}", {"runs": []})
+    with open_ledger(place) as ledger:
         runs = [run.name for run in ledger.runs()]
-    return Check("ledger", "ok", f"{path}: runs {', '.join(runs) or 'none'}", {"runs": runs})
+    text = f"{in_words(place)}: runs {', '.join(runs) or 'none'}"
+    return Check("ledger", "ok", text, {"runs": runs})
 
 
 def _disk(config: Config) -> Check:

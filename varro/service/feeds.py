@@ -12,6 +12,7 @@ from typing import Any
 from varro.config import Config
 from varro.domain import FeedRead
 from varro.errors import ConfigError, FeedError
+from varro.ledger.place import is_begun, ledger_place
 from varro.ledger.store import Ledger, open_ledger
 from varro.news.bodies import read_body
 from varro.news.feed_list import new_feed
@@ -23,7 +24,6 @@ from varro.news.parse import ParseError
 from varro.news.parse_apart import ParserProcesses
 from varro.news.times import format_time
 from varro.news.wanted import judge_languages, judge_rules, sort_out
-from varro.run import ledger_path
 
 STANDINGS = ("healthy", "failing", "suspended", "unread")
 
@@ -95,10 +95,10 @@ def health_of(config: Config, *, now: datetime) -> list[dict[str, Any]]:
 
     Raises: ConfigError or FeedError for the list; LedgerError.
     """
-    feeds, path = load_opml(list_path(config)), ledger_path(config.home)
-    if not path.exists():
+    feeds, place = load_opml(list_path(config)), ledger_place(config)
+    if not is_begun(place):
         return feeds_health(None, feeds, now=now)
-    with open_ledger(path) as ledger:
+    with open_ledger(place) as ledger:
         return feeds_health(ledger, feeds, now=now)
 
 

@@ -14,9 +14,9 @@ from varro.domain import RunInfo, Stage, degraded_days
 from varro.errors import VarroError
 from varro.files import write_file
 from varro.ledger.glance import glance_at
+from varro.ledger.place import is_begun, ledger_place
 from varro.ledger.store import Ledger, open_ledger
 from varro.lock import holder_of, is_held, lock_path
-from varro.run import ledger_path
 from varro.service.alerts import is_over
 from varro.service.slots import load_timetable
 from varro.service.tick import State, due_cycle, glance_of, load_state, state_path
@@ -25,9 +25,9 @@ from varro.service.tick import State, due_cycle, glance_of, load_state, state_pa
 def describe(config: Config, now: datetime) -> dict[str, Any]:
     """{home, free_gb, schedule, runs: [row]}: plain JSON values."""
     runs: list[dict[str, Any]] = []
-    path = ledger_path(config.home)
-    if path.exists():
-        with open_ledger(path) as ledger:
+    place = ledger_place(config)
+    if is_begun(place):
+        with open_ledger(place) as ledger:
             runs = [_describe_run(config, ledger, info) for info in ledger.runs()]
     return {
         "home": str(config.home),
@@ -170,7 +170,7 @@ def _describe_run(config: Config, ledger: Ledger, info: RunInfo) -> dict[str, An
     stages = ledger.stage_runs(name, newest) if newest else []
     missed = ledger.missed(name)
     degraded = degraded_days(ledger.stage_runs(name, stage=Stage.INGEST))
-    glance = glance_at(ledger_path(home), name)
+    glance = glance_at(ledger_place(config), name)
     checkpoint = ledger.checkpoint(name)
     state = load_state(state_path(home, name))
     lock = lock_path(home, name)

@@ -23,6 +23,7 @@ from varro.domain import Stage, degraded_days
 from varro.errors import HeldError, LedgerError, VarroError
 from varro.files import write_file
 from varro.ledger.glance import Glance, glance_at
+from varro.ledger.place import is_begun, ledger_place
 from varro.lock import holder_of, is_held, lock_path, waiting_lock
 from varro.service.alerts import channels, tell
 from varro.service.slots import Begun, due_live, load_timetable
@@ -135,7 +136,7 @@ def in_words(state: State) -> str:
 
 def glance_of(config: Config) -> Glance:
     """The configured run at a glance."""
-    return glance_at(config.home / "ledger.sqlite", config.run.name)
+    return glance_at(ledger_place(config), config.run.name)
 
 
 def due_cycle(config: Config, glance: Glance, now: datetime) -> str | None:
@@ -223,13 +224,12 @@ def _degraded(config: Config, cycle: str, *, is_whole: bool) -> dict[str, str]:
     Raises: LedgerError, unless the days are not whole: then the ledger may be what is wrong.
     """
     from varro.ledger.store import open_ledger
-    from varro.run import ledger_path
 
-    run, path = config.run.name, ledger_path(config.home)
-    if not path.exists():
+    run, place = config.run.name, ledger_place(config)
+    if not is_begun(place):
         return {}
     try:
-        with open_ledger(path) as ledger:
+        with open_ledger(place) as ledger:
             done = set(ledger.days_done(run))
             thin = degraded_days(ledger.stage_runs(run, stage=Stage.INGEST))
     except LedgerError:
