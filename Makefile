@@ -6,7 +6,8 @@ CONFIG ?= configs/embedded.toml
 ARCHIVE ?= data/sample/world.jsonl.gz
 ARGS   ?=
 
-.PHONY: train-day replay test test-all crash-test mutants lint bench bench-day bench-scaling bench-device clean
+.PHONY: train-day replay test test-all test-postgres crash-test mutants lint bench bench-day \
+	bench-scaling bench-device clean
 
 train-day: $(VENV)/.ready
 	$(BIN)/varro train-day --config $(CONFIG) $(ARGS)
@@ -21,7 +22,12 @@ test: $(VENV)/.ready-dev
 
 test-all: test
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m slow --timeout=3600 $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python scripts/test_postgres.py -n 2 --dist loadfile
 	$(BIN)/python scripts/mutants.py
+
+# What opens a ledger, on a Postgres server that is started for it; says so where there is none.
+test-postgres: $(VENV)/.ready-dev
+	OMP_NUM_THREADS=1 $(BIN)/python scripts/test_postgres.py -n 2 --dist loadfile $(ARGS)
 
 # Two days killed at every commit, write, fsync and rename, and run again (ARGS="--sample 12").
 crash-test: $(VENV)/.ready-dev
