@@ -100,12 +100,18 @@ def canonical_link(link: str) -> str:
 
     Note: what is canonical stays as it is; a link that has no such spelling is given back.
     """
-    names = {name for name, _ in parse_qsl(urlsplit(link).query, keep_blank_values=True)}
-    tracking = [name for name in names if _TRACKING.fullmatch(name)]
-    # What begins with ! or / is no mark but an address within a page that loads itself.
-    is_address = urlsplit(link).fragment.startswith(("!", "/"))
-    plain = url_query_cleaner(link, tracking, remove=True, unique=False, keep_fragments=is_address)
-    return clean_link(canonicalize_url(plain, keep_fragments=is_address)) or link
+    try:
+        parts = urlsplit(link)
+        names = {name for name, _ in parse_qsl(parts.query, keep_blank_values=True)}
+        tracking = [name for name in names if _TRACKING.fullmatch(name)]
+        # What begins with ! or / is no mark but an address within a page that loads itself.
+        is_address = parts.fragment.startswith(("!", "/"))
+        plain = url_query_cleaner(
+            link, tracking, remove=True, unique=False, keep_fragments=is_address
+        )
+        return clean_link(canonicalize_url(plain, keep_fragments=is_address)) or link
+    except ValueError:  # w3lib reads a host in brackets more strictly than Python 3.11 does
+        return link
 
 
 def _clean_once(text: str) -> str:
