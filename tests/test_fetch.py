@@ -272,6 +272,19 @@ def test_a_server_is_asked_only_for_what_has_changed(loopback: Start) -> None:
     assert asked == [(None, None), ('W/"v1"', "yesterday")]
 
 
+def test_a_validator_goes_back_as_the_bytes_it_came_as(loopback: Start) -> None:
+    """An ETag beyond ASCII, which HTTP allows: no request can be made with it, on any later day."""
+    asked: list[str | None] = []
+
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        asked.append(handler.headers["If-None-Match"])
+        reply(handler, b"news", ETag='"caf\xe9\x80"')
+
+    url = loopback(answer)
+    fetcher().fetch(url, fetcher().fetch(url).validators())
+    assert asked == [None, '"caf\xe9\x80"']
+
+
 def test_a_validator_that_is_too_long_is_not_kept(loopback: Start) -> None:
     """Half an ETag is another ETag; a megabyte of one is kept and sent for ever."""
     url = loopback(lambda handler: reply(handler, b"", ETag="x" * (MAX_VALIDATOR + 1)))

@@ -218,7 +218,7 @@ class HttpFetcher:
                 httpcore2.ConnectionPool(
                     ssl_context=self._tls, network_backend=backend, max_connections=1
                 ) as pool,
-                pool.stream("GET", target, headers=list(asked.items())) as response,
+                pool.stream("GET", target, headers=_as_sent(asked)) as response,
             ):
                 headers = _headers(response.headers)
                 status = response.status
@@ -259,6 +259,11 @@ def _conditions(known: Validators) -> dict[str, str]:
 def _validator(headers: Mapping[str, str], name: str) -> str:
     value = headers.get(name, "").strip()
     return value if len(value) <= MAX_VALIDATOR else ""
+
+
+def _as_sent(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
+    """In the encoding that answers are read in: a validator goes back as the bytes it came as."""
+    return [(name.encode("ascii"), value.encode("latin-1")) for name, value in headers.items()]
 
 
 def _headers(raw: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
