@@ -181,6 +181,22 @@ def test_a_server_says_when_to_come_again() -> None:
         assert state.next_at == NOON + timedelta(minutes=10)
 
 
+@pytest.mark.parametrize(
+    ("location", "link"),
+    [
+        ("", "https://a.org/x"),
+        ("/news/", "https://a.org/news/x"),
+        ("http://[", "https://a.org/x"),
+        ("urn:x:y", "https://a.org/x"),
+    ],
+)
+def test_a_content_location_that_is_no_address_is_passed_over(location: str, link: str) -> None:
+    """A header of one server that ends the day of all feeds."""
+    body = b"<rss version='2.0'><channel><item><title>t</title><link>x</link></item></channel></rss>"
+    reading = read(CannedFetcher(body, headers={"content-location": location}))
+    assert [entry.link for entry in reading.entries] == [link]
+
+
 def test_a_move_for_good_is_passed_on() -> None:
     """A feed that is found at its old address until that is gone."""
 

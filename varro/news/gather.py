@@ -18,6 +18,7 @@ from typing import Literal, Protocol
 from urllib.parse import urljoin, urlsplit
 
 from varro.errors import FeedError
+from varro.news.clean import clean_link
 from varro.news.fetch import NOTHING_KNOWN, Fetched, Fetcher, FetchError, Validators
 from varro.news.opml import Feed
 from varro.news.parse import Entry, ParsedFeed, ParseError
@@ -182,8 +183,7 @@ class _Cycle:
         # Some servers know no conditional GET.
         if answer.status == HTTPStatus.NOT_MODIFIED or sha256 == state.body_sha256:
             return good
-        base = urljoin(answer.url, answer.headers.get("content-location", ""))
-        headers = {**answer.headers, "content-location": base}
+        headers = {**answer.headers, "content-location": _base_of(answer)}
         parsed = self.parser.parse(answer.body, headers, until=self.deadline)
         n_entries = len(parsed.entries) + parsed.n_untitled
         if not n_entries and state.n_entries:
@@ -197,6 +197,15 @@ class _Cycle:
             n_left_out=parsed.n_left_out,
             body=answer.body,
         )
+
+
+def _base_of(answer: Fetched) -> str:
+    """What the links of a body are relative to."""
+    try:
+        location = urljoin(answer.url, answer.headers.get("content-location", ""))
+    except ValueError:
+        location = ""
+    return clean_link(location) or answer.url
 
 
 def _after_good(state: FeedState, answer: Fetched, as_of: datetime) -> FeedState:
