@@ -140,6 +140,13 @@ def test_what_is_no_feed_or_suddenly_empty_has_failed(
     assert reading.state == replace(state, n_failures=1)
 
 
+def test_a_reason_holds_nothing_that_no_ledger_can() -> None:
+    """A parser whose words quote the body: half a surrogate pair or a NUL of it, and the row of the
+    day cannot be written."""
+    reading = read(CannedFetcher(FetchError("broke at \ud800\0\x1b[2J\u202e here")))
+    assert reading.reason == "broke at [2J here"
+
+
 def test_a_feed_that_never_held_anything_may_be_empty() -> None:
     """A new feed without an entry yet, marked as broken."""
     reading = read(CannedFetcher(rss()))

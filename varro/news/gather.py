@@ -18,7 +18,7 @@ from typing import Literal, Protocol
 from urllib.parse import urljoin, urlsplit
 
 from varro.errors import FeedError
-from varro.news.clean import clean_link
+from varro.news.clean import clean_label, clean_link
 from varro.news.fetch import NOTHING_KNOWN, Fetched, Fetcher, FetchError, Validators
 from varro.news.opml import Feed
 from varro.news.parse import Entry, ParsedFeed, ParseError
@@ -235,6 +235,6 @@ def _failed(feed: Feed, state: FeedState, as_of: datetime, error: FeedError) -> 
         feed,
         "failed",
         replace(state, n_failures=n_failures, next_at=as_of + rest if rest else None),
-        reason=str(error),
+        reason=clean_label(str(error)),
         http_status=error.status if isinstance(error, FetchError) else None,
     )
