@@ -80,6 +80,24 @@ def test_a_redirect_is_followed_to_where_the_body_is(loopback: Start) -> None:
     assert (fetched.url, fetched.body) == (base + "/b/new", b"/b/new")
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "latin-1"])
+def test_a_redirect_beyond_ascii_leads_to_what_its_server_means(
+    loopback: Start, encoding: str
+) -> None:
+    """"/straße" read as "/straÃe", which holds a control character and is no address."""
+    asked: list[str] = []
+
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        asked.append(handler.path)
+        if handler.path == "/":
+            reply(handler, status=302, Location="/straße".encode(encoding).decode("latin-1"))
+        else:
+            reply(handler, b"news")
+
+    assert fetcher().fetch(loopback(answer) + "/").body == b"news"
+    assert asked == ["/", "/stra%C3%9Fe"]
+
+
 def test_redirects_end_after_the_fifth(loopback: Start) -> None:
     """A redirect loop that never ends, or one redirect too few."""
     asked: list[str] = []

@@ -223,7 +223,7 @@ class HttpFetcher:
                 headers = _headers(response.headers)
                 status = response.status
                 if status in _REDIRECTS and "location" in headers:
-                    return urljoin(url, headers["location"]), status
+                    return urljoin(url, _location(headers)), status
                 if status == HTTPStatus.NOT_MODIFIED and known != NOTHING_KNOWN:
                     return Fetched(url, status, headers, b"")
                 if status != HTTPStatus.OK:
@@ -254,6 +254,15 @@ def fetcher_of(config: NewsConfig) -> HttpFetcher:
 def _conditions(known: Validators) -> dict[str, str]:
     conditions = {"If-None-Match": known.etag, "If-Modified-Since": known.last_modified}
     return {name: value for name, value in conditions.items() if value}
+
+
+def _location(headers: Mapping[str, str]) -> str:
+    """Beyond ASCII it should be percent-coded; where it is not, it is UTF-8 more often than not."""
+    value = headers["location"]
+    try:
+        return value.encode("latin-1").decode()
+    except UnicodeDecodeError:
+        return value
 
 
 def _validator(headers: Mapping[str, str], name: str) -> str:
