@@ -102,6 +102,13 @@ def test_only_feeds_of_the_web_are_added(url: str) -> None:
         new_feed(url)
 
 
+def test_no_password_is_put_on_the_list() -> None:
+    """A feed that is called after its password."""
+    with pytest.raises(FeedError, match="a user name or password") as caught:
+        new_feed("https://me:hunter2@a.org/")
+    assert "hunter2" not in str(caught.value)
+
+
 def test_a_damaged_list_is_left_as_it_is(path: Path) -> None:
     """A list with one typing error replaced by a new one with one feed."""
     path.write_text(LIST.replace("</body>", ""), encoding="utf-8")

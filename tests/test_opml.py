@@ -80,6 +80,18 @@ def test_a_feed_that_is_not_on_the_web_is_an_error_naming_its_outline(
     assert repr(url) in str(caught.value)
 
 
+@pytest.mark.parametrize("login", ["me:hunter2", "me", "hunter2%40x:", ""])
+def test_a_password_in_an_address_is_refused_and_not_repeated(tmp_path: Path, login: str) -> None:
+    """A password that is never sent, and stands in the ledger, the logs and each day's report."""
+    path = opml(tmp_path, f"<outline text='Mine' xmlUrl='https://{login}@a.org/x'/>")
+    with pytest.raises(FeedError, match="'Mine': an address with a user name or pass") as caught:
+        load_opml(path)
+    assert "hunter2" not in str(caught.value)
+    # Further on it is nobody's name.
+    at = opml(tmp_path, "<outline text='Mine' xmlUrl='https://a.org/@me/feed?x=a@b'/>")
+    assert load_opml(at)[0].url == "https://a.org/@me/feed?x=a@b"
+
+
 def test_an_rss_outline_without_an_address_is_an_error(tmp_path: Path) -> None:
     """A feed whose attribute is misspelt is taken for an empty category."""
     with pytest.raises(FeedError, match="'News' needs an http or https xmlUrl"):

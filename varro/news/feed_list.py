@@ -9,7 +9,7 @@ from pathlib import Path
 from varro.errors import FeedError
 from varro.files import write_file
 from varro.news.clean import clean_link, clean_title
-from varro.news.opml import Feed, attribute, load_opml, parse_opml
+from varro.news.opml import NO_LOGIN, Feed, attribute, holds_login, load_opml, parse_opml
 
 _TITLE = "Varro: the feeds it reads each day"
 
@@ -44,11 +44,13 @@ def add_feeds(path: Path, feeds: Iterable[Feed]) -> list[Feed]:
 def new_feed(url: str, *, name: str = "", category: str = "") -> Feed:
     """A feed as a person names it; called after its host if it has no name.
 
-    Raises: FeedError if the url is not one of the web.
+    Raises: FeedError if the url is not one of the web, or holds a password.
     """
     link = clean_link(url)
     if not link:
         raise FeedError(f"{url[:200]!r} is not an http or https address")
+    if holds_login(link):
+        raise FeedError(NO_LOGIN)
     parts = [clean_title(part) for part in category.split("/")]
     return Feed(
         name=clean_title(name) or link.split("/")[2],

@@ -11,6 +11,11 @@ from urllib.parse import urlsplit
 from varro.errors import FeedError
 from varro.news.clean import clean_link, clean_title
 
+NO_LOGIN = (
+    "an address with a user name or password in it is refused: neither would be sent, and both "
+    "would stand in logs and reports"
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Feed:
@@ -47,6 +52,8 @@ def load_opml(path: Path) -> tuple[Feed, ...]:
                 f"{path}: outline {label or '(no name)'!r} needs an http or https xmlUrl, "
                 f"found {url[:200]!r}"
             )
+        if holds_login(link):
+            raise FeedError(f"{path}: outline {label or '(no name)'!r}: {NO_LOGIN}")
         if link not in feeds:
             name = _unique(label or urlsplit(link).hostname or link, names)
             names.add(name)
@@ -54,6 +61,11 @@ def load_opml(path: Path) -> tuple[Feed, ...]:
     if not feeds:
         raise FeedError(f"{path}: lists no feed; add an <outline type='rss' xmlUrl='https://…'/>")
     return tuple(feeds.values())
+
+
+def holds_login(link: str) -> bool:
+    """Whether a clean link names a user before its host, as in https://user:password@host/."""
+    return "@" in urlsplit(link).netloc
 
 
 def parse_opml(path: Path) -> ET.Element:
