@@ -56,6 +56,15 @@ def test_rules_leave_out_titles_of_the_feeds_they_name() -> None:
     assert left_out == {"excluded": 2, "not included": 1}
 
 
+def test_a_rule_finds_its_feed_whatever_the_letters_of_its_name() -> None:
+    """A feed called "arXiv [cs.AI]", whose rule is for feeds called "arXiv c" and says nothing."""
+    judge = judge_rules([FeedRule(feed="arXiv [cs.A?]*", exclude=("lemma",))])
+    assert kept(judge, headline("A lemma", "arXiv [cs.AI]"), headline("A lemma", "arXiv c.A")) == [
+        "A lemma"
+    ]
+    assert kept(judge, headline("A lemma", "arXiv [cs.AI] new")) == []
+
+
 def test_no_expression_takes_longer_than_its_title_is_long() -> None:
     """A rule and a title that together hang the day: Python's own engine doubles its time with each
     letter of this."""

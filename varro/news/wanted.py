@@ -46,7 +46,13 @@ def judge_rules(rules: Sequence[FeedRule]) -> Judge:
     Raises: ConfigError naming the rule that is no regular expression.
     """
     compiled = [
-        (rule.feed, _expressions(rule, "include"), _expressions(rule, "exclude")) for rule in rules
+        # "[" is a letter like any other; to fnmatch it begins a set of letters.
+        (
+            rule.feed.replace("[", "[[]"),
+            _expressions(rule, "include"),
+            _expressions(rule, "exclude"),
+        )
+        for rule in rules
     ]
 
     def reason(headline: Headline) -> str:
