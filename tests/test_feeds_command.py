@@ -16,7 +16,7 @@ from varro.domain import FeedRead, RunInfo, Stage, StageRun
 from varro.errors import ConfigError, FeedError
 from varro.ledger.store import open_ledger
 from varro.news.opml import load_opml
-from varro.service.feeds import try_folder
+from varro.service.feeds import try_feed, try_folder
 
 RSS = (
     "<rss version='2.0'><channel><item><title>Rates rise</title></item><item><title>Sport: a final"
@@ -93,6 +93,10 @@ def test_a_feed_is_tried_as_a_day_would_read_it(feeds, loopback) -> None:
     assert (facts["entries"], facts["untitled"], facts["http_status"]) == (2, 1, 200)
     assert facts["left_out"] == {"excluded": 1}
     assert "Sport: a final" in feeds("test", f"{address}/rss")
+    facts = json.loads(
+        feeds("test", f"{address}/rss", "--json", "--set", "news.max_new_per_feed=1")
+    )
+    assert (facts["titles"], facts["left_out"]) == (["Rates rise"], {"too many of a feed": 1})
     with pytest.raises(FeedError, match="HTTP status 404") as caught:
         feeds("test", f"{address}/gone")
     assert caught.value.exit_code == 4
@@ -100,6 +104,17 @@ def test_a_feed_is_tried_as_a_day_would_read_it(feeds, loopback) -> None:
         feeds("test", f"{address}/rss", "--set", "news.allow_private=false")
     with pytest.raises(ConfigError, match="either the address"):
         feeds("test")
+
+
+def test_a_trial_leaves_out_the_topics_that_a_day_would(configured, loopback, embedder) -> None:
+    """A feed that looks full when it is tried, and of which no day takes anything."""
+    address = loopback(
+        lambda handler: handler.wfile.write(b"HTTP/1.0 200 OK\r\n\r\n" + RSS.encode())
+    )
+    config = configured("news.allow_private=true", 'news.topics=["sport"]')
+    facts = try_feed(config, address, as_of=datetime.now(UTC), load=lambda _: embedder)
+    assert facts["titles"] == ["Sport: a final"]
+    assert facts["left_out"] == {"topic economy": 1}
 
 
 def test_every_file_of_a_folder_is_told_and_none_can_hang(feeds, tmp_path: Path) -> None:

@@ -84,7 +84,7 @@ def test_a_redirect_is_followed_to_where_the_body_is(loopback: Start) -> None:
 def test_a_redirect_beyond_ascii_leads_to_what_its_server_means(
     loopback: Start, encoding: str
 ) -> None:
-    """"/straße" read as "/straÃe", which holds a control character and is no address."""
+    """ "/straße" read as "/straÃe", which holds a control character and is no address."""
     asked: list[str] = []
 
     def answer(handler: BaseHTTPRequestHandler) -> None:

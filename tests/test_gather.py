@@ -199,7 +199,9 @@ def test_a_server_says_when_to_come_again() -> None:
 )
 def test_a_content_location_that_is_no_address_is_passed_over(location: str, link: str) -> None:
     """A header of one server that ends the day of all feeds."""
-    body = b"<rss version='2.0'><channel><item><title>t</title><link>x</link></item></channel></rss>"
+    body = (
+        b"<rss version='2.0'><channel><item><title>t</title><link>x</link></item></channel></rss>"
+    )
     reading = read(CannedFetcher(body, headers={"content-location": location}))
     assert [entry.link for entry in reading.entries] == [link]
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from varro.config import Config
+from varro.config import Config, EmbedderConfig
 from varro.domain import FeedRead
 from varro.errors import ConfigError, FeedError
 from varro.ledger.place import is_begun, ledger_place
@@ -23,7 +23,15 @@ from varro.news.opml import Feed, load_opml
 from varro.news.parse import ParseError
 from varro.news.parse_apart import ParserProcesses
 from varro.news.times import format_time
-from varro.news.wanted import judge_languages, judge_rules, sort_out
+from varro.news.wanted import (
+    judge_languages,
+    judge_number,
+    judge_rules,
+    judge_topics,
+    sort_out,
+)
+from varro.reward.embed import Embedder, load_embedder
+from varro.training.curriculum import TOPICS, topic_of
 
 STANDINGS = ("healthy", "failing", "suspended", "unread")
 
@@ -38,8 +46,15 @@ def list_path(config: Config) -> Path:
     return config.news.feeds
 
 
-def try_feed(config: Config, url: str, *, as_of: datetime) -> dict[str, Any]:
-    """Fetch and parse one feed as a day would, and say what of it would be taken in.
+def try_feed(
+    config: Config,
+    url: str,
+    *,
+    as_of: datetime,
+    load: Callable[[EmbedderConfig], Embedder] = load_embedder,
+) -> dict[str, Any]:
+    """Fetch and parse one feed as a day would, and say what of it would be taken in by a run that
+    had never read it. The embedder is loaded only to tell topics.
 
     Raises: FeedError with the reason if it cannot be fetched, or is no feed.
     """
@@ -53,6 +68,11 @@ def try_feed(config: Config, url: str, *, as_of: datetime) -> dict[str, Any]:
     judges = [judge_rules(news.rules)]
     if news.languages:
         judges.append(judge_languages(news.languages))
+    if news.topics:
+        judges.append(
+            judge_topics(news.topics, lambda titles: _topics(load(config.embedder), titles))
+        )
+    judges.append(judge_number(news.max_new_per_feed))
     taken, left_out = sort_out(arrived.headlines, judges)
     (reading,) = arrived.readings
     return {
@@ -127,6 +147,13 @@ def _known_feed(config: Config, url: str) -> Feed:
     path = config.news.feeds
     known = load_opml(path) if path is not None and path.exists() else ()
     return next((f for f in known if url in (f.url, f.name)), None) or new_feed(url)
+
+
+def _topics(embedder: Embedder, titles: list[str]) -> list[str]:
+    """What each title is about."""
+    names = list(TOPICS)
+    found = topic_of(embedder.encode(titles), embedder.encode(list(TOPICS.values())))
+    return [names[i] for i in found]
 
 
 def _try_file(path: Path, parser: Parser, max_bytes: int) -> dict[str, Any]:
