@@ -220,13 +220,14 @@ def test_a_reply_that_no_child_of_ours_would_give_is_the_feeds_failure(reply: by
 def test_a_child_calls_nobody_and_writes_nothing(tmp_path: Path) -> None:
     """A parser that can be made to fetch, or to run something."""
     script = """
-import socket, subprocess, sys
+import os, socket, subprocess, sys
 from varro.news.parse_apart import confine
 confine(500)
 for attempt in (
     lambda: socket.create_connection(("127.0.0.1", 9)),
     lambda: socket.getaddrinfo("localhost", 80),
     lambda: subprocess.run(["true"]),
+    lambda: os.system("true"),
     lambda: open(sys.argv[1], "w").write("x" * 100_000),
 ):
     try:
@@ -238,7 +239,7 @@ for attempt in (
     done = subprocess.run(
         [sys.executable, "-c", script, str(target)], capture_output=True, text=True, check=False
     )
-    assert done.stdout.splitlines() == ["PermissionError None"] * 3 + ["OSError 27"], done.stderr
+    assert done.stdout.splitlines() == ["PermissionError None"] * 4 + ["OSError 27"], done.stderr
     assert target.stat().st_size == 0
 
 

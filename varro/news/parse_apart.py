@@ -256,7 +256,9 @@ def _limit_processor() -> None:
 
 
 def _refuse(event: str, arguments: tuple[object, ...]) -> None:
-    if event.startswith(("socket.", "subprocess.", "os.exec", "os.fork", "os.posix_spawn")):
+    if event.startswith(
+        ("socket.", "subprocess.", "os.exec", "os.fork", "os.posix_spawn", "os.system")
+    ):
         raise PermissionError(f"{event} in the process that parses feeds")
 
 
