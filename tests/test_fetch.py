@@ -347,10 +347,13 @@ def test_tries_end_before_the_deadline_and_the_last_reason_is_told(loopback: Sta
 def test_until_ends_a_fetch_before_its_own_time(loopback: Start) -> None:
     """The time of all feeds overrun by the time of one."""
     url = loopback(lambda handler: time.sleep(1))
+    live = fetcher(timeout_s=5)
     start = time.monotonic()
     with pytest.raises(FetchError, match=r"not complete after 0\.\d+ s"):
-        fetcher(timeout_s=5).fetch(url, until=start + 0.3)
+        live.fetch(url, until=start + 0.3)
     assert time.monotonic() - start < 0.9
+    with pytest.raises(FetchError, match="not complete after 0 s"):
+        live.fetch(url, until=start)
 
 
 def test_an_error_says_when_to_come_again(loopback: Start) -> None:

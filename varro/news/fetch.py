@@ -174,7 +174,7 @@ class HttpFetcher:
                     return self._follow(url, known, deadline)
                 except httpcore2.TimeoutException as error:
                     raise FetchError(
-                        f"{url}: not complete after {deadline - start:.2g} s"
+                        f"{url}: not complete after {max(deadline - start, 0.0):.2g} s"
                     ) from error
         raise AssertionError("the last try returns or raises")
 
