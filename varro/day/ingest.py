@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from varro.day.headlines import begins_after, earlier_clocks
 from varro.day.timing import timed_stage
 from varro.day.topics import topics_of
@@ -29,7 +31,7 @@ from varro.news.wanted import (
     judge_topics,
     sort_out,
 )
-from varro.run import OpenRun
+from varro.run import OpenRun, embedder_of
 from varro.service.slots import DueDay
 
 
@@ -136,7 +138,7 @@ def _judges(work: OpenRun, due: DueDay) -> list[Judge]:
     if config.languages:
         judges.append(judge_languages(config.languages))
     if config.topics:
-        judges.append(judge_topics(config.topics, lambda titles: topics_of(work, titles)))
+        judges.append(judge_topics(config.topics, partial(topics_of, embedder_of(work))))
     if is_live:
         judges.append(judge_number(config.max_new_per_feed))
     return judges

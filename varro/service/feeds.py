@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from varro.config import Config, EmbedderConfig
+from varro.day.topics import topics_of
 from varro.domain import FeedRead
 from varro.errors import ConfigError, FeedError
 from varro.ledger.place import is_begun, ledger_place
@@ -31,7 +32,6 @@ from varro.news.wanted import (
     sort_out,
 )
 from varro.reward.embed import Embedder, load_embedder
-from varro.training.curriculum import TOPICS, topic_of
 
 STANDINGS = ("healthy", "failing", "suspended", "unread")
 
@@ -70,7 +70,7 @@ def try_feed(
         judges.append(judge_languages(news.languages))
     if news.topics:
         judges.append(
-            judge_topics(news.topics, lambda titles: _topics(load(config.embedder), titles))
+            judge_topics(news.topics, lambda titles: topics_of(load(config.embedder), titles))
         )
     judges.append(judge_number(news.max_new_per_feed))
     taken, left_out = sort_out(arrived.headlines, judges)
@@ -147,13 +147,6 @@ def _known_feed(config: Config, url: str) -> Feed:
     path = config.news.feeds
     known = load_opml(path) if path is not None and path.exists() else ()
     return next((f for f in known if url in (f.url, f.name)), None) or new_feed(url)
-
-
-def _topics(embedder: Embedder, titles: list[str]) -> list[str]:
-    """What each title is about."""
-    names = list(TOPICS)
-    found = topic_of(embedder.encode(titles), embedder.encode(list(TOPICS.values())))
-    return [names[i] for i in found]
 
 
 def _try_file(path: Path, parser: Parser, max_bytes: int) -> dict[str, Any]:
