@@ -17,7 +17,7 @@ from feed_world import SMALLEST, FeedWorld, terminate_in_its_day
 
 from varro.day import newest_begun
 from varro.domain import RunInfo, Stage, StageRun
-from varro.errors import HeldError, StageError
+from varro.errors import ConfigError, HeldError, LedgerError, StageError
 from varro.ledger.glance import Glance, glance_at
 from varro.ledger.store import open_ledger
 from varro.lock import hold_lock, lock_path
@@ -38,6 +38,7 @@ class Days:
         self.started = []
         self.n_settled = 5
         self.broken = []
+        self.then = lambda: None
 
     def __call__(self, log):
         with log.open("a") as handle:
@@ -53,6 +54,7 @@ class Days:
                         ledger.finish_stage(
                             StageRun("live", due.day, stage, due.as_of, 1.0, self.detail())
                         )
+        self.then()
         return self.code
 
     def detail(self):
@@ -204,6 +206,49 @@ def test_a_clock_that_was_set_back_is_told_and_runs_nothing(service):
     assert (state.outcome, state.exit_code) == ("failed", 7)
     assert len(service.alerts()) == 1 and "set the clock right" in service.alerts()[0]
     assert service.days.started == ["2026-03-02"]
+
+
+def test_a_ledger_that_can_not_be_read_is_told_once_and_leaves_a_heartbeat(service):
+    """Catches a damaged ledger of which nobody hears, a heartbeat that stops with it, and a cycle
+    that is called late because nobody can tell."""
+    service.tick(MORNING)
+    path = ledger_path(service.config.home)
+    whole = path.read_bytes()
+    path.write_bytes(b"no ledger " * 500)
+    for n in range(1, 4):
+        with pytest.raises(LedgerError, match="not a database"):
+            service.tick(MORNING + n * DAY)
+        state = load_state(state_path(service.config.home, "live"))
+        assert (state.outcome, state.exit_code) == ("failed", 5)
+        assert state.at == (MORNING + n * DAY).isoformat()
+        assert state.next_due == f"2026-03-0{3 + n}T06:30:00+00:00"
+    (line,) = service.alerts()
+    assert "nothing can be run: it failed with exit code 5" in line and "not a database" in line
+    path.write_bytes(whole)
+    assert service.tick(MORNING + 3 * DAY).cycle == "2026-03-05"
+
+
+def test_a_day_that_breaks_its_ledger_is_told(service):
+    """Catches a wake-up without an end because what it had read before the day is no more."""
+    path = ledger_path(service.config.home)
+    service.days.then = lambda: path.write_bytes(b"no ledger " * 500)
+    with pytest.raises(LedgerError, match="not a database"):
+        service.tick(MORNING)
+    assert service.days.started == ["2026-03-02"] and len(service.alerts()) == 1
+
+
+def test_a_system_whose_zone_can_not_be_told_is_told(service, monkeypatch):
+    """Catches a service that ends without a heartbeat or a word to anyone."""
+    monkeypatch.setenv("TZ", "Nowhere/AtAll")
+    monkeypatch.setattr("tzlocal.unix._cache_tz", None)
+    schedule = service.config.schedule.model_copy(update={"zone": None})
+    service.config = service.config.model_copy(update={"schedule": schedule})
+    for hour in range(2):
+        with pytest.raises(ConfigError, match="set schedule.zone"):
+            service.tick(MORNING + hour * HOUR)
+    state = load_state(state_path(service.config.home, "live"))
+    assert (state.at, state.exit_code) == ((MORNING + HOUR).isoformat(), 3)
+    assert len(service.alerts()) == 1 and "set schedule.zone" in service.alerts()[0]
 
 
 def test_a_run_that_is_held_is_left_alone(service):

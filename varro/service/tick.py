@@ -24,7 +24,7 @@ from varro.files import write_file
 from varro.ledger.glance import Glance, glance_at
 from varro.lock import holder_of, is_held, lock_path, waiting_lock
 from varro.service.alerts import channels, tell
-from varro.service.slots import Begun, due_live, load_timetable
+from varro.service.slots import Begun, Timetable, due_live, load_timetable
 from varro.service.watch import Attempt, alerts_of
 
 OUTCOMES = {0: "done", HeldError.exit_code: "held", 130: "interrupted", 143: "interrupted"}
@@ -80,15 +80,21 @@ def tick(
     """Run what is due, tell what is wrong, and leave a heartbeat.
 
     Raises: HeldError if another process is at work on the run; StageError if the clock was set
-    back; both after the heartbeat. Whatever ends this process ends the day's too.
+    back; LedgerError if the ledger can not be read; ConfigError if the system's time zone can not
+    be told; all after the heartbeat. Whatever ends this process ends the day's too.
     """
     run = config.run.name
     path, now = state_path(config.home, run), clock()
     state = load_state(path) or State(watched_since=now.isoformat())
     state = replace(state, at=now.isoformat(), cycle=None, error="", exit_code=0)
+    timetable: Timetable | None = None
+    glance: Glance | None = None
     refusal: VarroError | None = None
     try:
-        cycle = due_cycle(config, glance_of(config), now)
+        if config.news.source == "feeds":
+            timetable = load_timetable(config.schedule)
+        glance = glance_of(config)
+        cycle = due_cycle(config, glance, now)
         lock = lock_path(config.home, run)
         if cycle is None:
             state = replace(state, outcome="nothing due")
@@ -99,18 +105,20 @@ def tick(
             )
         else:
             state = _run(state, config, run_day, cycle=cycle, now=now)
+            glance = None
+            glance = glance_of(config)
     except VarroError as error:
         refusal = error
         code = error.exit_code
         outcome = OUTCOMES.get(code, "failed")
         state = replace(state, outcome=outcome, exit_code=code, error=str(error))
     now = clock()
-    if config.news.source == "feeds":
-        following = load_timetable(config.schedule).following(now).at
-        state = replace(state, next_due=following.isoformat())
+    state = replace(state, next_due=timetable and timetable.following(now).at.isoformat())
     with waiting_lock(path.with_suffix(".lock")):
         newest = load_state(path)
-        told = _told(state, newest, config, now=now, refusal=refusal, complain=complain)
+        told = _told(
+            state, newest, config, glance, now=now, refusal=refusal, complain=complain
+        )
         state = replace(state, told=told)
         write_file(path, (json.dumps(asdict(state), indent=2) + "\n").encode())
     if refusal is not None:
@@ -223,6 +231,7 @@ def _told(
     state: State,
     newest: State | None,
     config: Config,
+    glance: Glance | None,
     *,
     now: datetime,
     refusal: VarroError | None,
@@ -231,11 +240,11 @@ def _told(
     """What is the case now and has been told, by this wake-up or one before it."""
     run, alerts = config.run.name, config.alerts
     last = state.last_run
-    glance = glance_of(config)
+    done = dict(glance.done) if glance else {}
     failed = None
     if refusal is not None and not isinstance(refusal, HeldError):
         failed = Attempt(None, refusal.exit_code, str(refusal))
-    elif last and last["outcome"] == "failed" and last["cycle"] not in dict(glance.done):
+    elif last and last["outcome"] == "failed" and last["cycle"] not in done:
         failed = Attempt(last["cycle"], last["exit_code"], last["error"])
     cadence = config.schedule.period()
     config.home.mkdir(parents=True, exist_ok=True)

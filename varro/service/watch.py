@@ -33,7 +33,7 @@ class Attempt:
 
 
 def alerts_of(
-    glance: Glance,
+    glance: Glance | None,
     *,
     now: datetime,
     watched_since: datetime,
@@ -43,7 +43,8 @@ def alerts_of(
     free_gb: float,
     min_free_gb: float,
 ) -> list[Alert]:
-    """The events that are the case now."""
+    """The events that are the case now; `glance` is None where the ledger can not be read, and then
+    nothing is said of what it would say."""
     found = []
     if failed is not None:
         what = f"cycle {failed.cycle}" if failed.cycle else "nothing can be run: it"
@@ -53,6 +54,24 @@ def alerts_of(
                 f"{what} failed with exit code {failed.exit_code}: {failed.error}",
             )
         )
+    if glance is not None:
+        found += _of_ledger(
+            glance, now=now, watched_since=watched_since, cadence=cadence, max_quiet=max_quiet
+        )
+    if free_gb < min_free_gb:
+        found.append(Alert("disk", f"{free_gb:.1f} GB free at home, less than {min_free_gb:g}"))
+    return found
+
+
+def _of_ledger(
+    glance: Glance,
+    *,
+    now: datetime,
+    watched_since: datetime,
+    cadence: timedelta,
+    max_quiet: timedelta,
+) -> list[Alert]:
+    found = []
     last = glance.done[0] if glance.done else None
     since = last[1] if last else min(filter(None, [glance.first_at, watched_since]))
     if now - since > max_quiet:
@@ -76,8 +95,6 @@ def alerts_of(
                 f"does not score above {glance.broken_canary}; nothing is trained",
             )
         )
-    if free_gb < min_free_gb:
-        found.append(Alert("disk", f"{free_gb:.1f} GB free at home, less than {min_free_gb:g}"))
     return found
 
 
