@@ -6,8 +6,10 @@ import json
 import os
 import random
 import resource
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
@@ -279,6 +281,19 @@ def test_the_glance_agrees_with_the_ledger(service):
         assert glance.n_settled == (5, 5, 5)
     assert glance_at(path, "other") == Glance()
     assert due_cycle(service.config, glance, MORNING + 4 * DAY + HOUR) == "2026-03-06"
+
+
+def test_a_first_day_that_was_killed_before_it_had_made_its_tables_is_run_again(service):
+    """Catches a service that refuses for ever what the next day would mend."""
+    path = ledger_path(service.config.home)
+    path.parent.mkdir()
+    path.touch()
+    assert service.tick(MORNING).outcome == "done"
+    path.unlink()
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TABLE alembic_version (version_num VARCHAR(32))")
+    assert service.tick(MORNING + DAY).outcome == "done"
+    assert service.days.started == ["2026-03-02", "2026-03-03"]
 
 
 def command(home, *arguments):

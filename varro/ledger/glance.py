@@ -11,6 +11,7 @@ from pathlib import Path
 
 from varro.errors import LedgerError
 
+_IS_MADE = "SELECT 1 FROM sqlite_master WHERE name = 'stage_runs'"
 _NEWEST = """
 SELECT day, as_of, stage FROM stage_runs
 WHERE run = :run AND day = (SELECT max(day) FROM stage_runs WHERE run = :run)
@@ -42,7 +43,8 @@ class Glance:
 
 
 def glance_at(path: Path, run: str) -> Glance:
-    """What the ledger in a SQLite file says of a run; nothing if there is no such file or run.
+    """What the ledger in a SQLite file says of a run; nothing if there is no such file or run, or
+    its first process was killed before it had made its tables: the next one makes them.
 
     Raises: LedgerError if it can not be read.
     """
@@ -51,6 +53,8 @@ def glance_at(path: Path, run: str) -> Glance:
     try:
         with closing(sqlite3.connect(path.resolve().as_uri() + "?mode=ro", uri=True)) as connection:
             connection.execute("PRAGMA busy_timeout = 30000")
+            if not connection.execute(_IS_MADE).fetchone():
+                return Glance()
             newest = connection.execute(_NEWEST, {"run": run}).fetchall()
             first = connection.execute(_FIRST, {"run": run}).fetchone()
             done = connection.execute(_DONE, {"run": run}).fetchall()
