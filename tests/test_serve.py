@@ -18,13 +18,14 @@ from apscheduler.events import (
 from conftest import lend_embedder
 from feed_world import SMALLEST, FeedWorld, terminate_in_its_day
 from test_live import FeedWorld as RealFeeds
-from test_tick import MORNING, Service, live_command
+from test_tick import MORNING, Service, live_command, small_files
 
 from varro.domain import Stage
 from varro.errors import VarroError
 from varro.run import open_run
 from varro.service.replay import run_due
 from varro.service.serve import _complaint, _next_wakeup, serve
+from varro.service.tick import load_state, state_path
 
 SHORTLY = timedelta(seconds=0.02)
 
@@ -95,6 +96,17 @@ def test_a_failure_is_said_and_tried_again_and_the_service_goes_on(tmp_path):
     assert service.days.done() == ["2026-03-02"]
     back = run_service(service, Clock(MORNING - timedelta(days=3), timedelta(hours=1), 3))
     assert len(back) == 3 and all("set the clock right" in line for line in back)
+
+
+def test_a_service_outlives_a_full_disk(tmp_path):
+    """Catches a service that ends for a disk, and is not there when there is room again."""
+    service = Service(tmp_path)
+    service.days.code = 4
+    with small_files(450):
+        said = run_service(service, Clock(MORNING, timedelta(hours=1), 3))
+    assert len(said) == 1 and "failed: service state: File too large" in said[0]
+    run_service(service, Clock(MORNING, timedelta(hours=1), 1))
+    assert load_state(state_path(service.config.home, "live")).error == "no word; see 2026-03-02.log"
 
 
 def test_what_the_scheduler_says_is_heard():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import random
@@ -9,7 +10,7 @@ import resource
 import sqlite3
 import subprocess
 import sys
-from contextlib import closing
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
@@ -19,13 +20,13 @@ from feed_world import SMALLEST, FeedWorld, terminate_in_its_day
 
 from varro.day import newest_begun
 from varro.domain import RunInfo, Stage, StageRun
-from varro.errors import ConfigError, HeldError, LedgerError, StageError
+from varro.errors import ConfigError, DiskError, HeldError, LedgerError, StageError
 from varro.ledger.glance import Glance, glance_at
 from varro.ledger.store import open_ledger
 from varro.lock import hold_lock, lock_path
 from varro.run import ledger_path, open_run
 from varro.service.slots import due_live, load_timetable
-from varro.service.tick import due_cycle, load_state, state_path, tick
+from varro.service.tick import day_process, due_cycle, load_state, state_path, tick
 
 MORNING = datetime(2026, 3, 2, 6, 40, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -196,6 +197,67 @@ def test_a_full_disk_is_told(tmp_path):
     service.tick(MORNING + HOUR)
     (line,) = service.alerts()
     assert "GB free at home, less than 1e+09" in line
+
+
+@contextmanager
+def small_files(n_bytes):
+    """A disk that takes a line, but no more than so many bytes in a file."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_what_can_not_be_remembered_is_not_told_at_each_wake_up(service):
+    """Catches a disk on which each alert is told again every hour, and one of which nobody hears
+    because the state can not be written."""
+    service.tick(MORNING)
+    ledger_path(service.config.home).write_bytes(b"no ledger " * 500)
+    with small_files(450):
+        for hour in (1, 2):
+            with pytest.raises(DiskError, match="service state: .* run it again"):
+                service.tick(MORNING + hour * HOUR)
+    assert len(service.alerts()) == 2
+    assert all("live: service state: File too large" in line for line in service.alerts())
+    with pytest.raises(LedgerError):
+        service.tick(MORNING + 3 * HOUR)
+    assert "not a database" in service.alerts()[2]
+
+
+def test_a_full_disk_is_told_once_from_the_first_warning_to_the_end(tmp_path):
+    """Catches a message every hour for a disk whose filling up was told before it was full."""
+    service = Service(tmp_path, "alerts.min_free_gb=1e9")
+    service.tick(MORNING)
+    with small_files(450), pytest.raises(DiskError):
+        service.tick(MORNING + HOUR)
+    assert len(service.alerts()) == 1
+
+
+def no_room(log):
+    raise OSError(errno.ENOSPC, "No space left on device", str(log))
+
+
+def no_process(log):
+    return day_process([], limit=HOUR, program=["/nowhere"])(log)
+
+
+@pytest.mark.parametrize(
+    ("run_day", "error", "words"),
+    [
+        (no_room, DiskError, "wake-up: No space left on device .*2026-03-02.log.*make room"),
+        (no_process, StageError, "the day's process can not be started: .*/nowhere"),
+    ],
+)
+def test_a_day_that_can_not_be_begun_is_a_failure_like_others(service, run_day, error, words):
+    """Catches a wake-up that ends as unforeseen, without heartbeat or alert, for its day's log or
+    for a process that the system refuses."""
+    with pytest.raises(error, match=words):
+        tick(service.config, run_day, clock=lambda: MORNING, complain=print)
+    state = load_state(state_path(service.config.home, "live"))
+    assert (state.outcome, state.exit_code) == ("failed", error.exit_code)
+    assert len(service.alerts()) == 1
 
 
 def test_a_clock_that_was_set_back_is_told_and_runs_nothing(service):

@@ -19,13 +19,13 @@ from pathlib import Path
 from typing import Any
 
 from varro.config import Config
-from varro.errors import HeldError, VarroError
-from varro.files import write_file
+from varro.errors import DiskError, HeldError, StageError, VarroError
+from varro.files import disk_errors, write_file
 from varro.ledger.glance import Glance, glance_at
 from varro.lock import holder_of, is_held, lock_path, waiting_lock
 from varro.service.alerts import channels, tell
 from varro.service.slots import Begun, Timetable, due_live, load_timetable
-from varro.service.watch import Attempt, alerts_of
+from varro.service.watch import Alert, Attempt, alerts_of
 
 OUTCOMES = {0: "done", HeldError.exit_code: "held", 130: "interrupted", 143: "interrupted"}
 """what an exit code is called; any other is `failed`"""
@@ -70,6 +70,10 @@ def load_state(path: Path) -> State | None:
         return None
 
 
+def _write_state(path: Path, state: State) -> None:
+    write_file(path, (json.dumps(asdict(state), indent=2) + "\n").encode())
+
+
 def tick(
     config: Config,
     run_day: RunDay,
@@ -81,7 +85,8 @@ def tick(
 
     Raises: HeldError if another process is at work on the run; StageError if the clock was set
     back; LedgerError if the ledger can not be read; ConfigError if the system's time zone can not
-    be told; all after the heartbeat. Whatever ends this process ends the day's too.
+    be told; all after the heartbeat. DiskError if that can not be written: it is told at each
+    wake-up, unless it was told before that the disk is filling up, and nothing else is. Whatever ends this process ends the day's too.
     """
     run = config.run.name
     path, now = state_path(config.home, run), clock()
@@ -91,22 +96,23 @@ def tick(
     glance: Glance | None = None
     refusal: VarroError | None = None
     try:
-        if config.news.source == "feeds":
-            timetable = load_timetable(config.schedule)
-        glance = glance_of(config)
-        cycle = due_cycle(config, glance, now)
-        lock = lock_path(config.home, run)
-        if cycle is None:
-            state = replace(state, outcome="nothing due")
-        elif is_held(lock) and not _is_silent(lock, config, now):
-            raise HeldError(
-                f"cycle {cycle} is due, but another varro is at work on this run: "
-                f"{holder_of(lock) or 'it has just begun'} ({lock})"
-            )
-        else:
-            state = _run(state, config, run_day, cycle=cycle, now=now)
-            glance = None
+        with disk_errors("wake-up"):
+            if config.news.source == "feeds":
+                timetable = load_timetable(config.schedule)
             glance = glance_of(config)
+            cycle = due_cycle(config, glance, now)
+            lock = lock_path(config.home, run)
+            if cycle is None:
+                state = replace(state, outcome="nothing due")
+            elif is_held(lock) and not _is_silent(lock, config, now):
+                raise HeldError(
+                    f"cycle {cycle} is due, but another varro is at work on this run: "
+                    f"{holder_of(lock) or 'it has just begun'} ({lock})"
+                )
+            else:
+                state = _run(state, config, run_day, cycle=cycle, now=now)
+                glance = None
+                glance = glance_of(config)
     except VarroError as error:
         refusal = error
         code = error.exit_code
@@ -114,13 +120,20 @@ def tick(
         state = replace(state, outcome=outcome, exit_code=code, error=str(error))
     now = clock()
     state = replace(state, next_due=timetable and timetable.following(now).at.isoformat())
-    with waiting_lock(path.with_suffix(".lock")):
-        newest = load_state(path)
-        told = _told(
-            state, newest, config, glance, now=now, refusal=refusal, complain=complain
-        )
-        state = replace(state, told=told)
-        write_file(path, (json.dumps(asdict(state), indent=2) + "\n").encode())
+    try:
+        with disk_errors("service state"), waiting_lock(path.with_suffix(".lock")):
+            newest = load_state(path)
+            state = replace(state, told=(newest and newest.told) or {})
+            # First: what can not be remembered would be told again at each wake-up.
+            _write_state(path, state)
+            told = _told(state, config, glance, now=now, refusal=refusal, complain=complain)
+            if told != state.told:
+                state = replace(state, told=told)
+                _write_state(path, state)
+    except DiskError as error:
+        by = channels(config.alerts, home=config.home, run=run, now=now)
+        tell([Alert("disk", str(error))], state.told or {}, by, now=now, complain=complain)
+        raise
     if refusal is not None:
         raise refusal
     return state
@@ -158,20 +171,32 @@ def due_cycle(config: Config, glance: Glance, now: datetime) -> str | None:
     return next((day.isoformat() for day in archive.days() if day.isoformat() > last), None)
 
 
-def day_process(arguments: Sequence[str], *, limit: timedelta) -> RunDay:
-    """`varro train-day --catch-up` in a process of its own, which ends with this one."""
+def day_process(
+    arguments: Sequence[str],
+    *,
+    limit: timedelta,
+    program: Sequence[str] = (sys.executable, "-m", "varro.cli"),
+) -> RunDay:
+    """`varro train-day --catch-up` in a process of its own, which ends with this one.
+
+    `program`: what is called with a verb and its options.
+    Raises: StageError if the process can not be started.
+    """
 
     def run_day(log: Path) -> int:
-        command = [sys.executable, "-m", "varro.cli", "train-day", "--catch-up", *arguments]
+        command = [*program, "train-day", "--catch-up", *arguments]
         with log.open("ab") as handle:
             # A session of its own: Ctrl-C on a terminal is for this process, which passes it on.
-            process = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=handle,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
+            try:
+                process = subprocess.Popen(
+                    command,
+                    stdin=subprocess.DEVNULL,
+                    stdout=handle,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,
+                )
+            except OSError as error:
+                raise StageError(f"the day's process can not be started: {error}") from error
             try:
                 return process.wait(limit.total_seconds())
             except subprocess.TimeoutExpired:
@@ -229,7 +254,6 @@ def _last_word(log: Path, start: int) -> str:
 
 def _told(
     state: State,
-    newest: State | None,
     config: Config,
     glance: Glance | None,
     *,
@@ -259,7 +283,7 @@ def _told(
         min_free_gb=alerts.min_free_gb,
     )
     by = channels(alerts, home=config.home, run=run, now=now)
-    return tell(found, (newest and newest.told) or {}, by, now=now, complain=complain)
+    return tell(found, state.told or {}, by, now=now, complain=complain)
 
 
 def _is_silent(lock: Path, config: Config, now: datetime) -> bool:
