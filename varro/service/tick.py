@@ -24,16 +24,18 @@ from varro.files import disk_errors, write_file
 from varro.ledger.glance import Glance, glance_at
 from varro.lock import holder_of, is_held, lock_path, waiting_lock
 from varro.service.alerts import channels, tell
+from varro.service.ending import ENDS_WITH_STDIN
 from varro.service.slots import Begun, Timetable, due_live, load_timetable
 from varro.service.watch import Alert, Attempt, alerts_of
 
-OUTCOMES = {0: "done", HeldError.exit_code: "held", 130: "interrupted", 143: "interrupted"}
+OUTCOMES = {0: "done", HeldError.exit_code: "held"} | dict.fromkeys((129, 130, 143), "interrupted")
 """what an exit code is called; any other is `failed`"""
 TOO_LONG = 124
 """exit code of a day that was ended because it took longer than schedule.max_run_h"""
 _N_LOGS = 60
-_END_S = 9.0
-"""for the process of a day to end when it is told to"""
+_END_S = 4.0
+"""for the process of a day to end when it is told to: less than this one has itself, see
+`ending.GRACE_S`"""
 
 RunDay = Callable[[Path], int]
 """Runs what is due with its words added to a log; the exit code."""
@@ -177,7 +179,8 @@ def day_process(
     limit: timedelta,
     program: Sequence[str] = (sys.executable, "-m", "varro.cli"),
 ) -> RunDay:
-    """`varro train-day --catch-up` in a process of its own, which ends with this one.
+    """`varro train-day --catch-up` in a process of its own, which ends with this one: within
+    `_END_S` where this one ends in order, within seconds where it is killed.
 
     `program`: what is called with a verb and its options.
     Raises: StageError if the process can not be started.
@@ -190,10 +193,11 @@ def day_process(
             try:
                 process = subprocess.Popen(
                     command,
-                    stdin=subprocess.DEVNULL,
+                    stdin=subprocess.PIPE,  # closed by the system, whatever ends this process
                     stdout=handle,
                     stderr=subprocess.STDOUT,
                     start_new_session=True,
+                    env={**os.environ, ENDS_WITH_STDIN: "1"},
                 )
             except OSError as error:
                 raise StageError(f"the day's process can not be started: {error}") from error
@@ -204,6 +208,8 @@ def day_process(
                 return TOO_LONG
             finally:
                 _end(process)
+                assert process.stdin is not None
+                process.stdin.close()
 
     return run_day
 
