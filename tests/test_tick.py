@@ -10,6 +10,7 @@ import resource
 import sqlite3
 import subprocess
 import sys
+import time
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
@@ -301,12 +302,44 @@ def test_a_day_that_breaks_its_ledger_is_told(service):
     assert service.days.started == ["2026-03-02"] and len(service.alerts()) == 1
 
 
-def test_a_system_whose_zone_can_not_be_told_is_told(service, monkeypatch):
-    """Catches a service that ends without a heartbeat or a word to anyone."""
-    monkeypatch.setenv("TZ", "Nowhere/AtAll")
-    monkeypatch.setattr("tzlocal.unix._cache_tz", None)
+@pytest.fixture
+def move(service, monkeypatch):
+    """Takes the machine of a service without a zone of its own to another place."""
     schedule = service.config.schedule.model_copy(update={"zone": None})
     service.config = service.config.model_copy(update={"schedule": schedule})
+    yield lambda zone: monkeypatch.setenv("TZ", zone)
+    monkeypatch.undo()
+    time.tzset()
+
+
+def test_a_service_that_stays_sees_that_its_machine_has_moved(service, move):
+    """Catches a service that keeps the first place it was at, and its days another."""
+    move("Asia/Tokyo")
+    assert service.tick(MORNING).next_due == "2026-03-02T21:30:00+00:00"
+    move("America/New_York")
+    assert service.tick(MORNING).next_due == "2026-03-02T11:30:00+00:00"
+
+
+def test_a_day_is_done_only_if_the_ledger_says_so(service):
+    """Catches a day whose process found nothing due, ended well and is taken for a day that was
+    run."""
+    state = tick(service.config, lambda log: 0, clock=lambda: MORNING, complain=print)
+    assert (state.outcome, state.exit_code, state.last_run["exit_code"]) == ("failed", 7, 7)
+    assert "no finished cycle 2026-03-02" in state.error and len(service.alerts()) == 1
+    assert service.tick(MORNING).outcome == "done"
+
+
+def test_a_cycle_that_falls_due_while_a_day_is_started_takes_its_place(service):
+    """Catches a false failure at the very minute in which the next cycle falls due."""
+    service.days.now = MORNING + DAY
+    state = tick(service.config, service.days, clock=lambda: MORNING, complain=print)
+    assert (state.cycle, state.outcome) == ("2026-03-02", "done")
+    assert service.days.done() == ["2026-03-03"]
+
+
+def test_a_system_whose_zone_can_not_be_told_is_told(service, move):
+    """Catches a service that ends without a heartbeat or a word to anyone."""
+    move("Nowhere/AtAll")
     for hour in range(2):
         with pytest.raises(ConfigError, match="set schedule.zone"):
             service.tick(MORNING + hour * HOUR)

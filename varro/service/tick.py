@@ -233,6 +233,9 @@ def _run(state: State, config: Config, run_day: RunDay, *, cycle: str, now: date
     code = run_day(log)
     outcome = OUTCOMES.get(code, "failed")
     error = "" if code == 0 else _last_word(log, start_of_words)
+    if code == 0 and not _is_done(cycle, glance_of(config)):
+        code, outcome = StageError.exit_code, "failed"
+        error = f"the day's process ended well, but the ledger has no finished cycle {cycle}"
     last_run = {
         "at": now.isoformat(),
         "cycle": cycle,
@@ -247,6 +250,11 @@ def _run(state: State, config: Config, run_day: RunDay, *, cycle: str, now: date
     return replace(
         state, outcome=outcome, cycle=cycle, exit_code=code, error=error, last_run=last_run
     )
+
+
+def _is_done(cycle: str, glance: Glance) -> bool:
+    """Whether it was finished, or passed over for a later one that fell due meanwhile."""
+    return bool(glance.done) and glance.done[0][0] >= cycle
 
 
 def _last_word(log: Path, start: int) -> str:
