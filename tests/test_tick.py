@@ -261,6 +261,30 @@ def test_a_day_that_can_not_be_begun_is_a_failure_like_others(service, run_day, 
     assert len(service.alerts()) == 1
 
 
+@pytest.mark.parametrize(
+    ("signum", "code", "words"),
+    [
+        ("SIGKILL", 137, "killed, as the system does when memory runs out"),
+        ("SIGSEGV", 139, "ended by signal 11 (Segmentation fault"),
+    ],
+)
+def test_a_day_that_a_signal_ended_is_told_as_such(service, signum, code, words):
+    """Catches "failed with exit code -9: no word", which sends nobody to look at the memory, and a
+    code that the shell shows as another."""
+    dies = f"import os, signal; print('varro: a warning'); os.kill(os.getpid(), signal.{signum})"
+    run_day = day_process([], limit=HOUR, program=[sys.executable, "-c", dies])
+    state = tick(service.config, run_day, clock=lambda: MORNING, complain=print)
+    assert (state.outcome, state.exit_code) == ("failed", code) and state.error.startswith(words)
+    assert f"cycle 2026-03-02 failed with exit code {code}: {words}" in service.alerts()[0]
+
+
+def test_a_day_that_was_taken_over_has_not_failed(service):
+    """Catches an alarm for a day that another process goes on with."""
+    service.days.code = 11
+    state = service.tick(MORNING)
+    assert (state.outcome, state.exit_code) == ("taken over", 11) and service.alerts() == []
+
+
 def test_a_clock_that_was_set_back_is_told_and_runs_nothing(service):
     """Catches a service that does nothing from then on, without a word."""
     service.tick(MORNING)

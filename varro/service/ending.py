@@ -48,6 +48,15 @@ def deaf_children() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
+def ending_of(exit_code: int | None) -> str:
+    """How a child ended, in words; a negative code is the signal that ended it."""
+    if exit_code == -signal.SIGKILL:
+        return "killed, as the system does when memory runs out"
+    if exit_code is not None and exit_code < 0:
+        return f"ended by signal {-exit_code} ({signal.strsignal(-exit_code)})"
+    return f"exit code {exit_code}"
+
+
 def _terminate(signum: int, frame: object) -> None:
     os.write(2, b"varro: terminated; what was finished stays\n")
     raise SystemExit(128 + signum)

@@ -19,16 +19,23 @@ from pathlib import Path
 from typing import Any
 
 from varro.config import Config
-from varro.errors import DiskError, HeldError, StageError, VarroError
+from varro.errors import DiskError, HeldError, StageError, StaleLeaseError, VarroError
 from varro.files import disk_errors, write_file
 from varro.ledger.glance import Glance, glance_at
 from varro.lock import holder_of, is_held, lock_path, waiting_lock
 from varro.service.alerts import channels, tell
-from varro.service.ending import ENDS_WITH_STDIN
+from varro.service.ending import ENDS_WITH_STDIN, ending_of
 from varro.service.slots import Begun, Timetable, due_live, load_timetable
 from varro.service.watch import Alert, Attempt, alerts_of
 
-OUTCOMES = {0: "done", HeldError.exit_code: "held"} | dict.fromkeys((129, 130, 143), "interrupted")
+OUTCOMES = {
+    0: "done",
+    HeldError.exit_code: "held",
+    StaleLeaseError.exit_code: "taken over",
+    129: "interrupted",
+    130: "interrupted",
+    143: "interrupted",
+}
 """what an exit code is called; any other is `failed`"""
 TOO_LONG = 124
 """exit code of a day that was ended because it took longer than schedule.max_run_h"""
@@ -38,7 +45,7 @@ _END_S = 4.0
 `ending.GRACE_S`"""
 
 RunDay = Callable[[Path], int]
-"""Runs what is due with its words added to a log; the exit code."""
+"""Runs what is due with its words added to a log; the exit code, 128 + n for signal n."""
 
 
 @dataclass(frozen=True)
@@ -202,7 +209,11 @@ def day_process(
             except OSError as error:
                 raise StageError(f"the day's process can not be started: {error}") from error
             try:
-                return process.wait(limit.total_seconds())
+                code = process.wait(limit.total_seconds())
+                if code >= 0:
+                    return code
+                handle.write(f"varro: {ending_of(code)}\n".encode())
+                return 128 - code
             except subprocess.TimeoutExpired:
                 handle.write(f"varro: ended after {limit}: schedule.max_run_h\n".encode())
                 return TOO_LONG
