@@ -278,6 +278,20 @@ def test_a_day_that_a_signal_ended_is_told_as_such(service, signum, code, words)
     assert f"cycle 2026-03-02 failed with exit code {code}: {words}" in service.alerts()[0]
 
 
+def test_a_long_day_leaves_a_sign_of_life_before_and_after(service):
+    """Catches a heartbeat that stops for the hours of a day, and one at the time of its start."""
+    path = state_path(service.config.home, "live")
+    seen, times = [], iter([MORNING, MORNING + 20 * HOUR])
+    service.days.then = lambda: seen.append(load_state(path))
+    state = tick(service.config, service.days, clock=lambda: next(times), complain=print)
+    (during,) = seen
+    assert (during.outcome, during.cycle, during.at) == (
+        "at work", "2026-03-02", MORNING.isoformat(),
+    )  # fmt: skip
+    assert state == load_state(path)
+    assert (state.outcome, state.at) == ("done", (MORNING + 20 * HOUR).isoformat())
+
+
 def test_a_day_that_was_taken_over_has_not_failed(service):
     """Catches an alarm for a day that another process goes on with."""
     service.days.code = 11

@@ -55,8 +55,9 @@ class State:
 
     watched_since: str
     at: str = ""
-    """the newest wake-up: the heartbeat"""
+    """when a wake-up last looked or came back from a day: the heartbeat"""
     outcome: str = "nothing due"
+    """`nothing due`, `at work` while a day is run, or how that ended, see OUTCOMES"""
     cycle: str | None = None
     exit_code: int = 0
     error: str = ""
@@ -79,10 +80,6 @@ def load_state(path: Path) -> State | None:
         return None
 
 
-def _write_state(path: Path, state: State) -> None:
-    write_file(path, (json.dumps(asdict(state), indent=2) + "\n").encode())
-
-
 def tick(
     config: Config,
     run_day: RunDay,
@@ -90,7 +87,7 @@ def tick(
     clock: Callable[[], datetime],
     complain: Callable[[str], None],
 ) -> State:
-    """Run what is due, tell what is wrong, and leave a heartbeat.
+    """Run what is due, tell what is wrong, and leave a heartbeat before a day and at the end.
 
     Raises: HeldError if another process is at work on the run; StageError if the clock was set
     back; LedgerError if the ledger can not be read; ConfigError if the system's time zone can not
@@ -119,6 +116,9 @@ def tick(
                     f"{holder_of(lock) or 'it has just begun'} ({lock})"
                 )
             else:
+                state = replace(state, outcome="at work", cycle=cycle)
+                with waiting_lock(path.with_suffix(".lock")):
+                    _write_state(path, state)
                 state = _run(state, config, run_day, cycle=cycle, now=now)
                 glance = None
                 glance = glance_of(config)
@@ -128,23 +128,35 @@ def tick(
         outcome = OUTCOMES.get(code, "failed")
         state = replace(state, outcome=outcome, exit_code=code, error=str(error))
     now = clock()
-    state = replace(state, next_due=timetable and timetable.following(now).at.isoformat())
+    state = replace(
+        state,
+        at=now.isoformat(),
+        next_due=timetable and timetable.following(now).at.isoformat(),
+    )
     try:
         with disk_errors("service state"), waiting_lock(path.with_suffix(".lock")):
-            newest = load_state(path)
-            state = replace(state, told=(newest and newest.told) or {})
             # First: what can not be remembered would be told again at each wake-up.
-            _write_state(path, state)
+            state = _write_state(path, state)
             told = _told(state, config, glance, now=now, refusal=refusal, complain=complain)
             if told != state.told:
-                state = replace(state, told=told)
-                _write_state(path, state)
+                state = _write_state(path, state, told=told)
     except DiskError as error:
         by = channels(config.alerts, home=config.home, run=run, now=now)
         tell([Alert("disk", str(error))], state.told or {}, by, now=now, complain=complain)
         raise
     if refusal is not None:
         raise refusal
+    return state
+
+
+def _write_state(path: Path, state: State, *, told: dict[str, Any] | None = None) -> State:
+    """Under the state's lock; without `told`, what has been told is what the file says: another
+    wake-up may have told something since this one read it."""
+    if told is None:
+        newest = load_state(path)
+        told = (newest and newest.told) or {}
+    state = replace(state, told=told)
+    write_file(path, (json.dumps(asdict(state), indent=2) + "\n").encode())
     return state
 
 
