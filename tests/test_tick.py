@@ -370,7 +370,8 @@ def test_a_day_is_done_only_if_the_ledger_says_so(service):
 def test_a_cycle_that_falls_due_while_a_day_is_started_takes_its_place(service):
     """Catches a false failure at the very minute in which the next cycle falls due."""
     service.days.now = MORNING + DAY
-    state = tick(service.config, service.days, clock=lambda: MORNING, complain=print)
+    times = iter([MORNING, MORNING + DAY])
+    state = tick(service.config, service.days, clock=lambda: next(times), complain=print)
     assert (state.cycle, state.outcome) == ("2026-03-02", "done")
     assert service.days.done() == ["2026-03-03"]
 

@@ -52,19 +52,18 @@ def tick(
 
     _refuse_cluster()
     resolved = resolve_config(config, overrides, home=home, run=run, seed=seed)
-    state = do_tick(
-        resolved,
-        day_process(
-            as_arguments(config, overrides, home=home, run=run, seed=seed),
-            limit=timedelta(hours=resolved.schedule.max_run_h),
-        ),
-        clock=lambda: datetime.now(UTC),
-        complain=_say,
+    run_day = day_process(
+        as_arguments(config, overrides, home=home, run=run, seed=seed),
+        limit=timedelta(hours=resolved.schedule.max_run_h),
     )
-    if state.cycle is not None or not quiet:
-        print(in_words(state))
-    if state.exit_code:
-        raise typer.Exit(state.exit_code)
+    is_left = True
+    while is_left:
+        state = do_tick(resolved, run_day, clock=lambda: datetime.now(UTC), complain=_say)
+        if state.cycle is not None or not quiet:
+            print(in_words(state), flush=True)
+        if state.exit_code:
+            raise typer.Exit(state.exit_code)
+        is_left = state.left is not None
 
 
 def serve(

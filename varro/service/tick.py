@@ -62,6 +62,8 @@ class State:
     exit_code: int = 0
     error: str = ""
     next_due: str | None = None
+    left: str | None = None
+    """a cycle that fell due while this one was run, and is to be run at once"""
     last_run: dict[str, Any] | None = None
     """{at, cycle, outcome, exit_code, error, seconds, log} of the newest day that was run"""
     told: dict[str, Any] | None = None
@@ -87,7 +89,9 @@ def tick(
     clock: Callable[[], datetime],
     complain: Callable[[str], None],
 ) -> State:
-    """Run what is due, tell what is wrong, and leave a heartbeat before a day and at the end.
+    """Run the cycle that is due, tell what is wrong, and leave a heartbeat before it and at the end.
+
+    One that falls due meanwhile is `left`: then this is to be called again at once.
 
     Raises: HeldError if another process is at work on the run; StageError if the clock was set
     back; LedgerError if the ledger can not be read; ConfigError if the system's time zone can not
@@ -97,7 +101,7 @@ def tick(
     run = config.run.name
     path, now = state_path(config.home, run), clock()
     state = load_state(path) or State(watched_since=now.isoformat())
-    state = replace(state, at=now.isoformat(), cycle=None, error="", exit_code=0)
+    state = replace(state, at=now.isoformat(), cycle=None, left=None, error="", exit_code=0)
     timetable: Timetable | None = None
     glance: Glance | None = None
     refusal: VarroError | None = None
@@ -120,14 +124,15 @@ def tick(
                 with waiting_lock(path.with_suffix(".lock")):
                     _write_state(path, state)
                 state = _run(state, config, run_day, cycle=cycle, now=now)
-                glance = None
+                now, glance = clock(), None
                 glance = glance_of(config)
+                if state.exit_code == 0:
+                    state = replace(state, left=due_cycle(config, glance, now))
     except VarroError as error:
         refusal = error
         code = error.exit_code
         outcome = OUTCOMES.get(code, "failed")
         state = replace(state, outcome=outcome, exit_code=code, error=str(error))
-    now = clock()
     state = replace(
         state,
         at=now.isoformat(),
