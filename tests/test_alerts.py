@@ -5,17 +5,19 @@ from __future__ import annotations
 import json
 import threading
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from varro.config import AlertsConfig
 from varro.errors import FeedError
+from varro.ledger.glance import Glance
 from varro.news.post import post_message
 from varro.service.alerts import channels, notification, tell
-from varro.service.watch import Alert
+from varro.service.watch import Alert, alerts_of
 
 NOW = datetime(2026, 1, 5, 7, tzinfo=UTC)
+DAY = timedelta(days=1)
 DISK = Alert("disk", "0.1 GB free")
 SECRET = "T0K3N-s3cr3t"
 
@@ -98,6 +100,19 @@ def test_a_way_that_fails_is_tried_again_and_its_address_stays_a_secret(tmp_path
     told = tell([DISK], told, by, now=NOW, complain=said.append)
     assert told["disk"]["by"] == ["file", "webhook"]
     assert len(door.taken) == 1 and len((tmp_path / "alerts.log").read_text().splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("free_gb", "before", "now"),
+    [(1.9, False, True), (2.1, False, False), (2.1, True, True), (2.3, True, False)],
+)
+def test_a_disk_at_its_limit_is_not_told_at_each_crossing(free_gb, before, now):
+    """Catches a message for each log that is written and removed where the room is just enough."""
+    told = alerts_of(
+        Glance(), now=NOW, watched_since=NOW, cadence=DAY, max_quiet=DAY, failed=None,
+        free_gb=free_gb, min_free_gb=2.0, is_disk_told=before,
+    )  # fmt: skip
+    assert [alert.key for alert in told] == ["disk"] * now
 
 
 @pytest.mark.parametrize("drips", ["head", "body"])

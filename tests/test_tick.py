@@ -19,12 +19,13 @@ import pytest
 from conftest import SMALL_DAYS, small_config
 from feed_world import SMALLEST, FeedWorld, terminate_in_its_day
 
-from varro.day import newest_begun
+from varro.day import end_of_day, newest_begun
 from varro.domain import RunInfo, Stage, StageRun
 from varro.errors import ConfigError, DiskError, HeldError, LedgerError, StageError
 from varro.ledger.glance import Glance, glance_at
 from varro.ledger.store import open_ledger
 from varro.lock import hold_lock, lock_path
+from varro.news.archive import load_archive
 from varro.run import ledger_path, open_run
 from varro.service.slots import due_live, load_timetable
 from varro.service.tick import day_process, due_cycle, load_state, state_path, tick
@@ -385,6 +386,23 @@ def test_a_system_whose_zone_can_not_be_told_is_told(service, move):
     state = load_state(state_path(service.config.home, "live"))
     assert (state.at, state.exit_code) == ((MORNING + HOUR).isoformat(), 3)
     assert len(service.alerts()) == 1 and "set schedule.zone" in service.alerts()[0]
+
+
+def test_an_archive_that_is_read_to_its_end_is_no_silence(tmp_path):
+    """Catches an alarm for thousands of hours without a cycle: the clock of an archive's days is
+    its own."""
+    config = small_config(tmp_path, "alerts.min_free_gb=0")
+    days = load_archive(config.news.archive, max_malformed_frac=0.0).days()
+    with open_ledger(ledger_path(tmp_path)) as ledger:
+        ledger.add_run(RunInfo("main", 0, "sample", "h", {}, "0"))
+        for day in days:
+            for stage in Stage:
+                detail = {"n_settled": 1, "canaries": None}
+                ledger.finish_stage(
+                    StageRun("main", day.isoformat(), stage, end_of_day(day), 1.0, detail)
+                )
+    state = tick(config, no_room, clock=lambda: MORNING, complain=print)
+    assert (state.outcome, state.told) == ("nothing due", {})
 
 
 def test_a_run_that_is_held_is_left_alone(service):

@@ -319,10 +319,11 @@ def _told(
         now=now,
         watched_since=datetime.fromisoformat(state.watched_since),
         cadence=cadence,
-        max_quiet=alerts.max_quiet_cycles * cadence,
+        max_quiet=alerts.max_quiet_cycles * cadence if config.news.source == "feeds" else None,
         failed=failed,
         free_gb=shutil.disk_usage(config.home).free / 1e9,
         min_free_gb=alerts.min_free_gb,
+        is_disk_told="disk" in (state.told or {}),
     )
     by = channels(alerts, home=config.home, run=run, now=now)
     return tell(found, state.told or {}, by, now=now, complain=complain)
