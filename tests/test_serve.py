@@ -17,7 +17,7 @@ from apscheduler.events import (
 )
 from conftest import lend_embedder
 from feed_world import SMALLEST, FeedWorld, terminate_in_its_day
-from test_live import FeedWorld as RealFeeds
+from test_live import RecordedFeeds
 from test_tick import MORNING, Service, live_command, small_files
 
 from varro.domain import Stage
@@ -199,7 +199,7 @@ def test_a_month_of_real_feeds_through_the_service(shared_data, loopback, tmp_pa
     """Catches what only a month shows: days that are lost, doubled or out of order, forecasts that
     are never settled, and a service that grows. Wake-ups come every five hours, but not while the
     laptop sleeps: two days are missed."""
-    feeds = RealFeeds(shared_data("replay/finance-rss-xml-2025-04-18--2025-05-18.tar.xz"))
+    feeds = RecordedFeeds(shared_data("replay/finance-rss-xml-2025-04-18--2025-05-18.tar.xz"))
     opml = feeds.write_opml(tmp_path / "real.opml", loopback(feeds.answer))
     service = Service(tmp_path, *SMALLEST, f"news.feeds={opml}", 'schedule.zone="America/New_York"')
     start = datetime(2025, 4, 18, 11, tzinfo=UTC)
