@@ -22,7 +22,7 @@ from varro.config import Config
 from varro.errors import DiskError, HeldError, StageError, StaleLeaseError, VarroError
 from varro.files import disk_errors, write_file
 from varro.ledger.glance import Glance, glance_at
-from varro.lock import holder_of, is_held, lock_path, waiting_lock
+from varro.lock import holder_of, is_held, is_silent, lock_path, waiting_lock
 from varro.service.alerts import channels, tell
 from varro.service.ending import ENDS_WITH_STDIN, ending_of
 from varro.service.slots import Begun, Timetable, due_live, load_timetable
@@ -114,7 +114,8 @@ def tick(
             lock = lock_path(config.home, run)
             if cycle is None:
                 state = replace(state, outcome="nothing due")
-            elif is_held(lock) and not _is_silent(lock, config, now):
+            elif is_held(lock) and not is_silent(lock, now, config.schedule.lease_s):
+                # One that is silent is looked at more closely by the day's process.
                 raise HeldError(
                     f"cycle {cycle} is due, but another varro is at work on this run: "
                     f"{holder_of(lock) or 'it has just begun'} ({lock})"
@@ -327,11 +328,3 @@ def _told(
     )
     by = channels(alerts, home=config.home, run=run, now=now)
     return tell(found, state.told or {}, by, now=now, complain=complain)
-
-
-def _is_silent(lock: Path, config: Config, now: datetime) -> bool:
-    """Whether the holder may be passed over: its day's process is to look at it more closely."""
-    try:
-        return now.timestamp() - os.stat(lock).st_mtime >= config.schedule.lease_s
-    except FileNotFoundError:
-        return True
