@@ -168,9 +168,15 @@ def report(
     from varro.day import due_days, report_folder, run_day, write_day_report
     from varro.domain import Stage
 
-    with _opened(resolve_config(config, overrides, home=home, run=run, seed=seed)) as work:
+    resolved = resolve_config(config, overrides, home=home, run=run, seed=seed)
+    if last and day is not None:
+        raise ConfigError("--last is the newest day's report and --day another's: give one of them")
+    if last:
+        print(_newest_report(resolved, as_json=as_json))
+        return
+    with _opened(resolved) as work:
         done = work.ledger.days_done(work.name)
-        if day is None and not last:
+        if day is None:
             due = due_days(work, datetime.now(UTC))
             begun = set(work.ledger.days_begun(work.name)) - set(done)
             unfinished = [d for d in due if d.day in begun]
@@ -183,10 +189,30 @@ def report(
                 f"no finished day {day or ''} in run {work.name!r}; see 'varro status'"
             )
         folder = report_folder(work.home, work.name, day)
-        if not last and day in done:
+        if day in done:
             write_day_report(work, day)
         text = (folder / ("report.json" if as_json else "report.md")).read_text(encoding="utf-8")
-        print(text if last or as_json else f"report: {folder / 'report.html'}")
+        print(text if as_json else f"report: {folder / 'report.html'}")
+
+
+def _newest_report(config: Config, *, as_json: bool) -> str:
+    """What the newest finished day's report says, read without the run's lock: a day may be at
+    work."""
+    from varro.day import report_folder
+    from varro.ledger.store import open_ledger
+    from varro.run import ledger_path
+
+    days: list[str] = []
+    if ledger_path(config.home).exists():
+        with open_ledger(ledger_path(config.home)) as ledger:
+            days = ledger.days_done(config.run.name)
+    if not days:
+        raise StageError(f"no finished day in run {config.run.name!r}; see 'varro status'")
+    file = report_folder(config.home, config.run.name, days[-1])
+    file /= "report.json" if as_json else "report.md"
+    if not file.exists():
+        raise StageError(f"{file} is gone; 'varro report --day {days[-1]}' writes it again")
+    return file.read_text(encoding="utf-8")
 
 
 @app.command()
