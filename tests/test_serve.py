@@ -122,7 +122,8 @@ def test_a_service_outlives_a_full_disk(tmp_path):
         said = run_service(service, Clock(MORNING, timedelta(hours=1), 3))
     assert len(said) == 1 and "failed: service state: File too large" in said[0]
     run_service(service, Clock(MORNING, timedelta(hours=1), 1))
-    assert load_state(state_path(service.config.home, "live")).error == "no word; see 2026-03-02.log"
+    state = load_state(state_path(service.config.home, "live"))
+    assert state.error == "no word; see 2026-03-02.log"
 
 
 def test_cycles_that_last_longer_than_their_cadence_follow_one_another(tmp_path):

@@ -16,7 +16,7 @@ from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import pytest
-from conftest import SMALL_DAYS, small_config
+from conftest import ROOT, SMALL_DAYS, small_config
 from feed_world import SMALLEST, FeedWorld, terminate_in_its_day
 
 from varro.day import end_of_day, newest_begun
@@ -219,7 +219,7 @@ def test_what_can_not_be_remembered_is_not_told_at_each_wake_up(service):
     ledger_path(service.config.home).write_bytes(b"no ledger " * 500)
     with small_files(450):
         for hour in (1, 2):
-            with pytest.raises(DiskError, match="service state: .* run it again"):
+            with pytest.raises(DiskError, match=r"service state: .* run it again"):
                 service.tick(MORNING + hour * HOUR)
     assert len(service.alerts()) == 2
     assert all("live: service state: File too large" in line for line in service.alerts())
@@ -291,6 +291,17 @@ def test_a_long_day_leaves_a_sign_of_life_before_and_after(service):
     )  # fmt: skip
     assert state == load_state(path)
     assert (state.outcome, state.at) == ("done", (MORNING + 20 * HOUR).isoformat())
+
+
+def test_a_module_in_the_working_folder_does_not_stop_a_day(service, tmp_path, monkeypatch):
+    """Catches a day that reads a `tomllib.py` of the folder in which the service was started."""
+    (tmp_path / "tomllib.py").write_text("raise SystemExit('the wrong one')")
+    monkeypatch.chdir(tmp_path)
+    path = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(path))
+    log = tmp_path / "day.log"
+    assert day_process(["--config", "none.toml"], limit=HOUR)(log) == 3
+    assert "none.toml" in log.read_text() and "the wrong one" not in log.read_text()
 
 
 def test_a_day_that_was_taken_over_has_not_failed(service):
@@ -381,7 +392,7 @@ def test_a_system_whose_zone_can_not_be_told_is_told(service, move):
     """Catches a service that ends without a heartbeat or a word to anyone."""
     move("Nowhere/AtAll")
     for hour in range(2):
-        with pytest.raises(ConfigError, match="set schedule.zone"):
+        with pytest.raises(ConfigError, match=r"set schedule\.zone"):
             service.tick(MORNING + hour * HOUR)
     state = load_state(state_path(service.config.home, "live"))
     assert (state.at, state.exit_code) == ((MORNING + HOUR).isoformat(), 3)

@@ -160,8 +160,8 @@ def _try_lock(handle: BinaryIO, kind: int) -> bool:
 
 
 def _stays_silent(path: Path, now: datetime, lease_s: float) -> bool:
-    """Whether the holder is silent, and no sign of life comes while we look: a machine that has just
-    woken up wakes both."""
+    """Whether the holder is silent, and shows no sign of life while we look: a machine that has
+    just woken up wakes both."""
     if not is_silent(path, now, lease_s):
         return False
     last = path.stat().st_mtime

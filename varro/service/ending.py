@@ -38,8 +38,8 @@ def end_on_signals(grace_s: float = GRACE_S) -> None:
 
 @contextmanager
 def deaf_children() -> Iterator[None]:
-    """Processes that are started inside hear neither Ctrl-C, SIGTERM nor SIGHUP: this one hears them, and
-    ends its children itself."""
+    """Processes that are started inside hear none of Ctrl-C, SIGTERM and SIGHUP: this one hears
+    them, and ends its children itself."""
     resource_tracker.ensure_running()  # to start one later would unblock the signals
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
     try:

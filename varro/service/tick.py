@@ -89,14 +89,15 @@ def tick(
     clock: Callable[[], datetime],
     complain: Callable[[str], None],
 ) -> State:
-    """Run the cycle that is due, tell what is wrong, and leave a heartbeat before it and at the end.
+    """Run the cycle that is due, tell what is wrong; leave a heartbeat before it and at the end.
 
     One that falls due meanwhile is `left`: then this is to be called again at once.
 
     Raises: HeldError if another process is at work on the run; StageError if the clock was set
     back; LedgerError if the ledger can not be read; ConfigError if the system's time zone can not
     be told; all after the heartbeat. DiskError if that can not be written: it is told at each
-    wake-up, unless it was told before that the disk is filling up, and nothing else is. Whatever ends this process ends the day's too.
+    wake-up, unless it was told before that the disk is filling up, and nothing else is.
+    Whatever ends this process ends the day's too, in seconds.
     """
     run = config.run.name
     path, now = state_path(config.home, run), clock()
@@ -137,7 +138,7 @@ def tick(
     state = replace(
         state,
         at=now.isoformat(),
-        next_due=timetable and timetable.following(now).at.isoformat(),
+        next_due=timetable.following(now).at.isoformat() if timetable else None,
     )
     try:
         with disk_errors("service state"), waiting_lock(path.with_suffix(".lock")):
@@ -202,12 +203,13 @@ def day_process(
     arguments: Sequence[str],
     *,
     limit: timedelta,
-    program: Sequence[str] = (sys.executable, "-m", "varro.cli"),
+    program: Sequence[str] = (sys.executable, "-P", "-m", "varro.cli"),
 ) -> RunDay:
     """`varro train-day --catch-up` in a process of its own, which ends with this one: within
     `_END_S` where this one ends in order, within seconds where it is killed.
 
-    `program`: what is called with a verb and its options.
+    `program`: what is called with a verb and its options; -P, for a module in the folder it is
+    called from is none of ours.
     Raises: StageError if the process can not be started.
     """
 

@@ -47,9 +47,12 @@ def alerts_of(
     min_free_gb: float,
     is_disk_told: bool = False,
 ) -> list[Alert]:
-    """The events that are the case now; `glance` is None where the ledger can not be read, and then
-    nothing is said of what it would say; `max_quiet` is None where cycles do not fall due by the
-    clock; `is_disk_told`: that the disk is filling up is known, and over with a little more room."""
+    """The events that are the case now.
+
+    `glance` is None where the ledger can not be read, and then nothing is said of what it would
+    say; `max_quiet` is None where cycles do not fall due by the clock; `is_disk_told`: that the
+    disk is filling up is known, and over with a little more room.
+    """
     found = []
     if failed is not None:
         what = f"cycle {failed.cycle}" if failed.cycle else "nothing can be run: it"
