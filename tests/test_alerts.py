@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
+import threading
+import time
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from varro.config import AlertsConfig
-from varro.service.alerts import channels, is_over, tell
-from varro.service.watch import Alert
+from varro.errors import FeedError
+from varro.ledger.glance import Glance
+from varro.news.post import post_message
+from varro.service.alerts import channels, is_over, notification, tell
+from varro.service.watch import Alert, alerts_of
 
 NOW = datetime(2026, 1, 5, 7, tzinfo=UTC)
+DAY = timedelta(days=1)
 DISK = Alert("disk", "0.1 GB free")
 SECRET = "T0K3N-s3cr3t"
 
@@ -65,7 +71,9 @@ def test_an_event_is_told_once_by_each_way_and_again_only_if_it_comes_again(tmp_
     assert told["disk"]["by"] == ["file", "webhook"] and said == []
 
 
-@pytest.mark.parametrize("failure", ["answers 503", "is gone", "no address", "no file"])
+@pytest.mark.parametrize(
+    "failure", ["answers 503", "is gone", "no address", "no host", "a long host", "no file"]
+)
 def test_a_way_that_fails_is_tried_again_and_its_address_stays_a_secret(tmp_path, door, failure):
     """Catches an alert that is lost because the network was away, and a token in a log."""
     address = door.address
@@ -75,6 +83,10 @@ def test_a_way_that_fails_is_tried_again_and_its_address_stays_a_secret(tmp_path
         address = f"http://127.0.0.1:1/hooks/{SECRET}"
     if failure == "no address":
         address = f"htp:/{SECRET}"
+    if failure == "no host":
+        address = "http://."
+    if failure == "a long host":
+        address = f"http://{SECRET}{'a' * 300}.example"
     by, said = ways(tmp_path, address), []
     if failure == "no file":
         (tmp_path / "hook").unlink()
@@ -126,6 +138,57 @@ def test_that_it_is_over_is_told_once_by_who_told_of_it(tmp_path, door):
     # One that comes again before its end was told everywhere is a new one.
     again = tell([DISK], told, by, now=NOW, complain=print)
     assert said_now()[1][-1] == "varro main: 0.1 GB free" and not is_over(again["disk"])
+
+
+@pytest.mark.parametrize(
+    ("free_gb", "before", "now"),
+    [(1.9, False, True), (2.1, False, False), (2.1, True, True), (2.3, True, False)],
+)
+def test_a_disk_at_its_limit_is_not_told_at_each_crossing(free_gb, before, now):
+    """Catches a message for each log that is written and removed where the room is just enough."""
+    told = alerts_of(
+        Glance(), now=NOW, watched_since=NOW, cadence=DAY, max_quiet=DAY, failed=None,
+        free_gb=free_gb, min_free_gb=2.0, is_disk_told=before,
+    )  # fmt: skip
+    assert [alert.key for alert in told] == ["disk"] * now
+
+
+@pytest.mark.parametrize("drips", ["head", "body"])
+def test_a_webhook_that_drips_does_not_hold_the_service(loopback, drips):
+    """Catches an alert that waits for ever for a server that sends a byte now and then, with the
+    lock for which every later wake-up waits."""
+    released = threading.Event()
+
+    def drip(handler):
+        if drips == "body":
+            handler.send_response(200)
+            handler.end_headers()
+        while not released.wait(0.1):
+            handler.wfile.write(b"x")
+            handler.wfile.flush()
+
+    address = loopback(drip, method="POST")
+    started = time.monotonic()
+    try:
+        if drips == "body":
+            post_message(address, {"text": "x"}, timeout_s=1.0)  # its status is all that is wanted
+        else:
+            with pytest.raises(FeedError, match="has not answered within 1 s"):
+                post_message(address, {"text": "x"}, timeout_s=1.0)
+        assert time.monotonic() - started < 5
+    finally:
+        released.set()
+
+
+def test_a_headline_in_a_notification_is_no_part_of_its_script():
+    """Catches a headline that AppleScript runs."""
+    text = '" & (do shell script "touch /tmp/x") & "'
+    argv = notification(Alert("a", text), run="main")
+    assert argv == [
+        "osascript", "-e", "on run argv",
+        "-e", "display notification (item 1 of argv) with title (item 2 of argv)",
+        "-e", "end run", text, "Varro: main",
+    ]  # fmt: skip
 
 
 def test_ways_that_are_off_are_not_used(tmp_path):

@@ -7,9 +7,14 @@ import re
 import resource
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+
+from varro.domain import RunInfo, Stage, StageRun
+from varro.ledger.store import open_ledger
+from varro.lock import hold_lock, lock_path
 
 ROOT = Path(__file__).resolve().parent.parent
 WORLD = ROOT / "data" / "sample" / "world.jsonl.gz"
@@ -64,6 +69,25 @@ def test_every_command_has_help_with_an_example():
         done = varro(*verb.split(), "--help")
         assert done.returncode == 0
         assert f"varro {verb}" in " ".join(done.stdout.split()), verb
+
+
+def test_the_newest_report_is_shown_while_a_day_is_at_work(tmp_path):
+    """Catches a report that can not be read for as long as another process holds the run."""
+    now = datetime(2026, 1, 5, 20, tzinfo=UTC)
+    refused(varro("report", "--last", "--home", tmp_path), 7, "no finished day")
+    with open_ledger(tmp_path / "ledger.sqlite") as ledger:
+        ledger.add_run(RunInfo("main", 0, "x", "h", {}, "0"))
+        ledger.finish_stage(StageRun("main", "2026-01-05", Stage.REPORT, now, 1.0, {}))
+    lock = hold_lock(lock_path(tmp_path, "main"), now=now)
+    refused(
+        varro("report", "--last", "--home", tmp_path), 7, "report.md is gone", "--day 2026-01-05"
+    )
+    page = tmp_path / "reports" / "main" / "2026-01-05" / "report.md"
+    page.parent.mkdir(parents=True)
+    page.write_text("# the newest")
+    assert varro("report", "--last", "--home", tmp_path).stdout == "# the newest\n"
+    refused(varro("report", "--last", "--day", "2026-01-04", "--home", tmp_path), 3, "give one")
+    lock.close()
 
 
 def test_a_first_evening_and_a_first_morning(tmp_path):

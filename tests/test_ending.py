@@ -7,11 +7,13 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 
 import pytest
 from conftest import SMALL_DAYS, ledger_settings, small_config
 
 from varro.domain import Stage
+from varro.lock import is_held
 from varro.run import open_run
 
 PIPES = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
@@ -28,8 +30,8 @@ CLEANS_UP = """
 import threading
 from varro.service.ending import end_on_signals
 end_on_signals()
-print("ready", flush=True)
 try:
+    print("ready", flush=True)
     threading.Event().wait()
 finally:
     print("cleaned up", flush=True)
@@ -53,7 +55,88 @@ finally:
 """
 
 
-@pytest.mark.parametrize(("signum", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+RUNS_A_DAY = """
+import sys
+from datetime import timedelta
+from pathlib import Path
+from varro.service.ending import end_on_signals
+from varro.service.tick import day_process
+end_on_signals()
+day, log = sys.argv[1:]
+program = [sys.executable, "-c", day]
+day_process([log], limit=timedelta(hours=1), program=program)(Path(log))
+"""
+
+HOLDS_ITS_LOG = """
+import fcntl, os, signal, sys, time
+from varro.service.ending import end_on_signals
+end_on_signals()
+log = open(sys.argv[-1])
+fcntl.flock(log, fcntl.LOCK_EX)
+print(os.getpid(), flush=True)
+time.sleep(120)
+"""
+
+STUBBORN_DAY = HOLDS_ITS_LOG.replace(
+    "end_on_signals()\nlog", "signal.signal(signal.SIGTERM, signal.SIG_IGN)\nlog"
+)
+
+
+@contextmanager
+def day_at_work(log, day):
+    """A process that waits for its day, which holds a lock on its log; nothing is left behind."""
+    with subprocess.Popen([sys.executable, "-c", RUNS_A_DAY, day, str(log)], **PIPES) as process:
+        until = time.monotonic() + 30
+        while not (log.exists() and log.read_text().endswith("\n")):
+            assert time.monotonic() < until and process.poll() is None
+            time.sleep(0.05)
+        try:
+            yield process
+        finally:
+            process.kill()
+            if is_held(log):
+                os.kill(int(log.read_text()), signal.SIGKILL)
+
+
+def test_a_day_that_does_not_end_when_it_is_told_to_is_killed(tmp_path):
+    """Catches a stubborn day that outlives the service, in a session of its own, with the run's
+    lock: the service itself was gone before it could kill it."""
+    log = tmp_path / "day.log"
+    with day_at_work(log, STUBBORN_DAY) as process:
+        process.terminate()
+        assert process.wait(20) == 143
+        assert not is_held(log)
+
+
+@pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGHUP])
+def test_a_day_ends_with_the_process_that_waits_for_it(tmp_path, signum):
+    """Catches a day that works on, unseen and without a limit, when its service was killed or the
+    terminal closed."""
+    log = tmp_path / "day.log"
+    with day_at_work(log, HOLDS_ITS_LOG) as process:
+        process.send_signal(signum)
+        assert process.wait(20) == (-signum if signum == signal.SIGKILL else 129)
+        until = time.monotonic() + 10
+        while is_held(log):
+            assert time.monotonic() < until
+            time.sleep(0.05)
+
+
+def test_a_hangup_that_is_ignored_stays_so():
+    """Catches a day that ends with the terminal in spite of nohup."""
+    ignores = "import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN)" + CLEANS_UP
+    with subprocess.Popen([sys.executable, "-c", ignores], **PIPES) as process:
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(signal.SIGHUP)
+        time.sleep(0.5)
+        assert process.poll() is None
+        process.terminate()
+        assert process.wait(20) == 143
+
+
+@pytest.mark.parametrize(
+    ("signum", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)]
+)
 def test_a_main_thread_in_native_code_does_not_hold_up_the_end(signum, code):
     """Catches a service that the system must kill, because a matrix product is not interrupted."""
     with subprocess.Popen([sys.executable, "-c", NATIVE], **PIPES) as process:

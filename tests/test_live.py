@@ -16,7 +16,7 @@ from varro.errors import FeedError
 from varro.run import open_run
 
 
-class FeedWorld:
+class RecordedFeeds:
     """Feed bodies by (feed, day), one day at a time on a server, like the world's feeds."""
 
     def __init__(self, archive: Path) -> None:
@@ -53,7 +53,7 @@ class FeedWorld:
 @pytest.fixture
 def live(shared_data, loopback, tmp_path, configured):
     """(world, configuration of a live run over it)."""
-    world = FeedWorld(shared_data("replay/finance-rss-xml-2025-04-18--2025-05-18.tar.xz"))
+    world = RecordedFeeds(shared_data("replay/finance-rss-xml-2025-04-18--2025-05-18.tar.xz"))
     opml = world.write_opml(tmp_path / "feeds.opml", loopback(world.answer))
     return world, configured(
         f"home={tmp_path}/live",

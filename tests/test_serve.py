@@ -17,14 +17,15 @@ from apscheduler.events import (
 )
 from conftest import lend_embedder
 from feed_world import SMALLEST, FeedWorld, terminate_in_its_day
-from test_live import FeedWorld as RealFeeds
-from test_tick import MORNING, Service, live_command
+from test_live import RecordedFeeds
+from test_tick import MORNING, Service, live_command, small_files
 
 from varro.domain import Stage
 from varro.errors import VarroError
 from varro.run import open_run
 from varro.service.replay import run_due
 from varro.service.serve import _complaint, _next_wakeup, serve
+from varro.service.tick import load_state, state_path
 
 SHORTLY = timedelta(seconds=0.02)
 
@@ -51,19 +52,35 @@ class Clock:
             raise Enough
 
 
-def run_service(service, clock):
-    """What was said while the clock ran; `tick` asks the clock twice a wake-up."""
-    said, asked = [], []
+def asked_at_each_wakeup(clock, run_day):
+    """(what `tick` asks, which lets the clock go on but where a day has just ended; `run_day`)."""
+    ended = []
+
+    def run(log):
+        ended.append(log)
+        return run_day(log)
 
     def ask():
-        asked.append(None)
-        if len(asked) % 2 == 1:
+        if ended:
+            ended.clear()
+        else:
             clock.woken()
-        service.days.now = clock()
+        return clock()
+
+    return ask, run
+
+
+def run_service(service, clock):
+    """What was said while the clock ran."""
+    said = []
+    ask, run_day = asked_at_each_wakeup(clock, service.days)
+
+    def ask_for_the_days():
+        service.days.now = ask()
         return service.days.now
 
     with pytest.raises(Enough):
-        serve(service.config, service.days, clock=ask, say=said.append, every=SHORTLY)
+        serve(service.config, run_day, clock=ask_for_the_days, say=said.append, every=SHORTLY)
     # Wake-ups this close together are lost on a busy machine; that it is said is tested below.
     return [line for line in said if "the scheduler missed" not in line]
 
@@ -95,6 +112,50 @@ def test_a_failure_is_said_and_tried_again_and_the_service_goes_on(tmp_path):
     assert service.days.done() == ["2026-03-02"]
     back = run_service(service, Clock(MORNING - timedelta(days=3), timedelta(hours=1), 3))
     assert len(back) == 3 and all("set the clock right" in line for line in back)
+
+
+def test_a_service_outlives_a_full_disk(tmp_path):
+    """Catches a service that ends for a disk, and is not there when there is room again."""
+    service = Service(tmp_path)
+    service.days.code = 4
+    with small_files(450):
+        said = run_service(service, Clock(MORNING, timedelta(hours=1), 3))
+    assert len(said) == 1 and "failed: service state: File too large" in said[0]
+    run_service(service, Clock(MORNING, timedelta(hours=1), 1))
+    state = load_state(state_path(service.config.home, "live"))
+    assert state.error == "no word; see 2026-03-02.log"
+
+
+def test_cycles_that_last_longer_than_their_cadence_follow_one_another(tmp_path):
+    """Catches a service that sleeps on while a cycle is due, one that never comes back from its
+    days, and a heartbeat that is not seen for as long."""
+    service = Service(tmp_path, "schedule.cadence=2h")
+    clock = Clock(MORNING, timedelta(hours=1), 1)
+    seen = []
+
+    def slow(log):
+        code = service.days(log)
+        clock.now += timedelta(hours=2.5)
+        seen.append(load_state(state_path(service.config.home, "live")).at)
+        if len(seen) == 4:
+            raise Enough
+        return code
+
+    service.days.now = MORNING
+    ask, run_day = asked_at_each_wakeup(clock, slow)
+    said = []
+
+    def ask_for_the_days():
+        service.days.now = clock() if seen else ask()
+        return service.days.now
+
+    with pytest.raises(Enough):
+        serve(service.config, run_day, clock=ask_for_the_days, say=said.append)
+    cycles = ["2026-03-02T0630", "2026-03-02T0830", "2026-03-02T1230", "2026-03-02T1430"]
+    assert service.days.started == cycles
+    assert [line.split()[:2] for line in said] == [[cycle, "done"] for cycle in cycles[:3]]
+    start = MORNING + timedelta(hours=1)
+    assert seen == [(start + n * timedelta(hours=2.5)).isoformat() for n in range(4)]
 
 
 def test_what_the_scheduler_says_is_heard():
@@ -139,7 +200,7 @@ def test_a_month_of_real_feeds_through_the_service(shared_data, loopback, tmp_pa
     """Catches what only a month shows: days that are lost, doubled or out of order, forecasts that
     are never settled, and a service that grows. Wake-ups come every five hours, but not while the
     laptop sleeps: two days are missed."""
-    feeds = RealFeeds(shared_data("replay/finance-rss-xml-2025-04-18--2025-05-18.tar.xz"))
+    feeds = RecordedFeeds(shared_data("replay/finance-rss-xml-2025-04-18--2025-05-18.tar.xz"))
     opml = feeds.write_opml(tmp_path / "real.opml", loopback(feeds.answer))
     service = Service(tmp_path, *SMALLEST, f"news.feeds={opml}", 'schedule.zone="America/New_York"')
     start = datetime(2025, 4, 18, 11, tzinfo=UTC)
@@ -153,18 +214,16 @@ def test_a_month_of_real_feeds_through_the_service(shared_data, loopback, tmp_pa
             run_due(work, clock)
         return 0
 
-    def ask():
-        ask.n += 1
-        if ask.n % 2:
-            clock.woken()
-            if asleep[0] <= clock.now < asleep[1]:
-                clock.now = asleep[1]
+    ask, run_noted = asked_at_each_wakeup(clock, run_day)
+
+    def ask_awake():
+        now = ask()
+        clock.now = asleep[1] if asleep[0] <= now < asleep[1] else now
         return clock.now
 
-    ask.n = 0
     said = []
     with pytest.raises(Enough):
-        serve(service.config, run_day, clock=ask, say=said.append, every=SHORTLY)
+        serve(service.config, run_noted, clock=ask_awake, say=said.append, every=SHORTLY)
     with open_run(service.config) as work:
         done, missed = work.ledger.days_done("live"), [m.day for m in work.ledger.missed("live")]
         stages = [s for s in work.ledger.stage_runs("live") if s.stage is Stage.SETTLE]

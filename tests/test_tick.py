@@ -2,28 +2,34 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import random
 import resource
+import sqlite3
 import subprocess
 import sys
+import time
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import pytest
-from conftest import POSTGRES, SMALL_DAYS, ledger_at, ledger_settings, of_sqlite, small_config
+from conftest import POSTGRES, ROOT, SMALL_DAYS, ledger_at, ledger_settings, of_sqlite, small_config
 from feed_world import SMALLEST, FeedWorld, terminate_in_its_day
 
-from varro.day import newest_begun
+from varro.day import end_of_day, newest_begun
 from varro.domain import RunInfo, Stage, StageRun
-from varro.errors import HeldError, StageError
+from varro.errors import ConfigError, DiskError, HeldError, LedgerError, StageError
 from varro.ledger.glance import Glance, glance_at
+from varro.ledger.place import ledger_path
 from varro.ledger.store import open_ledger
 from varro.lock import hold_lock, lock_path
+from varro.news.archive import load_archive
 from varro.run import open_run
 from varro.service.slots import due_live, load_timetable
-from varro.service.tick import due_cycle, in_words, load_state, state_path, tick
+from varro.service.tick import day_process, due_cycle, in_words, load_state, state_path, tick
 
 MORNING = datetime(2026, 3, 2, 6, 40, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -39,6 +45,7 @@ class Days:
         self.n_settled = 5
         self.broken = []
         self.degraded = None
+        self.then = lambda: None
 
     def __call__(self, log):
         with log.open("a") as handle:
@@ -54,6 +61,7 @@ class Days:
                         ledger.finish_stage(
                             StageRun("live", due.day, stage, due.as_of, 1.0, self.detail())
                         )
+        self.then()
         return self.code
 
     def detail(self):
@@ -237,6 +245,116 @@ def test_a_full_disk_is_told(tmp_path):
     assert "GB free at home, less than 1e+09" in line
 
 
+@contextmanager
+def small_files(n_bytes):
+    """A disk that takes a line, but no more than so many bytes in a file."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_what_can_not_be_remembered_is_not_told_at_each_wake_up(service):
+    """Catches a disk on which each alert is told again every hour, and one of which nobody hears
+    because the state can not be written."""
+    service.tick(MORNING)
+    ledger_path(service.config.home).write_bytes(b"no ledger " * 500)
+    with small_files(450):
+        for hour in (1, 2):
+            with pytest.raises(DiskError, match=r"service state: .* run it again"):
+                service.tick(MORNING + hour * HOUR)
+    assert len(service.alerts()) == 2
+    assert all("live: service state: File too large" in line for line in service.alerts())
+    with pytest.raises(LedgerError):
+        service.tick(MORNING + 3 * HOUR)
+    assert "not a database" in service.alerts()[2]
+
+
+def test_a_full_disk_is_told_once_from_the_first_warning_to_the_end(tmp_path):
+    """Catches a message every hour for a disk whose filling up was told before it was full."""
+    service = Service(tmp_path, "alerts.min_free_gb=1e9")
+    service.tick(MORNING)
+    with small_files(450), pytest.raises(DiskError):
+        service.tick(MORNING + HOUR)
+    assert len(service.alerts()) == 1
+
+
+def no_room(log):
+    raise OSError(errno.ENOSPC, "No space left on device", str(log))
+
+
+def no_process(log):
+    return day_process([], limit=HOUR, program=["/nowhere"])(log)
+
+
+@pytest.mark.parametrize(
+    ("run_day", "error", "words"),
+    [
+        (no_room, DiskError, "wake-up: No space left on device .*2026-03-02.log.*make room"),
+        (no_process, StageError, "the day's process can not be started: .*/nowhere"),
+    ],
+)
+def test_a_day_that_can_not_be_begun_is_a_failure_like_others(service, run_day, error, words):
+    """Catches a wake-up that ends as unforeseen, without heartbeat or alert, for its day's log or
+    for a process that the system refuses."""
+    with pytest.raises(error, match=words):
+        tick(service.config, run_day, clock=lambda: MORNING, complain=print)
+    state = load_state(state_path(service.config.home, "live"))
+    assert (state.outcome, state.exit_code) == ("failed", error.exit_code)
+    assert len(service.alerts()) == 1
+
+
+@pytest.mark.parametrize(
+    ("signum", "code", "words"),
+    [
+        ("SIGKILL", 137, "killed, as the system does when memory runs out"),
+        ("SIGSEGV", 139, "ended by signal 11 (Segmentation fault"),
+    ],
+)
+def test_a_day_that_a_signal_ended_is_told_as_such(service, signum, code, words):
+    """Catches "failed with exit code -9: no word", which sends nobody to look at the memory, and a
+    code that the shell shows as another."""
+    dies = f"import os, signal; print('varro: a warning'); os.kill(os.getpid(), signal.{signum})"
+    run_day = day_process([], limit=HOUR, program=[sys.executable, "-c", dies])
+    state = tick(service.config, run_day, clock=lambda: MORNING, complain=print)
+    assert (state.outcome, state.exit_code) == ("failed", code) and state.error.startswith(words)
+    assert f"cycle 2026-03-02 failed with exit code {code}: {words}" in service.alerts()[0]
+
+
+def test_a_long_day_leaves_a_sign_of_life_before_and_after(service):
+    """Catches a heartbeat that stops for the hours of a day, and one at the time of its start."""
+    path = state_path(service.config.home, "live")
+    seen, times = [], iter([MORNING, MORNING + 20 * HOUR])
+    service.days.then = lambda: seen.append(load_state(path))
+    state = tick(service.config, service.days, clock=lambda: next(times), complain=print)
+    (during,) = seen
+    assert (during.outcome, during.cycle, during.at) == (
+        "at work", "2026-03-02", MORNING.isoformat(),
+    )  # fmt: skip
+    assert state == load_state(path)
+    assert (state.outcome, state.at) == ("done", (MORNING + 20 * HOUR).isoformat())
+
+
+def test_a_module_in_the_working_folder_does_not_stop_a_day(service, tmp_path, monkeypatch):
+    """Catches a day that reads a `tomllib.py` of the folder in which the service was started."""
+    (tmp_path / "tomllib.py").write_text("raise SystemExit('the wrong one')")
+    monkeypatch.chdir(tmp_path)
+    path = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(path))
+    log = tmp_path / "day.log"
+    assert day_process(["--config", "none.toml"], limit=HOUR)(log) == 3
+    assert "none.toml" in log.read_text() and "the wrong one" not in log.read_text()
+
+
+def test_a_day_that_was_taken_over_has_not_failed(service):
+    """Catches an alarm for a day that another process goes on with."""
+    service.days.code = 11
+    state = service.tick(MORNING)
+    assert (state.outcome, state.exit_code) == ("taken over", 11) and service.alerts() == []
+
+
 def test_a_clock_that_was_set_back_is_told_and_runs_nothing(service):
     """Catches a service that does nothing from then on, without a word."""
     service.tick(MORNING)
@@ -247,6 +365,99 @@ def test_a_clock_that_was_set_back_is_told_and_runs_nothing(service):
     assert (state.outcome, state.exit_code) == ("failed", 7)
     assert len(service.alerts()) == 1 and "set the clock right" in service.alerts()[0]
     assert service.days.started == ["2026-03-02"]
+
+
+def test_a_ledger_that_can_not_be_read_is_told_once_and_leaves_a_heartbeat(service):
+    """Catches a damaged ledger of which nobody hears, a heartbeat that stops with it, and a cycle
+    that is called late because nobody can tell."""
+    service.tick(MORNING)
+    path = ledger_path(service.config.home)
+    whole = path.read_bytes()
+    path.write_bytes(b"no ledger " * 500)
+    for n in range(1, 4):
+        with pytest.raises(LedgerError, match="not a database"):
+            service.tick(MORNING + n * DAY)
+        state = load_state(state_path(service.config.home, "live"))
+        assert (state.outcome, state.exit_code) == ("failed", 5)
+        assert state.at == (MORNING + n * DAY).isoformat()
+        assert state.next_due == f"2026-03-0{3 + n}T06:30:00+00:00"
+    (line,) = service.alerts()
+    assert "nothing can be run: it failed with exit code 5" in line and "not a database" in line
+    path.write_bytes(whole)
+    assert service.tick(MORNING + 3 * DAY).cycle == "2026-03-05"
+
+
+def test_a_day_that_breaks_its_ledger_is_told(service):
+    """Catches a wake-up without an end because what it had read before the day is no more."""
+    path = ledger_path(service.config.home)
+    service.days.then = lambda: path.write_bytes(b"no ledger " * 500)
+    with pytest.raises(LedgerError, match="not a database"):
+        service.tick(MORNING)
+    assert service.days.started == ["2026-03-02"] and len(service.alerts()) == 1
+
+
+@pytest.fixture
+def move(service, monkeypatch):
+    """Takes the machine of a service without a zone of its own to another place."""
+    schedule = service.config.schedule.model_copy(update={"zone": None})
+    service.config = service.config.model_copy(update={"schedule": schedule})
+    yield lambda zone: monkeypatch.setenv("TZ", zone)
+    monkeypatch.undo()
+    time.tzset()
+
+
+def test_a_service_that_stays_sees_that_its_machine_has_moved(service, move):
+    """Catches a service that keeps the first place it was at, and its days another."""
+    move("Asia/Tokyo")
+    assert service.tick(MORNING).next_due == "2026-03-02T21:30:00+00:00"
+    move("America/New_York")
+    assert service.tick(MORNING).next_due == "2026-03-02T11:30:00+00:00"
+
+
+def test_a_day_is_done_only_if_the_ledger_says_so(service):
+    """Catches a day whose process found nothing due, ended well and is taken for a day that was
+    run."""
+    state = tick(service.config, lambda log: 0, clock=lambda: MORNING, complain=print)
+    assert (state.outcome, state.exit_code, state.last_run["exit_code"]) == ("failed", 7, 7)
+    assert "no finished cycle 2026-03-02" in state.error and len(service.alerts()) == 1
+    assert service.tick(MORNING).outcome == "done"
+
+
+def test_a_cycle_that_falls_due_while_a_day_is_started_takes_its_place(service):
+    """Catches a false failure at the very minute in which the next cycle falls due."""
+    service.days.now = MORNING + DAY
+    times = iter([MORNING, MORNING + DAY])
+    state = tick(service.config, service.days, clock=lambda: next(times), complain=print)
+    assert (state.cycle, state.outcome) == ("2026-03-02", "done")
+    assert service.days.done() == ["2026-03-03"]
+
+
+def test_a_system_whose_zone_can_not_be_told_is_told(service, move):
+    """Catches a service that ends without a heartbeat or a word to anyone."""
+    move("Nowhere/AtAll")
+    for hour in range(2):
+        with pytest.raises(ConfigError, match=r"set schedule\.zone"):
+            service.tick(MORNING + hour * HOUR)
+    state = load_state(state_path(service.config.home, "live"))
+    assert (state.at, state.exit_code) == ((MORNING + HOUR).isoformat(), 3)
+    assert len(service.alerts()) == 1 and "set schedule.zone" in service.alerts()[0]
+
+
+def test_an_archive_that_is_read_to_its_end_is_no_silence(tmp_path):
+    """Catches an alarm for thousands of hours without a cycle: the clock of an archive's days is
+    its own."""
+    config = small_config(tmp_path, "alerts.min_free_gb=0")
+    days = load_archive(config.news.archive, max_malformed_frac=0.0).days()
+    with open_ledger(ledger_path(tmp_path)) as ledger:
+        ledger.add_run(RunInfo("main", 0, "sample", "h", {}, "0"))
+        for day in days:
+            for stage in Stage:
+                detail = {"n_settled": 1, "canaries": None}
+                ledger.finish_stage(
+                    StageRun("main", day.isoformat(), stage, end_of_day(day), 1.0, detail)
+                )
+    state = tick(config, no_room, clock=lambda: MORNING, complain=print)
+    assert (state.outcome, state.told) == ("nothing due", {})
 
 
 def test_a_run_that_is_held_is_left_alone(service):
@@ -277,6 +488,19 @@ def test_the_glance_agrees_with_the_ledger(service):
         assert glance.n_settled == (5, 5, 5)
     assert glance_at(place, "other") == Glance()
     assert due_cycle(service.config, glance, MORNING + 4 * DAY + HOUR) == "2026-03-06"
+
+
+def test_a_first_day_that_was_killed_before_it_had_made_its_tables_is_run_again(service):
+    """Catches a service that refuses for ever what the next day would mend."""
+    path = ledger_path(service.config.home)
+    path.parent.mkdir()
+    path.touch()
+    assert service.tick(MORNING).outcome == "done"
+    path.unlink()
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TABLE alembic_version (version_num VARCHAR(32))")
+    assert service.tick(MORNING + DAY).outcome == "done"
+    assert service.days.started == ["2026-03-02", "2026-03-03"]
 
 
 def command(home, *arguments):

@@ -58,15 +58,16 @@ def test_a_half_day_is_finished_under_its_own_clock_and_the_next_begun_under_the
     world, embedder
 ):
     """Catches a cycle begun under the time at which the process was started, hours of sleep ago:
-    headlines would be stamped with a time at which nobody had read them."""
+    headlines would be stamped with a time at which nobody had read them. And a process that goes
+    on with what fell due meanwhile, past any limit on its time."""
     with open_run(world.config()) as work:
         lend_embedder(work, embedder)
         world.show(0, MORNING)
         for stage in (Stage.INGEST, Stage.SETTLE):
             run_day(work, due_days(work, MORNING)[0], only=stage)
-        clock = iter([MORNING + DAY, MORNING + DAY + timedelta(hours=6), MORNING + 1.5 * DAY])
+        clock = iter([MORNING + DAY, MORNING + DAY + timedelta(hours=6), MORNING + 2 * DAY])
         world.show(1, MORNING + DAY)
-        assert run_due(work, lambda: next(clock)) == (["2026-03-02", "2026-03-03"], 0)
+        assert run_due(work, lambda: next(clock)) == (["2026-03-02", "2026-03-03"], 1)
         clocks = [
             work.ledger.stage_run("live", d, Stage.INGEST).as_of
             for d in ("2026-03-02", "2026-03-03")

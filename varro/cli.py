@@ -40,7 +40,7 @@ app = typer.Typer(
     help="One small language model that learns from tomorrow's news, every day.",
     epilog="Exit codes: 0 done · 1 unforeseen · 2 usage · 3 configuration · 4 news · 5 ledger · "
     "6 policy or checkpoint · 7 stage · 8 cluster · 9 disk · 10 held by another process · 11 taken "
-    "over · 130 interrupted · 143 terminated.",
+    "over · 129 hung up · 130 interrupted · 143 terminated.",
     no_args_is_help=True,
     add_completion=True,
     pretty_exceptions_enable=False,
@@ -169,9 +169,15 @@ def report(
     from varro.day import due_days, report_folder, run_day, write_day_report
     from varro.domain import Stage
 
-    with _opened(resolve_config(config, overrides, home=home, run=run, seed=seed)) as work:
+    resolved = resolve_config(config, overrides, home=home, run=run, seed=seed)
+    if last and day is not None:
+        raise ConfigError("--last is the newest day's report and --day another's: give one of them")
+    if last:
+        print(_newest_report(resolved, as_json=as_json))
+        return
+    with _opened(resolved) as work:
         done = work.ledger.days_done(work.name)
-        if day is None and not last:
+        if day is None:
             due = due_days(work, datetime.now(UTC))
             begun = set(work.ledger.days_begun(work.name)) - set(done)
             unfinished = [d for d in due if d.day in begun]
@@ -184,10 +190,31 @@ def report(
                 f"no finished day {day or ''} in run {work.name!r}; see 'varro status'"
             )
         folder = report_folder(work.home, work.name, day)
-        if not last and day in done:
+        if day in done:
             write_day_report(work, day)
         text = (folder / ("report.json" if as_json else "report.md")).read_text(encoding="utf-8")
-        print(text if last or as_json else f"report: {folder / 'report.html'}")
+        print(text if as_json else f"report: {folder / 'report.html'}")
+
+
+def _newest_report(config: Config, *, as_json: bool) -> str:
+    """What the newest finished day's report says, read without the run's lock: a day may be at
+    work."""
+    from varro.day import report_folder
+    from varro.ledger.place import is_begun, ledger_place
+    from varro.ledger.store import open_ledger
+
+    days: list[str] = []
+    place = ledger_place(config)
+    if is_begun(place):
+        with open_ledger(place) as ledger:
+            days = ledger.days_done(config.run.name)
+    if not days:
+        raise StageError(f"no finished day in run {config.run.name!r}; see 'varro status'")
+    file = report_folder(config.home, config.run.name, days[-1])
+    file /= "report.json" if as_json else "report.md"
+    if not file.exists():
+        raise StageError(f"{file} is gone; 'varro report --day {days[-1]}' writes it again")
+    return file.read_text(encoding="utf-8")
 
 
 @app.command()

@@ -52,11 +52,14 @@ def tick(
     from varro.service.tick import tick as do_tick
 
     resolved, run_day = _day_service(config, overrides, home=home, run=run, seed=seed)
-    state = do_tick(resolved, run_day, clock=lambda: datetime.now(UTC), complain=_say)
-    if state.cycle is not None or not quiet:
-        print(in_words(state))
-    if state.exit_code:
-        raise typer.Exit(state.exit_code)
+    is_left = True
+    while is_left:
+        state = do_tick(resolved, run_day, clock=lambda: datetime.now(UTC), complain=_say)
+        if state.cycle is not None or not quiet:
+            print(in_words(state), flush=True)
+        if state.exit_code:
+            raise typer.Exit(state.exit_code)
+        is_left = state.left is not None
 
 
 def serve(

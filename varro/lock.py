@@ -1,8 +1,9 @@
 """One at a time: the lock file of a run.
 
-The system releases the lock when its holder's process ends, however it ends. A holder that neither
-ends nor works (stopped, or hung for good) shows no sign of life after a while; then another may
-take over, by a new file under the same name. What the first one still writes is refused by the
+The system releases the lock when its holder's process ends, however it ends. A holder that is
+stopped, or whose machine sleeps, shows no sign of life; after a while another may take over, by a
+new file under the same name. One that hangs while its threads still run does show some, and keeps
+the lock: what bounds it is `schedule.max_run_h`. What the first one still writes is refused by the
 ledger, where the new holder has a larger number (see `Ledger.take_lease`).
 """
 
@@ -17,7 +18,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO
 
@@ -82,7 +83,7 @@ def hold_lock(path: Path, *, now: datetime | None = None, lease_s: float = 3600.
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle = _locked(path)
-        if handle is None and now is not None and _is_silent(path, now, lease_s):
+        if handle is None and now is not None and _stays_silent(path, now, lease_s):
             handle = _taken_over(path, now, lease_s)
         if handle is None:
             raise HeldError(
@@ -106,6 +107,14 @@ def is_held(path: Path) -> bool:
             return not _try_lock(handle, fcntl.LOCK_SH)
     except FileNotFoundError:
         return False
+
+
+def is_silent(path: Path, now: datetime, lease_s: float) -> bool:
+    """Whether the holder's last sign of life is older than `lease_s`, or there is no such file."""
+    try:
+        return now.timestamp() - path.stat().st_mtime >= lease_s
+    except FileNotFoundError:
+        return True
 
 
 @contextmanager
@@ -150,12 +159,12 @@ def _try_lock(handle: BinaryIO, kind: int) -> bool:
     return True
 
 
-def _is_silent(path: Path, now: datetime, lease_s: float) -> bool:
-    """Whether the holder's last sign of life is too old, and none comes while we look: a machine
-    that has just woken up wakes both."""
-    last = path.stat().st_mtime
-    if now - datetime.fromtimestamp(last, UTC) < timedelta(seconds=lease_s):
+def _stays_silent(path: Path, now: datetime, lease_s: float) -> bool:
+    """Whether the holder is silent, and shows no sign of life while we look: a machine that has
+    just woken up wakes both."""
+    if not is_silent(path, now, lease_s):
         return False
+    last = path.stat().st_mtime
     time.sleep(2.5 * BEAT_S)
     return path.stat().st_mtime == last
 
@@ -167,8 +176,7 @@ def _taken_over(path: Path, now: datetime, lease_s: float) -> BinaryIO | None:
     if not _try_lock(handle, fcntl.LOCK_EX):
         handle.close()
         return None
-    still = now - datetime.fromtimestamp(path.stat().st_mtime, UTC) >= timedelta(seconds=lease_s)
-    if not still or not fresh.exists():
+    if not is_silent(path, now, lease_s) or not fresh.exists():
         handle.close()
         return None
     os.utime(handle.fileno())

@@ -13,6 +13,7 @@ from typing import Any
 from varro.errors import LedgerError
 from varro.ledger.place import Place, ask_postgres
 
+_IS_MADE = "SELECT 1 FROM sqlite_master WHERE name = 'stage_runs'"
 _NEWEST = """
 SELECT day, as_of, stage FROM stage_runs
 WHERE run = :run AND day = (SELECT max(day) FROM stage_runs WHERE run = :run)
@@ -44,7 +45,8 @@ class Glance:
 
 
 def glance_at(place: Place, run: str) -> Glance:
-    """What the ledger says of a run; nothing if there is no such ledger or run.
+    """What the ledger says of a run; nothing if there is no such ledger or run, or its first
+    process was killed before it had made its tables: the next one makes them.
 
     Raises: LedgerError if it can not be read.
     """
@@ -68,10 +70,12 @@ def glance_at(place: Place, run: str) -> Glance:
 
 def _ask_sqlite(
     path: Path, queries: tuple[str, ...], parameters: dict[str, str]
-) -> list[list[tuple[Any, ...]]]:
+) -> list[list[tuple[Any, ...]]] | None:
     try:
         with closing(sqlite3.connect(path.resolve().as_uri() + "?mode=ro", uri=True)) as connection:
             connection.execute("PRAGMA busy_timeout = 30000")
+            if not connection.execute(_IS_MADE).fetchone():
+                return None
             return [connection.execute(query, parameters).fetchall() for query in queries]
     except sqlite3.Error as error:
         raise LedgerError(f"ledger {path}: {error}") from error

@@ -16,6 +16,7 @@ from varro.service.watch import Alert
 
 Channel = Callable[[Alert], None]
 """Raises: VarroError or OSError if the alert was not taken."""
+_NOTIFY_S = 10.0
 
 
 def channels(config: AlertsConfig, *, home: Path, run: str, now: datetime) -> dict[str, Channel]:
@@ -114,11 +115,20 @@ def _post(file: Path, alert: Alert, *, run: str, now: datetime) -> None:
 def _notify(alert: Alert, *, run: str) -> None:
     if sys.platform != "darwin":
         raise FeedError("notifications are for macOS; set alerts.notify to false")
+    try:
+        done = subprocess.run(
+            notification(alert, run=run), capture_output=True, check=False, timeout=_NOTIFY_S
+        )
+    except subprocess.TimeoutExpired:
+        raise FeedError(f"osascript has not ended within {_NOTIFY_S:g} s") from None
+    if done.returncode:
+        raise FeedError(f"osascript ended with code {done.returncode}")
+
+
+def notification(alert: Alert, *, run: str) -> list[str]:
+    """The command that shows it. Its text is an argument and never a part of the script: there may
+    be a headline in it."""
     script = ("on run argv", "display notification (item 1 of argv) with title (item 2 of argv)",
               "end run")  # fmt: skip
     flags = [part for line in script for part in ("-e", line)]
-    done = subprocess.run(
-        ["osascript", *flags, alert.text, f"Varro: {run}"], capture_output=True, check=False
-    )
-    if done.returncode:
-        raise FeedError(f"osascript ended with code {done.returncode}")
+    return ["osascript", *flags, alert.text, f"Varro: {run}"]

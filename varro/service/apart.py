@@ -5,7 +5,6 @@ again, what torch, MLX and malloc hold back included. The process that waits sta
 from __future__ import annotations
 
 import os
-import signal
 import threading
 import traceback
 from multiprocessing import get_context, parent_process
@@ -22,7 +21,7 @@ from varro.errors import StageError
 from varro.policy.folder import check_policy
 from varro.reward.embed import check_embedder
 from varro.run import OpenRun, open_run
-from varro.service.ending import deaf_children
+from varro.service.ending import deaf_children, ending_of
 from varro.service.progress import StageProgress
 from varro.service.slots import DueDay
 
@@ -66,7 +65,7 @@ def _run_stage_apart(work: OpenRun, due: DueDay, stage: Stage) -> None:
         child.join()
         error = StageError(
             f"the process of stage {stage} of {due.day} ended without a word "
-            f"({_ending(child.exitcode)}); what was finished before stays, run the day again",
+            f"({ending_of(child.exitcode)}); what was finished before stays, run the day again",
             day=due.day,
             stage=stage,
         )
@@ -76,12 +75,6 @@ def _run_stage_apart(work: OpenRun, due: DueDay, stage: Stage) -> None:
             child.join()
     if error is not None:
         raise error
-
-
-def _ending(exit_code: int | None) -> str:
-    if exit_code == -signal.SIGKILL:
-        return "killed, as the system does when memory runs out"
-    return f"exit code {exit_code}"
 
 
 class _Inherited:

@@ -51,8 +51,9 @@ def run_due(
 ) -> tuple[list[str], int]:
     """Run the next due day, or all that are due: (the days that were run, how many are left).
 
-    Live, what is due is asked again after each day: the machine may have slept through the night in
-    the middle of it, and no cycle is begun under a clock that has passed.
+    Live, that is the day that was stopped halfway and then one that is new. What is due is asked
+    again after each: the machine may have slept through the night in the middle of it, no cycle is
+    begun under a clock that has passed, and one that fell due meanwhile is left to the next call.
     """
     due = due_days(work, clock())
     if work.archive is not None:
@@ -60,12 +61,14 @@ def run_due(
         for day in chosen:
             _run_whole(work, day)
         return [day.day for day in chosen], len(due) - len(chosen)
-    days = []
-    while due:
+    days: list[str] = []
+    is_new = False
+    while due and not is_new:
+        is_new = due[0].day not in work.ledger.days_begun(work.name)
         _run_whole(work, due[0])
         days.append(due[0].day)
         due = due_days(work, clock())
-    return days, 0
+    return days, len(due)
 
 
 def _run_whole(work: OpenRun, due: DueDay) -> None:

@@ -107,16 +107,21 @@ def _tick(
     say: Callable[[str], None],
     told: str,
 ) -> str:
-    """What was said last: the same thing is not said every hour."""
-    try:
-        words = in_words(tick(config, run_day, clock=clock, complain=say))
-    except HeldError as error:
-        words = str(error)
-    except VarroError as error:
-        words = f"failed: {error}"
-    if words != told:
-        say(words)
-    return words
+    """Tick until nothing is left. What was said last: the same thing is not said every hour."""
+    is_left = True
+    while is_left:
+        is_left = False
+        try:
+            state = tick(config, run_day, clock=clock, complain=say)
+            words, is_left = in_words(state), state.left is not None
+        except HeldError as error:
+            words = str(error)
+        except VarroError as error:
+            words = f"failed: {error}"
+        if words != told:
+            say(words)
+        told = words
+    return told
 
 
 def _in_step(config: Config, now: datetime, every: timedelta) -> datetime:

@@ -12,6 +12,7 @@ import re
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
+from time import tzset
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from varro.config import ScheduleConfig
@@ -141,7 +142,8 @@ def due_live(timetable: Timetable, now: datetime, newest: Begun | None) -> list[
 
 
 def load_timetable(schedule: ScheduleConfig) -> Timetable:
-    """The timetable of a configuration; without a zone in it, of the system's own.
+    """The timetable of a configuration; without a zone in it, of the system's own as it
+    is now.
 
     Raises: ConfigError if the system does not say where it is.
     """
@@ -150,8 +152,11 @@ def load_timetable(schedule: ScheduleConfig) -> Timetable:
     else:
         import tzlocal
 
+        # A process that stays is to see that its machine has moved, as its children do: read again,
+        # and by the C library, too, against which tzlocal holds it.
+        tzset()
         try:
-            zone = tzlocal.get_localzone()
+            zone = tzlocal.reload_localzone()
         except (ZoneInfoNotFoundError, ValueError, OSError) as error:
             raise ConfigError(
                 f"the system's time zone can not be told ({error}); set schedule.zone"

@@ -20,25 +20,43 @@ from typing import Any
 
 from varro.config import Config
 from varro.domain import Stage, degraded_days
-from varro.errors import HeldError, LedgerError, VarroError
-from varro.files import write_file
+from varro.errors import (
+    DiskError,
+    HeldError,
+    LedgerError,
+    StageError,
+    StaleLeaseError,
+    VarroError,
+)
+from varro.files import disk_errors, write_file
 from varro.ledger.glance import Glance, glance_at
 from varro.ledger.place import is_begun, ledger_place
-from varro.lock import holder_of, is_held, lock_path, waiting_lock
+from varro.lock import holder_of, is_held, is_silent, lock_path, waiting_lock
 from varro.service.alerts import channels, tell
-from varro.service.slots import Begun, due_live, load_timetable
-from varro.service.watch import Attempt, alerts_of
+from varro.service.ending import ENDS_WITH_STDIN, ending_of
+from varro.service.slots import Begun, Timetable, due_live, load_timetable
+from varro.service.watch import Alert, Attempt, alerts_of
 
-OUTCOMES = {0: "done", HeldError.exit_code: "held", 130: "interrupted", 143: "interrupted"}
+OUTCOMES = {
+    0: "done",
+    HeldError.exit_code: "held",
+    StaleLeaseError.exit_code: "taken over",
+    129: "interrupted",
+    130: "interrupted",
+    143: "interrupted",
+}
 """what an exit code is called; any other is `failed`. A day that is done may also be `degraded`"""
 TOO_LONG = 124
 """exit code of a day that was ended because it took longer than schedule.max_run_h"""
+_BY_THE_LEDGER = ("quiet", "unsettled", "canary")
+"""events that only a ledger which can be read tells of, or that they are over"""
 _N_LOGS = 60
-_END_S = 9.0
-"""for the process of a day to end when it is told to"""
+_END_S = 4.0
+"""for the process of a day to end when it is told to: less than this one has itself, see
+`ending.GRACE_S`"""
 
 RunDay = Callable[[Path], int]
-"""Runs what is due with its words added to a log; the exit code."""
+"""Runs what is due with its words added to a log; the exit code, 128 + n for signal n."""
 
 
 @dataclass(frozen=True)
@@ -48,12 +66,15 @@ class State:
 
     watched_since: str
     at: str = ""
-    """the newest wake-up: the heartbeat"""
+    """when a wake-up last looked or came back from a day: the heartbeat"""
     outcome: str = "nothing due"
+    """`nothing due`, `at work` while a day is run, or how that ended, see OUTCOMES"""
     cycle: str | None = None
     exit_code: int = 0
     error: str = ""
     next_due: str | None = None
+    left: str | None = None
+    """a cycle that fell due while this one was run, and is to be run at once"""
     last_run: dict[str, Any] | None = None
     """{at, cycle, outcome, exit_code, error, degraded, seconds, log} of what was run last;
     `degraded` has the days that it did not train on → why"""
@@ -80,44 +101,81 @@ def tick(
     clock: Callable[[], datetime],
     complain: Callable[[str], None],
 ) -> State:
-    """Run what is due, tell what is wrong, and leave a heartbeat.
+    """Run the cycle that is due, tell what is wrong; leave a heartbeat before it and at the end.
+
+    One that falls due meanwhile is `left`: then this is to be called again at once.
 
     Raises: HeldError if another process is at work on the run; StageError if the clock was set
-    back; both after the heartbeat. Whatever ends this process ends the day's too.
+    back; LedgerError if the ledger can not be read; ConfigError if the system's time zone can not
+    be told; all after the heartbeat. DiskError if that can not be written: it is told at each
+    wake-up, unless it was told before that the disk is filling up, and nothing else is.
+    Whatever ends this process ends the day's too, in seconds.
     """
     run = config.run.name
     path, now = state_path(config.home, run), clock()
     state = load_state(path) or State(watched_since=now.isoformat())
-    state = replace(state, at=now.isoformat(), cycle=None, error="", exit_code=0)
+    state = replace(state, at=now.isoformat(), cycle=None, left=None, error="", exit_code=0)
+    timetable: Timetable | None = None
+    glance: Glance | None = None
     refusal: VarroError | None = None
     try:
-        cycle = due_cycle(config, glance_of(config), now)
-        lock = lock_path(config.home, run)
-        if cycle is None:
-            state = replace(state, outcome="nothing due")
-        elif is_held(lock) and not _is_silent(lock, config, now):
-            raise HeldError(
-                f"cycle {cycle} is due, but another varro is at work on this run: "
-                f"{holder_of(lock) or 'it has just begun'} ({lock})"
-            )
-        else:
-            state = _run(state, config, run_day, cycle=cycle, now=now)
+        with disk_errors("wake-up"):
+            if config.news.source == "feeds":
+                timetable = load_timetable(config.schedule)
+            glance = glance_of(config)
+            cycle = due_cycle(config, glance, now)
+            lock = lock_path(config.home, run)
+            if cycle is None:
+                state = replace(state, outcome="nothing due")
+            elif is_held(lock) and not is_silent(lock, now, config.schedule.lease_s):
+                # One that is silent is looked at more closely by the day's process.
+                raise HeldError(
+                    f"cycle {cycle} is due, but another varro is at work on this run: "
+                    f"{holder_of(lock) or 'it has just begun'} ({lock})"
+                )
+            else:
+                state = replace(state, outcome="at work", cycle=cycle)
+                with waiting_lock(path.with_suffix(".lock")):
+                    _write_state(path, state)
+                state = _run(state, config, run_day, cycle=cycle, now=now)
+                now, glance = clock(), None
+                glance = glance_of(config)
+                if state.exit_code == 0:
+                    state = replace(state, left=due_cycle(config, glance, now))
     except VarroError as error:
         refusal = error
         code = error.exit_code
         outcome = OUTCOMES.get(code, "failed")
         state = replace(state, outcome=outcome, exit_code=code, error=str(error))
-    now = clock()
-    if config.news.source == "feeds":
-        following = load_timetable(config.schedule).following(now).at
-        state = replace(state, next_due=following.isoformat())
-    with waiting_lock(path.with_suffix(".lock")):
-        newest = load_state(path)
-        told = _told(state, newest, config, now=now, refusal=refusal, complain=complain)
-        state = replace(state, told=told)
-        write_file(path, (json.dumps(asdict(state), indent=2) + "\n").encode())
+    state = replace(
+        state,
+        at=now.isoformat(),
+        next_due=timetable.following(now).at.isoformat() if timetable else None,
+    )
+    try:
+        with disk_errors("service state"), waiting_lock(path.with_suffix(".lock")):
+            # First: what can not be remembered would be told again at each wake-up.
+            state = _write_state(path, state)
+            told = _told(state, config, glance, now=now, refusal=refusal, complain=complain)
+            if told != state.told:
+                state = _write_state(path, state, told=told)
+    except DiskError as error:
+        by = channels(config.alerts, home=config.home, run=run, now=now)
+        tell([Alert("disk", str(error))], state.told or {}, by, now=now, complain=complain)
+        raise
     if refusal is not None:
         raise refusal
+    return state
+
+
+def _write_state(path: Path, state: State, *, told: dict[str, Any] | None = None) -> State:
+    """Under the state's lock; without `told`, what has been told is what the file says: another
+    wake-up may have told something since this one read it."""
+    if told is None:
+        newest = load_state(path)
+        told = (newest and newest.told) or {}
+    state = replace(state, told=told)
+    write_file(path, (json.dumps(asdict(state), indent=2) + "\n").encode())
     return state
 
 
@@ -156,27 +214,48 @@ def due_cycle(config: Config, glance: Glance, now: datetime) -> str | None:
     return next((day.isoformat() for day in archive.days() if day.isoformat() > last), None)
 
 
-def day_process(arguments: Sequence[str], *, limit: timedelta) -> RunDay:
-    """`varro train-day --catch-up` in a process of its own, which ends with this one."""
+def day_process(
+    arguments: Sequence[str],
+    *,
+    limit: timedelta,
+    program: Sequence[str] = (sys.executable, "-P", "-m", "varro.cli"),
+) -> RunDay:
+    """`varro train-day --catch-up` in a process of its own, which ends with this one: within
+    `_END_S` where this one ends in order, within seconds where it is killed.
+
+    `program`: what is called with a verb and its options; -P, for a module in the folder it is
+    called from is none of ours.
+    Raises: StageError if the process can not be started.
+    """
 
     def run_day(log: Path) -> int:
-        command = [sys.executable, "-m", "varro.cli", "train-day", "--catch-up", *arguments]
+        command = [*program, "train-day", "--catch-up", *arguments]
         with log.open("ab") as handle:
             # A session of its own: Ctrl-C on a terminal is for this process, which passes it on.
-            process = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=handle,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
             try:
-                return process.wait(limit.total_seconds())
+                process = subprocess.Popen(
+                    command,
+                    stdin=subprocess.PIPE,  # closed by the system, whatever ends this process
+                    stdout=handle,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,
+                    env={**os.environ, ENDS_WITH_STDIN: "1"},
+                )
+            except OSError as error:
+                raise StageError(f"the day's process can not be started: {error}") from error
+            try:
+                code = process.wait(limit.total_seconds())
+                if code >= 0:
+                    return code
+                handle.write(f"varro: {ending_of(code)}\n".encode())
+                return 128 - code
             except subprocess.TimeoutExpired:
                 handle.write(f"varro: ended after {limit}: schedule.max_run_h\n".encode())
                 return TOO_LONG
             finally:
                 _end(process)
+                assert process.stdin is not None
+                process.stdin.close()
 
     return run_day
 
@@ -201,6 +280,9 @@ def _run(state: State, config: Config, run_day: RunDay, *, cycle: str, now: date
     degraded = _degraded(config, cycle, is_whole=code == 0)
     outcome = "degraded" if code == 0 and degraded else OUTCOMES.get(code, "failed")
     error = "" if code == 0 else _last_word(log, start_of_words)
+    if code == 0 and not _is_done(cycle, glance_of(config)):
+        code, outcome = StageError.exit_code, "failed"
+        error = f"the day's process ended well, but the ledger has no finished cycle {cycle}"
     last_run = {
         "at": now.isoformat(),
         "cycle": cycle,
@@ -239,6 +321,11 @@ def _degraded(config: Config, cycle: str, *, is_whole: bool) -> dict[str, str]:
     return {day: why for day, why in thin.items() if day >= cycle and day in done}
 
 
+def _is_done(cycle: str, glance: Glance) -> bool:
+    """Whether it was finished, or passed over for a later one that fell due meanwhile."""
+    return bool(glance.done) and glance.done[0][0] >= cycle
+
+
 def _last_word(log: Path, start: int) -> str:
     """The line that says why a day ended."""
     with log.open("rb") as handle:
@@ -250,8 +337,8 @@ def _last_word(log: Path, start: int) -> str:
 
 def _told(
     state: State,
-    newest: State | None,
     config: Config,
+    glance: Glance | None,
     *,
     now: datetime,
     refusal: VarroError | None,
@@ -260,11 +347,11 @@ def _told(
     """What is the case now and has been told, by this wake-up or one before it."""
     run, alerts = config.run.name, config.alerts
     last = state.last_run
-    glance = glance_of(config)
+    done = dict(glance.done) if glance else {}
     failed = None
     if refusal is not None and not isinstance(refusal, HeldError):
         failed = Attempt(None, refusal.exit_code, str(refusal))
-    elif last and last["outcome"] == "failed" and last["cycle"] not in dict(glance.done):
+    elif last and last["outcome"] == "failed" and last["cycle"] not in done:
         failed = Attempt(last["cycle"], last["exit_code"], last["error"])
     cadence = config.schedule.period()
     config.home.mkdir(parents=True, exist_ok=True)
@@ -273,27 +360,14 @@ def _told(
         now=now,
         watched_since=datetime.fromisoformat(state.watched_since),
         cadence=cadence,
-        max_quiet=alerts.max_quiet_cycles * cadence,
+        max_quiet=alerts.max_quiet_cycles * cadence if config.news.source == "feeds" else None,
         failed=failed,
         free_gb=shutil.disk_usage(config.home).free / 1e9,
         min_free_gb=alerts.min_free_gb,
+        is_disk_told="disk" in (state.told or {}),
     )
     by = channels(alerts, home=config.home, run=run, now=now)
-    # A day that was stopped has neither failed again nor been done.
-    stopped = last is not None and last["outcome"] in ("held", "interrupted")
-    return tell(
-        found,
-        (newest and newest.told) or {},
-        by,
-        now=now,
-        complain=complain,
-        undecided=("failed",) if stopped else (),
-    )
-
-
-def _is_silent(lock: Path, config: Config, now: datetime) -> bool:
-    """Whether the holder may be passed over: its day's process is to look at it more closely."""
-    try:
-        return now.timestamp() - os.stat(lock).st_mtime >= config.schedule.lease_s
-    except FileNotFoundError:
-        return True
+    undecided = () if glance else _BY_THE_LEDGER
+    if last is not None and last["outcome"] in ("held", "taken over", "interrupted"):
+        undecided = (*undecided, "failed")  # it has neither failed again nor been done
+    return tell(found, state.told or {}, by, now=now, complain=complain, undecided=undecided)

@@ -11,6 +11,9 @@ from varro.ledger.glance import Glance
 SILENT_CYCLES = 2
 """finished cycles, one after another, that settled nothing"""
 
+_ROOM = 1.1
+"""times `min_free_gb` at which a disk is no more filling up: it is not told at each crossing"""
+
 
 @dataclass(frozen=True, slots=True)
 class Alert:
@@ -35,17 +38,23 @@ class Attempt:
 
 
 def alerts_of(
-    glance: Glance,
+    glance: Glance | None,
     *,
     now: datetime,
     watched_since: datetime,
     cadence: timedelta,
-    max_quiet: timedelta,
+    max_quiet: timedelta | None,
     failed: Attempt | None,
     free_gb: float,
     min_free_gb: float,
+    is_disk_told: bool = False,
 ) -> list[Alert]:
-    """The events that are the case now."""
+    """The events that are the case now.
+
+    `glance` is None where the ledger can not be read, and then nothing is said of what it would
+    say; `max_quiet` is None where cycles do not fall due by the clock; `is_disk_told`: that the
+    disk is filling up is known, and over with a little more room.
+    """
     found = []
     if failed is not None:
         what = f"cycle {failed.cycle}" if failed.cycle else "nothing can be run: it"
@@ -55,9 +64,28 @@ def alerts_of(
                 f"{what} failed with exit code {failed.exit_code}: {failed.error}",
             )
         )
+    if glance is not None:
+        found += _of_ledger(
+            glance, now=now, watched_since=watched_since, cadence=cadence, max_quiet=max_quiet
+        )
+    wanted_gb = min_free_gb * (_ROOM if is_disk_told else 1)
+    if free_gb < wanted_gb:
+        found.append(Alert("disk", f"{free_gb:.1f} GB free at home, less than {wanted_gb:g}"))
+    return found
+
+
+def _of_ledger(
+    glance: Glance,
+    *,
+    now: datetime,
+    watched_since: datetime,
+    cadence: timedelta,
+    max_quiet: timedelta | None,
+) -> list[Alert]:
+    found = []
     last = glance.done[0] if glance.done else None
     since = last[1] if last else min(filter(None, [glance.first_at, watched_since]))
-    if now - since > max_quiet:
+    if max_quiet is not None and now - since > max_quiet:
         told = f"the last was {last[0]}" if last else "there has been none"
         hours = (now - since) / timedelta(hours=1)
         found.append(Alert("quiet", f"no cycle was completed for {hours:.0f} hours; {told}"))
@@ -78,8 +106,6 @@ def alerts_of(
                 f"does not score above {glance.broken_canary}; nothing is trained",
             )
         )
-    if free_gb < min_free_gb:
-        found.append(Alert("disk", f"{free_gb:.1f} GB free at home, less than {min_free_gb:g}"))
     return found
 
 
