@@ -400,7 +400,7 @@ class ScheduleConfig(_Section):
     lease_s: float = Field(3600.0, gt=0)
     """a process that holds the run and has shown no sign of life for so long has lost it"""
     max_run_h: float = Field(20.0, gt=0)
-    """`tick` ends a day that is at work for longer (hours awake)"""
+    """`tick` and `serve` end a cycle that is at work for longer (hours awake)"""
 
     @model_validator(mode="before")
     @classmethod

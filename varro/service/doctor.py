@@ -186,6 +186,7 @@ def _embedder(config: Config) -> Check:
 
 def _schedule(config: Config, now: datetime, arguments: Sequence[str]) -> Check:
     """Whether something wakes this run, has done so lately, and for what next."""
+    from varro.lock import is_held, lock_path
     from varro.service.schedule import installed_here
     from varro.service.status import describe_schedule, what_is_due
 
@@ -213,7 +214,8 @@ def _schedule(config: Config, now: datetime, arguments: Sequence[str]) -> Check:
     else:
         text += f"last looked {facts['heartbeat'][:16]}Z"
         quiet = now - datetime.fromisoformat(facts["heartbeat"])
-        if quiet.total_seconds() > 3 * 60 * config.schedule.wake_every_min:
+        is_at_work = is_held(lock_path(config.home, config.run.name))  # it looks no more till then
+        if quiet.total_seconds() > 3 * 60 * config.schedule.wake_every_min and not is_at_work:
             warnings.append(f"{quiet.total_seconds() / 3600:.0f} hours ago: nothing wakes it")
     status = "warning" if warnings or facts["refused"] else "ok"
     return Check("schedule", status, "; ".join([text, *warnings]), facts)

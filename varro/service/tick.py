@@ -12,7 +12,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -32,7 +32,7 @@ from varro.files import disk_errors, write_file
 from varro.ledger.glance import Glance, glance_at
 from varro.ledger.place import is_begun, ledger_place
 from varro.lock import holder_of, is_held, is_silent, lock_path, waiting_lock
-from varro.service.alerts import channels, tell
+from varro.service.alerts import channels, is_over, tell
 from varro.service.ending import ENDS_WITH_STDIN, ending_of
 from varro.service.slots import Begun, Timetable, due_live, load_timetable
 from varro.service.watch import Alert, Attempt, alerts_of
@@ -335,6 +335,10 @@ def _last_word(log: Path, start: int) -> str:
     return said[-1] if said else f"no word; see {log.name}"
 
 
+def _is_going_on(key: str, told: Mapping[str, Any]) -> bool:
+    return key in told and not is_over(told[key])
+
+
 def _told(
     state: State,
     config: Config,
@@ -364,7 +368,7 @@ def _told(
         failed=failed,
         free_gb=shutil.disk_usage(config.home).free / 1e9,
         min_free_gb=alerts.min_free_gb,
-        is_disk_told="disk" in (state.told or {}),
+        is_disk_told=_is_going_on("disk", state.told or {}),
     )
     by = channels(alerts, home=config.home, run=run, now=now)
     undecided = () if glance else _BY_THE_LEDGER
