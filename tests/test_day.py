@@ -22,6 +22,7 @@ from varro.report.metrics import MEMORY
 from varro.reward.embed import RememberingEmbedder
 from varro.run import live_policy, open_run
 from varro.service.replay import next_days, replay_days, summarize
+from varro.training import guard
 from varro.training.advantage import component_advantages, running_moments, within_group_moments
 from varro.training.update import update_policy
 
@@ -504,6 +505,30 @@ def test_a_refused_update_leaves_the_parent_and_is_remembered(configured, embedd
     assert report["verdict"]["word"] == "refused"
     assert report["guard"][-1].startswith("refuse: KL of the update")
     assert "training guard" in [alarm["name"] for alarm in report["alarms"]]
+
+
+def test_a_policy_that_would_write_otherwise_is_not_published(configured, embedder, monkeypatch):
+    """Catches a gate that looks at the parent twice, at headlines that train, or leaves the trained
+    weights live: whatever differs is too much here, and everything must be as before the update."""
+    monkeypatch.setattr(guard, "MIN_FORECASTS", 1)
+    config = configured("guard.max_drift=1e-9", "sampling.max_tokens=40", "guard.max_format_fall=1")
+    day = day_of(1).day
+    with opened(config, embedder) as work:
+        run_day(work, day_of(0))
+        before = {name: np.array(a) for name, a in work.policy.adapter().items()}
+        n_heldout = len(work.ledger.groups("main", day=day_of(0).day, roles=[Role.HELDOUT]))
+        run_day(work, day_of(1))
+        for name, array in work.policy.adapter().items():
+            np.testing.assert_array_equal(np.array(array), before[name])
+        assert work.ledger.checkpoint("main").version == 0
+        assert work.ledger.update("main", day) is None
+        detail = work.ledger.stage_run("main", day, Stage.UPDATE).detail
+    assert n_heldout
+    assert "drifts on held-out headlines: valid " in detail["reason"]
+    assert detail["trainer_next"]["lr_scale"] == 0.5
+    report = json.loads((report_folder(config.home, "main", day) / "report.json").read_text())
+    assert report["verdict"]["word"] == "refused"
+    assert [line.split(":")[0] for line in report["guard"]][-2:] == ["accept", "refuse"]
 
 
 def test_the_reference_is_reset_by_the_ledgers_own_record(configured):

@@ -1,6 +1,7 @@
 """The training guard: what a broken trainer or scorer looks like in its figures."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,6 +9,8 @@ import pytest
 from varro.config import GuardConfig
 from varro.training.gspo import leashed_advantages
 from varro.training.guard import (
+    Conduct,
+    judge_conduct,
     judge_day,
     judge_leash,
     judge_step,
@@ -195,3 +198,37 @@ def test_log_probs_that_are_not_finite_are_refused():
     assert update(math.nan).action == "refuse"
     assert update(kl_ref=(8.0, math.nan)).action == "refuse"
     assert update(kl_base=(8.0, math.inf)).action == "refuse"
+
+
+PARENT = Conduct(n=72, valid_frac=0.8, format=0.6, words=40.0, surprisal=1.0)
+
+
+def test_a_policy_that_writes_as_its_parent_does_is_published():
+    """Catches a gate that is always shut, and a verdict nobody can check."""
+    found = judge_conduct(replace(PARENT, words=44.0, valid_frac=0.7), PARENT, limits=LIMITS)
+    assert str(found) == (
+        "accept: conduct on 72 held-out forecasts: valid 80% → 70%, format 0.60 → 0.60, "
+        "words 40 → 44, surprisal 1.00 → 1.00"
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"valid_frac": 0.6}, "fewer valid forecasts"),
+        ({"format": 0.4}, "format lost"),
+        ({"words": 20.0}, "length drifts"),
+        ({"words": 60.0}, "length drifts"),
+        ({"surprisal": 0.6}, "surprisal drifts"),
+        ({"surprisal": 1.4}, "surprisal drifts"),
+        ({"surprisal": math.nan}, "not finite"),
+    ],
+)
+def test_a_policy_that_writes_worse_is_not_published(change, told):
+    """Catches a collapse that the distances allow: gibberish, a template, no end."""
+    found = judge_conduct(replace(PARENT, **change), PARENT, limits=LIMITS)
+    assert found.action == "refuse"
+    assert told in found.reason
+    # Of fewer than 32 forecasts it is not believed.
+    few = judge_conduct(replace(PARENT, n=31, **change), PARENT, limits=LIMITS)
+    assert few.action == "accept"

@@ -343,6 +343,13 @@ class GuardConfig(_Section):
     """within groups, of advantages with the number of tokens: above, the day is not trained on"""
     max_kl_sampler: float = Field(0.02, gt=0)
     """nats a token between sampler and trainer: above, the day is not trained on"""
+    max_valid_fall: float = Field(0.15, gt=0)
+    """of the share of valid forecasts on held-out headlines, from parent to trained policy: above,
+    it is not published"""
+    max_format_fall: float = Field(0.15, gt=0)
+    """of the mean of the five beats there, likewise"""
+    max_drift: float = Field(0.3, gt=0)
+    """of words a forecast and nats a token there, relative to the parent's, likewise"""
 
     back_to_base: bool = False
     """go back to the weights of version 0, at half the rate, when the claim says that the policy is

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from varro.config import Config
 from varro.domain import Group, Headline, Role
 from varro.run import OpenRun, live_policy
 from varro.service.slots import DueDay
+
+if TYPE_CHECKING:
+    from varro.policy.sample import SamplingSettings
 
 
 def sampled_groups(
@@ -15,17 +19,10 @@ def sampled_groups(
 ) -> list[Group]:
     """A group for each request, by the policy as it is now."""
     from varro.forecast.stage import forecast_headlines
-    from varro.policy.sample import SamplingSettings
 
     if not requests:
         return []
     config = work.config
-    settings = SamplingSettings(
-        temperature=config.sampling.temperature,
-        max_tokens=config.sampling.max_tokens,
-        stop_at_paragraph=config.sampling.stop_at_paragraph,
-        max_rows=config.sampling.max_rows,
-    )
     return forecast_headlines(
         live_policy(work),
         requests,
@@ -34,8 +31,20 @@ def sampled_groups(
         day=due.day,
         made_at=due.as_of,
         n_forecasts=n_forecasts,
-        settings=settings,
+        settings=sampling_settings(config),
         on_tokens=work.progress.advanced,
+    )
+
+
+def sampling_settings(config: Config) -> SamplingSettings:
+    """How every forecast of a day is drawn."""
+    from varro.policy.sample import SamplingSettings
+
+    return SamplingSettings(
+        temperature=config.sampling.temperature,
+        max_tokens=config.sampling.max_tokens,
+        stop_at_paragraph=config.sampling.stop_at_paragraph,
+        max_rows=config.sampling.max_rows,
     )
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from varro.day.advantages import advantage_rows, day_advantages
 from varro.day.back_to_base import go_back_to_base, worse_than_base
+from varro.day.conduct import judge_trained
 from varro.day.publish import publish_version
 from varro.day.timing import begin_stage, timed_stage
 from varro.domain import Role, SettledGroup, Stage, UpdateInfo
@@ -22,7 +23,12 @@ from varro.training.leash import RESET_AFTER, should_reset_reference
 
 def update_day(work: OpenRun, due: DueDay) -> None:
     """Update and publish end in one transaction: an update without its checkpoint is no update."""
-    from varro.training.update import n_update_ticks, reset_reference, update_policy
+    from varro.training.update import (
+        n_update_ticks,
+        reset_reference,
+        undo_update,
+        update_policy,
+    )
 
     config = work.config
     policy = live_policy(work)
@@ -42,6 +48,7 @@ def update_day(work: OpenRun, due: DueDay) -> None:
             detail["reason"] = reason
         else:
             earned, facts = day_advantages(work, due, fresh)
+            parent_arrays = policy.adapter()  # the optimiser makes new ones and leaves these be
             result = update_policy(
                 policy,
                 [item.group for item in fresh],
@@ -56,6 +63,13 @@ def update_day(work: OpenRun, due: DueDay) -> None:
                 on_group=lambda: work.progress.advanced(1),
             )
             result.metrics.update(facts)
+            if not result.refused:
+                verdict = judge_trained(work, due)
+                result.metrics["guard"].append(str(verdict))
+                if verdict.action != "accept":
+                    result = undo_update(
+                        policy, parent_arrays, work.trainer, result, verdict, config=config.update
+                    )
             if result.refused:
                 detail |= {
                     "reason": f"refused: {result.refused}",

@@ -27,7 +27,7 @@ ENTROPY_BAND = (0.25, 2.0)
 """entropy of the policy, of what it was at the run's first update: below it says one thing whatever
 it is asked, above it falls apart. In the 462 updates of nine healthy runs it was 0.48 to 1.03"""
 MIN_FORECASTS = 32
-"""before a correlation with length is believed"""
+"""before a correlation with length, or the conduct of a policy, is believed"""
 
 Floats = NDArray[np.float64]
 
@@ -44,6 +44,22 @@ class Verdict:
 
     def __str__(self) -> str:
         return f"{self.action}: {self.reason}"
+
+
+@dataclass(frozen=True, slots=True)
+class Conduct:
+    """How a policy's forecasts on headlines that never train are written, whatever they foresee."""
+
+    n: int
+    """forecasts"""
+    valid_frac: float
+    """share that hygiene lets earn"""
+    format: float
+    """mean of the five beats"""
+    words: float
+    """mean"""
+    surprisal: float
+    """nats a token, as the sampler drew them"""
 
 
 def judge_day(
@@ -173,6 +189,41 @@ def judge_update(
     if kl_update > limits.kl_redo and may_redo:
         return Verdict("redo", f"{moved}, above {limits.kl_redo:g}")
     return Verdict("accept", f"update: {moved}, KL to the reference {kl_ref[1]:.3g}")
+
+
+def judge_conduct(new: Conduct, parent: Conduct, *, limits: GuardConfig) -> Verdict:
+    """Whether a trained policy may be published: it must not write worse than its parent does on
+    the same headlines, with the same seeds.
+
+    Distances say how far an update went; this says whether it ended in what no one would read.
+    """
+    if min(new.n, parent.n) < MIN_FORECASTS:
+        return Verdict(
+            "accept", f"conduct: {new.n} forecasts to look at, {MIN_FORECASTS} are needed"
+        )
+    if not all(map(math.isfinite, (new.surprisal, parent.surprisal))):
+        return Verdict("refuse", "the new policy's log-probs are not finite")
+    found = [
+        f"{name} {before:{form}} → {after:{form}}"
+        for name, before, after, form in (
+            ("valid", parent.valid_frac, new.valid_frac, ".0%"),
+            ("format", parent.format, new.format, ".2f"),
+            ("words", parent.words, new.words, ".0f"),
+            ("surprisal", parent.surprisal, new.surprisal, ".2f"),
+        )
+    ]
+    told = ", ".join(found)
+    if parent.valid_frac - new.valid_frac > limits.max_valid_fall:
+        return Verdict("refuse", f"fewer valid forecasts on held-out headlines: {told}")
+    if parent.format - new.format > limits.max_format_fall:
+        return Verdict("refuse", f"format lost on held-out headlines: {told}")
+    for name, before, after in (
+        ("length", parent.words, new.words),
+        ("surprisal", parent.surprisal, new.surprisal),
+    ):
+        if abs(after - before) > limits.max_drift * before:
+            return Verdict("refuse", f"{name} drifts on held-out headlines: {told}")
+    return Verdict("accept", f"conduct on {new.n} held-out forecasts: {told}")
 
 
 def next_norm_ema(norm_ema: float | None, norm: float) -> float:

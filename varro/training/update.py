@@ -7,7 +7,7 @@ the guard does not let stand is undone exactly; the parent stays live.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -153,6 +153,26 @@ def update_policy(
     metrics["n_tokens"] = n_tokens
     metrics["tokens_per_s"] = n_tokens / (time.perf_counter() - started)
     return result
+
+
+def undo_update(
+    policy: Policy,
+    parent: Mapping[str, Any],
+    state: TrainerState,
+    result: UpdateResult,
+    verdict: Verdict,
+    *,
+    config: UpdateConfig,
+) -> UpdateResult:
+    """Take back an update that had been accepted, for what was seen of it since.
+
+    `parent` and `state`, the adapter and the trainer's state from before it, are live again, the
+    rate halved.
+    """
+    policy.set_adapter(dict(parent))
+    scale = bounded_lr_scale(state.lr_scale / 2) if config.steer_lr else state.lr_scale
+    state = replace(state, kl_coef=result.state.kl_coef, lr_scale=scale)
+    return _refused(result.metrics, state, verdict)
 
 
 def n_update_ticks(n_groups: int) -> int:
