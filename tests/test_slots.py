@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from dataclasses import replace
 from datetime import UTC, date, datetime, time, timedelta
 from itertools import pairwise
 from zoneinfo import ZoneInfo
@@ -93,6 +94,23 @@ def test_a_hole_is_missed_and_never_run_under_another_date(zone, hole):
     assert keeper.missed == [days[n].isoformat() for n in sorted(slept)]
     assert sorted(keeper.ran + keeper.missed) == [d.isoformat() for d in days]
     assert max(Counter(keeper.ran).values()) == 1
+
+
+def test_a_cycle_that_only_took_in_its_news_is_missed_when_the_next_begins():
+    """Catches a day that is neither done nor missed, and stands as unfinished for good."""
+    timetable = Timetable(ZoneInfo("Europe/Berlin"))
+    begun = datetime(2026, 3, 3, 6, 0, tzinfo=UTC)
+    now = datetime(2026, 3, 5, 6, 0, tzinfo=UTC)
+    left = Begun("2026-03-03", begun)
+    (due,) = due_live(timetable, now, left)
+    assert (due.day, [slot.cycle for slot in due.missed]) == (
+        "2026-03-05",
+        ["2026-03-03", "2026-03-04"],
+    )
+    # One that has settled is finished first, and one that is done is no miss.
+    for newest in (replace(left, is_half=True), replace(left, is_done=True)):
+        *_, due = due_live(timetable, now, newest)
+        assert [slot.cycle for slot in due.missed] == ["2026-03-04"]
 
 
 @settings(deadline=None, max_examples=150)

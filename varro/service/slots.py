@@ -133,12 +133,16 @@ def due_live(timetable: Timetable, now: datetime, newest: Begun | None) -> list[
     # Who travels west meets a date again that is done, and a clock may be put right by a second.
     if slot.cycle < newest.cycle or now <= newest.as_of:
         return half
-    missed = tuple(
+    # What has only taken in its news is passed over: missed, as one that was slept through.
+    is_over = newest.is_done or newest.is_half
+    missed = [
         passed
         for passed in timetable.between(newest.as_of - 2 * ONE_DAY, now)
         if newest.cycle < passed.cycle < slot.cycle
-    )
-    return [*half, DueDay(slot.cycle, now, missed)]
+    ]
+    if not is_over:
+        missed.insert(0, Slot(newest.as_of, newest.cycle))
+    return [*half, DueDay(slot.cycle, now, tuple(missed))]
 
 
 def load_timetable(schedule: ScheduleConfig) -> Timetable:

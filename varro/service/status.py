@@ -165,10 +165,10 @@ def free_gb(home: Path) -> float:
 def _describe_run(config: Config, ledger: Ledger, info: RunInfo) -> dict[str, Any]:
     home, name = config.home, info.name
     done = ledger.days_done(name)
-    unfinished = sorted(set(ledger.days_begun(name)) - set(done))
+    missed = ledger.missed(name)
+    unfinished = sorted(set(ledger.days_begun(name)) - set(done) - {m.day for m in missed})
     newest = ledger.newest_day(name)
     stages = ledger.stage_runs(name, newest) if newest else []
-    missed = ledger.missed(name)
     degraded = degraded_days(ledger.stage_runs(name, stage=Stage.INGEST))
     glance = glance_at(ledger_place(config), name)
     checkpoint = ledger.checkpoint(name)
