@@ -411,6 +411,15 @@ def test_a_rollback_is_a_new_version_with_old_weights(home):
     assert before["checkpoint"]["version"] == 2
 
 
+def test_going_back_twice_goes_back_two_versions(home):
+    """Catches a second rollback that publishes the first one's weights again."""
+    with open_run(small_config(home, *KEEP_ALL)) as work:
+        assert roll_back(work, None).parent == 1
+        assert (roll_back(work, None).version, weights(home, 4)) == (4, weights(home, 0))
+        with pytest.raises(StageError, match="there are none before it"):
+            roll_back(work, None)
+
+
 def test_a_rollback_needs_a_version_and_a_whole_day(home):
     """Catches weights changed under a day that has trained and not yet forecast."""
     config = small_config(home, *KEEP_ALL)

@@ -73,7 +73,8 @@ def restore(
     print_result(
         as_json,
         {"home": str(home.resolve()), **asdict(made)},
-        f"home: {home}, as of {made.made_at}; go on with 'varro train-day --home {home}'",
+        f"home: {home}, as of {made.made_at}; go on with 'varro train-day --home {home}' "
+        "and the --config and --run of the run",
     )
 
 

@@ -9,8 +9,9 @@ from varro.run import OpenRun, load_bare_policy
 
 
 def roll_back(work: OpenRun, to: int | None) -> CheckpointInfo:
-    """Publish the weights, optimiser and reference of version `to` (None: of the newest version's
-    parent) as the newest version, with `to` for its parent.
+    """Publish the weights, optimiser and reference of version `to` (None: of the version before the
+    newest one's weights, so that going back twice goes back two) as the newest version, with `to`
+    for its parent.
 
     What the version that is left behind has forecast will be settled and not trained on.
     Raises: StageError if the run has no such version, or a day is half done; CheckpointError if the
@@ -56,9 +57,9 @@ def _versions(work: OpenRun, to: int | None) -> tuple[CheckpointInfo, Checkpoint
             f"day {begun} of run {work.name!r} is half done; finish it with 'varro train-day', "
             "then roll back"
         )
-    version = newest.parent if to is None else to
+    version = _before(work, newest) if to is None else to
     if version is None:
-        raise StageError(f"v{newest.version} is the first version; there is none before it")
+        raise StageError(f"v{newest.version} has the first weights; there are none before it")
     if version == newest.version:
         raise StageError(f"v{version} is the newest version already")
     wanted = work.ledger.checkpoint(work.name, version)
@@ -67,6 +68,17 @@ def _versions(work: OpenRun, to: int | None) -> tuple[CheckpointInfo, Checkpoint
             f"run {work.name!r} has no version {version}; the newest is {newest.version}"
         )
     return newest, wanted
+
+
+def _before(work: OpenRun, newest: CheckpointInfo) -> int | None:
+    """The parent of the version whose weights the newest one has."""
+    of_old = {c.version: c.parent for c in work.ledger.rollbacks(work.name)}
+    version: int | None = newest.version
+    while version in of_old:
+        version = of_old[version]
+    return next(
+        (c.parent for c in work.ledger.checkpoints(work.name) if c.version == version), None
+    )
 
 
 def _is_there(work: OpenRun, checkpoint: CheckpointInfo) -> bool:
