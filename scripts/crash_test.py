@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import errno
+import gzip
 import json
 import os
 import random
@@ -51,16 +52,18 @@ from varro.service.replay import replay_days
 
 ROOT = Path(__file__).resolve().parent.parent
 FIRST = date(2026, 1, 5)
-N_AT_ONCE = 2
+N_AT_ONCE = os.cpu_count() or 2
 FAULTS = {"ENOSPC": errno.ENOSPC, "EIO": errno.EIO, "EMFILE": errno.EMFILE}
+ARCHIVE = "days.jsonl.gz"
+"""the sample world up to the later day: each day of a try reads it"""
 SMALL = (
-    "news.n_headlines=4",
+    "news.n_headlines=3",
     "evaluate.n_headlines=1",
     "evaluate.n_base_forecasts=2",
     "evaluate.n_bootstrap=100",
     "evaluate.placebo_lags=[1, 3]",
-    "sampling.n_forecasts=4",
-    "sampling.max_tokens=48",
+    "sampling.n_forecasts=3",
+    "sampling.max_tokens=40",
     "display.n_headlines=1",
     "checkpoints.keep_newest=1",
     "checkpoints.keep_monthly=false",
@@ -105,7 +108,8 @@ class Tally:
 
 
 def day_config(home: Path) -> Config:
-    return load_config(ROOT / "configs" / "embedded.toml", (f"home={home}", *SMALL))
+    archive = f"news.archive={home.parent.parent / ARCHIVE}"
+    return load_config(ROOT / "configs" / "embedded.toml", (f"home={home}", archive, *SMALL))
 
 
 def run_in_fork(home: Path, day: date, *, at: int = 0, code: int | None = None) -> int:
@@ -331,7 +335,7 @@ def run_tries(tries: Iterator[Try], tally: Tally, unbroken: dict[str, dict[str, 
         pid, status = os.wait()
         item = running.pop(pid)
         if item.stage < len(item.kills):
-            _look_at_wreck(item, status, tally)
+            look_at_wreck(item, status, tally)
             item.stage += 1
             start(item)
             continue
@@ -344,7 +348,7 @@ def run_tries(tries: Iterator[Try], tally: Tally, unbroken: dict[str, dict[str, 
         begin()
 
 
-def _look_at_wreck(item: Try, status: int, tally: Tally) -> None:
+def look_at_wreck(item: Try, status: int, tally: Tally) -> None:
     said = Path(f"{item.home}.said")
     if status == 0:
         tally.n_not_reached += 1
@@ -353,6 +357,8 @@ def _look_at_wreck(item: Try, status: int, tally: Tally) -> None:
     elif item.code is not None and not said.exists():
         tally.unclean.append(f"{item}: not a word")
     said.unlink(missing_ok=True)
+    if not item.home.exists():
+        return
     # A copy is looked at: SQLite mends a ledger that it opens, and that is the next run's to do.
     wreck = shutil.copytree(item.home, item.home.parent / "wreck")
     tally.torn += [f"{item}: {what}" for what in torn_in(wreck)]
@@ -377,10 +383,11 @@ def _judge(item: Try, status: int, tally: Tally, unbroken: dict[str, dict[str, A
 
 def prepare(folder: Path) -> tuple[list[Case], dict[str, dict[str, Any]]]:
     """The cases, and the state that each must end in."""
-    before = folder / "before" / "home"
+    before, later = folder / "before" / "home", FIRST + timedelta(days=N_BEFORE)
+    _write_archive(folder / ARCHIVE, until=later)
     for n in range(N_BEFORE):
         _unbroken(before, FIRST + timedelta(days=n))
-    cases = [Case("later day", FIRST + timedelta(days=N_BEFORE), before)]
+    cases = [Case("later day", later, before)]
     cases.append(Case("first day", FIRST, None))
     unbroken = {}
     for case in cases:
@@ -395,6 +402,13 @@ def prepare(folder: Path) -> tuple[list[Case], dict[str, dict[str, Any]]]:
     if "'removed_versions': [1]" not in str(unbroken["later day"]["rows of stage_runs"]):
         sys.exit(f"{cases[0].day} removed no checkpoint: such a day shows little")
     return cases, unbroken
+
+
+def _write_archive(path: Path, *, until: date) -> None:
+    with gzip.open(ROOT / "data" / "sample" / "world.jsonl.gz", "rt", encoding="utf-8") as world:
+        lines = [line for line in world if json.loads(line)["first_seen"][:10] <= str(until)]
+    with gzip.open(path, "wt", encoding="utf-8") as archive:
+        archive.writelines(lines)
 
 
 def _begun(folder: Path, case: Case) -> Path:
@@ -464,7 +478,7 @@ def try_all(folder: Path, *, sample: int | None, n_pairs: int, seed: int) -> dic
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sample", type=int, help="so many points of the later day alone")
-    parser.add_argument("--pairs", type=int, default=100, help="double crashes")
+    parser.add_argument("--pairs", type=int, default=500, help="double crashes")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()

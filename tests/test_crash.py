@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,15 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "scripts"))
 
-from crash_test import differences, doubled, torn_in  # noqa: E402
+from crash_test import (  # noqa: E402
+    Case,
+    Tally,
+    Try,
+    differences,
+    doubled,
+    look_at_wreck,
+    torn_in,
+)
 
 SCRIPT = ROOT / "scripts" / "crash_test.py"
 BAD = ("lost", "doubled", "torn", "unclean")
@@ -55,7 +64,7 @@ def test_a_sample_of_crashes_and_failing_disks_leaves_no_trace():
 @pytest.mark.slow
 def test_every_crash_and_failing_disk_leaves_no_trace(capsys):
     """Catches the one point in hundreds that a sample passes over."""
-    found = tried(timeout=3500)
+    found = tried("--pairs", "100", timeout=3500)
     assert found["crashes"]["n_tried"] == sum(found["points"].values())
     assert found["failing disks"]["n_tried"] == sum(found["calls"].values())
     with capsys.disabled():
@@ -108,6 +117,16 @@ def test_a_careless_writer_is_caught(tmp_path):
         shutil.rmtree(folder)
         folder.mkdir()
     assert any("report.json is half written" in what for what in found)
+
+
+def test_a_day_that_is_killed_before_it_has_a_home_leaves_nothing_to_look_at(tmp_path):
+    """Catches a harness that falls at the first day's first point, where there is no folder yet."""
+    tally = Tally()
+    case = Case("first day", date(2026, 1, 5), None)
+    look_at_wreck(Try(case, (1,), None, tmp_path / "home"), signal.SIGKILL, tally)
+    assert tally == Tally()
+    look_at_wreck(Try(case, (1,), None, tmp_path / "home"), 0, tally)
+    assert tally == Tally(n_not_reached=1)
 
 
 def test_what_is_lost_left_over_or_doubled_is_seen():
