@@ -6,7 +6,7 @@ CONFIG ?= configs/embedded.toml
 ARCHIVE ?= data/sample/world.jsonl.gz
 ARGS   ?=
 
-.PHONY: train-day replay test test-all test-postgres crash-test mutants lint bench bench-day \
+.PHONY: train-day replay test test-all test-postgres crash-test soak mutants lint bench bench-day \
 	bench-scaling bench-device clean
 
 train-day: $(VENV)/.ready
@@ -29,9 +29,14 @@ test-all: test
 test-postgres: $(VENV)/.ready-dev
 	OMP_NUM_THREADS=1 $(BIN)/python scripts/test_postgres.py -n 2 --dist loadfile $(ARGS)
 
-# Two days killed at every commit, write, fsync and rename, and run again (ARGS="--sample 12").
+# Two days killed at every commit, write, fsync and rename, and run again; 500 times twice
+# (ARGS="--sample 12 --pairs 12").
 crash-test: $(VENV)/.ready-dev
 	OMP_NUM_THREADS=1 $(BIN)/python scripts/crash_test.py $(ARGS)
+
+# 74 real days through `varro serve`, in quiet and in trouble (ARGS="--days 10", or --archive FILE).
+soak: $(VENV)/.ready-dev
+	OMP_NUM_THREADS=1 $(BIN)/python scripts/soak.py $(ARGS)
 
 mutants: $(VENV)/.ready-dev
 	$(BIN)/python scripts/mutants.py
