@@ -166,14 +166,14 @@ def report(
 
     Example: varro report --last
     """
-    from varro.day import due_days, report_folder, run_day, write_day_report
+    from varro.day import due_days, newest_report, report_folder, run_day, write_day_report
     from varro.domain import Stage
 
     resolved = resolve_config(config, overrides, home=home, run=run, seed=seed)
     if last and day is not None:
         raise ConfigError("--last is the newest day's report and --day another's: give one of them")
     if last:
-        print(_newest_report(resolved, as_json=as_json))
+        print(newest_report(resolved, as_json=as_json))
         return
     with _opened(resolved) as work:
         done = work.ledger.days_done(work.name)
@@ -194,27 +194,6 @@ def report(
             write_day_report(work, day)
         text = (folder / ("report.json" if as_json else "report.md")).read_text(encoding="utf-8")
         print(text if as_json else f"report: {folder / 'report.html'}")
-
-
-def _newest_report(config: Config, *, as_json: bool) -> str:
-    """What the newest finished day's report says, read without the run's lock: a day may be at
-    work."""
-    from varro.day import report_folder
-    from varro.ledger.place import is_begun, ledger_place
-    from varro.ledger.store import open_ledger
-
-    days: list[str] = []
-    place = ledger_place(config)
-    if is_begun(place):
-        with open_ledger(place) as ledger:
-            days = ledger.days_done(config.run.name)
-    if not days:
-        raise StageError(f"no finished day in run {config.run.name!r}; see 'varro status'")
-    file = report_folder(config.home, config.run.name, days[-1])
-    file /= "report.json" if as_json else "report.md"
-    if not file.exists():
-        raise StageError(f"{file} is gone; 'varro report --day {days[-1]}' writes it again")
-    return file.read_text(encoding="utf-8")
 
 
 @app.command()

@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from varro.config import Config
 from varro.day.facts import report_facts
 from varro.day.timing import timed_stage
 from varro.domain import CheckpointInfo, Stage
+from varro.errors import StageError
+from varro.ledger.place import is_begun, ledger_place
+from varro.ledger.store import open_ledger
 from varro.lineage import kept_versions, remove_versions
 from varro.report.build import build_report
 from varro.report.pages import write_report
@@ -35,6 +39,23 @@ def report_day(work: OpenRun, due: DueDay) -> None:
 def report_folder(home: Path, run: str, day: str) -> Path:
     """Where a day's report lies, once it is written."""
     return home / "reports" / run / day
+
+
+def newest_report(config: Config, *, as_json: bool) -> str:
+    """What the newest finished day's report says, read without the run's lock: a day may be at
+    work.  Raises: StageError if there is none, or its file is gone."""
+    place, name = ledger_place(config), config.run.name
+    days: list[str] = []
+    if is_begun(place):
+        with open_ledger(place) as ledger:
+            days = ledger.days_done(name)
+    if not days:
+        raise StageError(f"no finished day in run {name!r}; see 'varro status'")
+    file = report_folder(config.home, name, days[-1])
+    file /= "report.json" if as_json else "report.md"
+    if not file.exists():
+        raise StageError(f"{file} is gone; 'varro report --day {days[-1]}' writes it again")
+    return file.read_text(encoding="utf-8")
 
 
 def write_day_report(work: OpenRun, day: str) -> Path:

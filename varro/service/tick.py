@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 from varro.config import Config
-from varro.domain import Stage, degraded_days
 from varro.errors import (
     DiskError,
     HeldError,
@@ -305,6 +304,7 @@ def _degraded(config: Config, cycle: str, *, is_whole: bool) -> dict[str, str]:
 
     Raises: LedgerError, unless the days are not whole: then the ledger may be what is wrong.
     """
+    from varro.domain import Stage, degraded_days
     from varro.ledger.store import open_ledger
 
     run, place = config.run.name, ledger_place(config)
