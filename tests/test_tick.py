@@ -531,14 +531,22 @@ def test_nothing_due_costs_next_to_nothing(world):
         for stage in Stage:
             detail = {"n_settled": 1, "canaries": None}
             ledger.finish_stage(StageRun("live", cycle, stage, now, 1.0, detail))
+    python, *arguments = live_command(world, "tick")
+    looked = subprocess.run(
+        [python, "-X", "importtime", *arguments], capture_output=True, text=True, check=True
+    )
+    loaded = {line.rpartition("|")[2].strip() for line in looked.stderr.splitlines()}
+    assert "varro.service.tick" in loaded
+    assert not loaded & {"numpy", "sqlalchemy", "torch", "mlx.core", "httpx2", "jinja2", "scipy"}
     times = []
     for _ in range(5):
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        done = subprocess.run(live_command(world, "tick"), capture_output=True, text=True)
+        done = subprocess.run([python, *arguments], capture_output=True, text=True)
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         times.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
         assert done.returncode == 0 and done.stdout.startswith("nothing is due; next due 20")
-    assert min(times) < (0.5 if POSTGRES is None else 0.8)  # psycopg is a library to load
+    # Alone 0.4 s, and half as much again where the other half of the core is at work.
+    assert min(times) < (0.75 if POSTGRES is None else 1.1)  # psycopg is a library to load
     quiet = subprocess.run(
         live_command(world, "tick", "--quiet"), capture_output=True, text=True, check=True
     )
