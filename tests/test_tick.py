@@ -45,6 +45,7 @@ class Days:
         self.n_settled = 5
         self.broken = []
         self.degraded = None
+        self.reason = None
         self.then = lambda: None
 
     def __call__(self, log):
@@ -69,6 +70,7 @@ class Days:
             "n_settled": self.n_settled,
             "canaries": {"broken": self.broken},
             "degraded": self.degraded,
+            "reason": self.reason,
         }
 
     def done(self):
@@ -490,6 +492,22 @@ def test_the_glance_agrees_with_the_ledger(service):
     assert due_cycle(service.config, glance, MORNING + 4 * DAY + HOUR) == "2026-03-06"
 
 
+def test_updates_refused_one_after_another_are_told_once_and_when_it_is_over(service):
+    """Catches a run whose guard refuses every day and halves its rate in silence; and one that
+    calls for a person because there was too little to train on."""
+    reasons = ["2 settled groups, 8 are needed"] * 4 + ["refused: KL of the update 2 nats"] * 4
+    for n, reason in enumerate([*reasons, None]):
+        service.days.reason = reason
+        service.tick(MORNING + n * DAY)
+        assert len(service.alerts()) == (n > 5) + (n > 7), n
+    told, over = service.alerts()
+    assert told.endswith(
+        "the guard refused 3 updates one after another, the last since KL of the update 2 nats"
+    )
+    assert "recovered: the guard refused" in over
+
+
+@of_sqlite
 def test_a_first_day_that_was_killed_before_it_had_made_its_tables_is_run_again(service):
     """Catches a service that refuses for ever what the next day would mend."""
     path = ledger_path(service.config.home)

@@ -7,6 +7,7 @@ import sqlite3
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,9 @@ JOIN stage_runs AS settle ON settle.run = report.run AND settle.day = report.day
 WHERE report.run = :run AND report.stage = 'report' AND settle.stage = 'settle'
 ORDER BY report.day DESC LIMIT 3
 """
+_UPDATES = """
+SELECT detail FROM stage_runs WHERE run = :run AND stage = 'update' ORDER BY day DESC LIMIT 3
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +46,9 @@ class Glance:
     """forecasts that each of them settled"""
     broken_canary: str | None = None
     """what the newest of them found above the exact outcome"""
+    refused: tuple[str, ...] = ()
+    """why the guard refused the newest updates, newest first, up to one that it did not; at most
+    three"""
 
 
 def glance_at(place: Place, run: str) -> Glance:
@@ -50,14 +57,14 @@ def glance_at(place: Place, run: str) -> Glance:
 
     Raises: LedgerError if it can not be read.
     """
-    queries = (_NEWEST, _FIRST, _DONE)
+    queries = (_NEWEST, _FIRST, _DONE, _UPDATES)
     if isinstance(place, str):
         answers = ask_postgres(place, [q.replace(":run", "%(run)s") for q in queries], {"run": run})
     else:
         answers = _ask_sqlite(place, queries, {"run": run}) if place.exists() else None
     if answers is None or not answers[0]:
         return Glance()
-    newest, (first,), done = answers
+    newest, (first,), done, updates = answers
     settles = [json.loads(detail) for _, _, detail in done]
     return Glance(
         newest=(newest[0][0], _time(newest[0][1]), frozenset(stage for _, _, stage in newest)),
@@ -65,6 +72,7 @@ def glance_at(place: Place, run: str) -> Glance:
         done=tuple((day, _time(as_of)) for day, as_of, _ in done),
         n_settled=tuple(settle["n_settled"] for settle in settles),
         broken_canary=((settles[0]["canaries"] or {}).get("broken") or None) if settles else None,
+        refused=tuple(takewhile(bool, (_refusal(json.loads(detail)) for (detail,) in updates))),
     )
 
 
@@ -79,6 +87,12 @@ def _ask_sqlite(
             return [connection.execute(query, parameters).fetchall() for query in queries]
     except sqlite3.Error as error:
         raise LedgerError(f"ledger {path}: {error}") from error
+
+
+def _refusal(update: dict[str, Any]) -> str:
+    """Why the guard refused it, or nothing: that there was too little to train on is no refusal."""
+    is_refused = str(update.get("reason") or "").startswith("refused: ")
+    return str(update["reason"]).removeprefix("refused: ") if is_refused else ""
 
 
 def _time(text: str) -> datetime:

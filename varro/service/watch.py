@@ -13,6 +13,8 @@ SILENT_CYCLES = 2
 
 _ROOM = 1.1
 """times `min_free_gb` at which a disk is no more filling up: it is not told at each crossing"""
+REFUSED_UPDATES = 3
+"""one after another: the halved rate has not helped, and someone must look"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +98,14 @@ def _of_ledger(
                 "unsettled",
                 f"nothing was settled in the last {SILENT_CYCLES} cycles ({length:g} hours), "
                 f"up to {last[0] if last else ''}",
+            )
+        )
+    if len(glance.refused) >= REFUSED_UPDATES:
+        found.append(
+            Alert(
+                "refused",
+                f"the guard refused {REFUSED_UPDATES} updates one after another, the last since "
+                f"{glance.refused[0]}",
             )
         )
     if glance.broken_canary:
