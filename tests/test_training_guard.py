@@ -217,10 +217,10 @@ def test_a_policy_that_writes_as_its_parent_does_is_published():
     [
         ({"valid_frac": 0.6}, "fewer valid forecasts"),
         ({"format": 0.4}, "format lost"),
-        ({"words": 20.0}, "length drifts"),
-        ({"words": 60.0}, "length drifts"),
-        ({"surprisal": 0.6}, "surprisal drifts"),
-        ({"surprisal": 1.4}, "surprisal drifts"),
+        ({"words": 19.0}, "length drifts"),
+        ({"words": 61.0}, "length drifts"),
+        ({"surprisal": 0.49}, "surprisal drifts"),
+        ({"surprisal": 1.51}, "surprisal drifts"),
         ({"surprisal": math.nan}, "not finite"),
     ],
 )

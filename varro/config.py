@@ -348,7 +348,7 @@ class GuardConfig(_Section):
     it is not published"""
     max_format_fall: float = Field(0.15, gt=0)
     """of the mean of the five beats there, likewise"""
-    max_drift: float = Field(0.3, gt=0)
+    max_drift: float = Field(0.5, gt=0)
     """of words a forecast and nats a token there, relative to the parent's, likewise"""
 
     back_to_base: bool = False
