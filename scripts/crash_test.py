@@ -456,22 +456,19 @@ def try_all(folder: Path, *, sample: int | None, n_pairs: int, seed: int) -> dic
         }
 
     pairs: dict[str, list[tuple[int, ...]]] = {
-        name: sorted(
-            (draw.randint(1, len(seen)), draw.randint(1, len(seen)))
-            for _ in range(n_pairs // len(cases))
-        )
-        for name, seen in points.items()
+        name: some_pairs(len(seen), n_pairs // len(cases), draw) for name, seen in points.items()
     }
     result: dict[str, Any] = {"points": {name: len(seen) for name, seen in points.items()}}
     result["calls"] = {name: len(seen) for name, seen in calls.items()}
     for name, kills, codes in (
         ("crashes", some(points), (None,)),
-        ("double crashes", pairs, (None,)),
         ("failing disks", some(calls), tuple(FAULTS.values())),
+        ("double crashes", pairs, (None,)),
     ):
         tally = Tally()
         run_tries(tries(kills, codes), tally, unbroken)
         result[name] = asdict(tally)
+        print(f"{name}: {tally}", file=sys.stderr, flush=True)
     return result
 
 
@@ -504,6 +501,13 @@ def _spread(every: range, n: int, draw: random.Random) -> list[int]:
     """`n` points, one drawn from each of `n` equal stretches of the day."""
     edges = np.linspace(0, len(every), min(n, len(every)) + 1).astype(int)
     return [every[draw.randrange(a, b)] for a, b in pairwise(edges)]
+
+
+def some_pairs(n_points: int, n: int, draw: random.Random) -> list[tuple[int, ...]]:
+    """`n` different pairs of points; all there are, if they are fewer."""
+    every = range(n_points**2)
+    chosen = draw.sample(every, min(n, len(every)))
+    return sorted((1 + i // n_points, 1 + i % n_points) for i in chosen)
 
 
 def _import_everything() -> None:

@@ -212,7 +212,7 @@ class Trouble:
                     n_outages += 1
                     yield self._outage(day)
                     continue
-                is_killed = n_kills < MAX_KILLS and self._chance(0.6)
+                is_killed = n_kills < MAX_KILLS and self._chance(0.7)
                 n_kills += is_killed
                 if begun is None and is_killed and self._chance(0.1):
                     yield self._killed_in_hanging_feed(day)
@@ -277,10 +277,10 @@ class Trouble:
         codes = {DONE}
         if begun is None:
             scene = replace(scene, faults={**self.down[day], **self._mended(day)})
-        elif begun.is_half and day + 1 < soak.n_days and self._chance(0.3):
+        elif begun.is_half and day + 1 < soak.n_days and self._chance(0.4):
             self._count("clock on, over a sleep in a half day")
             scene = self._evening(day + 1)
-        elif self._chance(0.3):
+        elif self._chance(0.7):
             self._count("clock on, in a half day")
             scene = replace(scene, now=self._later(day).isoformat())
         if scene.day == day:
@@ -297,7 +297,8 @@ class Trouble:
                 scene = replace(scene, then=self._evening(day + 1))
         if is_killed:
             whole_s = statistics.median(soak.seconds) if soak.seconds else FIRST_DAY_S
-            scene = replace(scene, kill_after_s=self.draw.uniform(0, 0.9) * whole_s)
+            # About half of it goes by before the clock is looked at.
+            scene = replace(scene, kill_after_s=self.draw.uniform(0.05, 0.65) * whole_s)
             codes.add(KILLED)
         return Expected(scene, frozenset(codes))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import shutil
 import signal
 import subprocess
@@ -23,6 +24,7 @@ from crash_test import (  # noqa: E402
     differences,
     doubled,
     look_at_wreck,
+    some_pairs,
     torn_in,
 )
 
@@ -127,6 +129,13 @@ def test_a_day_that_is_killed_before_it_has_a_home_leaves_nothing_to_look_at(tmp
     assert tally == Tally()
     look_at_wreck(Try(case, (1,), None, tmp_path / "home"), 0, tally)
     assert tally == Tally(n_not_reached=1)
+
+
+def test_no_pair_of_points_is_drawn_twice():
+    """Catches two tries of one name, the second of which ends the harness after an hour."""
+    pairs = some_pairs(20, 300, random.Random(0))
+    assert len(set(pairs)) == 300 and {n for pair in pairs for n in pair} == set(range(1, 21))
+    assert some_pairs(2, 300, random.Random(0)) == [(1, 1), (1, 2), (2, 1), (2, 2)]
 
 
 def test_what_is_lost_left_over_or_doubled_is_seen():
