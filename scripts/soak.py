@@ -40,6 +40,8 @@ from typing import Any
 from crash_test import SMALL, differences, doubled, state_of, torn_in
 from soak_world import EVENING, RUN, TIMEOUT_S, FeedServer, News
 
+from varro.service.ending import end_on_signals
+
 ROOT = Path(__file__).resolve().parent.parent
 ARCHIVE = ROOT.parent / "shared/data/replay/finance-2025-04-18--2025-06-30.jsonl.gz"
 MAX_GROWTH_MB = 3.0
@@ -261,6 +263,7 @@ def main() -> None:
     args = parser.parse_args()
     if not args.archive.exists():
         sys.exit(f"no archive {args.archive}; name one with --archive")
+    end_on_signals(grace_s=60.0)  # its services end with it
     started = time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="varro-soak-") as name:
         archive = args.archive.resolve()
