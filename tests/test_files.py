@@ -62,3 +62,13 @@ def test_a_published_folder_replaces_one_that_was_never_recorded(tmp_path):
     publish_folder(tmp_path / ".v1.partial", tmp_path / "v1")
     assert [p.name for p in tmp_path.iterdir()] == ["v1"]
     assert [p.name for p in (tmp_path / "v1").iterdir()] == ["of.v1.partial"]
+
+
+def test_what_two_kills_left_of_a_folder_goes_when_the_next_is_published(tmp_path):
+    """Catches remains for good: killed once after a folder had its name, and once more while the
+    next try was removing it: nothing then stands under that name to be replaced."""
+    for name in (".v1.removed", ".v1.partial"):
+        make_folder(tmp_path / name)
+        (tmp_path / name / "adapters").write_text("x")
+    publish_folder(tmp_path / ".v1.partial", tmp_path / "v1")
+    assert [p.name for p in tmp_path.iterdir()] == ["v1"]

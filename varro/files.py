@@ -70,14 +70,14 @@ def make_folder(path: Path) -> None:
 
 
 def publish_folder(partial: Path, target: Path) -> None:
-    """Make a finished folder visible under its name, replacing an unrecorded earlier one."""
+    """Make a finished folder visible under its name, replacing an unrecorded earlier one, and what
+    is left of one that was being replaced when the process was killed."""
     for file in sorted(partial.rglob("*")):
         if file.is_file():
             with file.open("rb") as handle:
                 _sync(handle.fileno())
     sync_folder(partial)
-    if target.exists():
-        remove_folder(target)
+    remove_folder(target)
     os.rename(partial, target)
     sync_folder(target.parent)
 
