@@ -28,7 +28,8 @@ WHERE report.run = :run AND report.stage = 'report' AND settle.stage = 'settle'
 ORDER BY report.day DESC LIMIT 3
 """
 _UPDATES = """
-SELECT detail FROM stage_runs WHERE run = :run AND stage = 'update' ORDER BY day DESC LIMIT 3
+SELECT CAST(detail AS TEXT) FROM stage_runs
+WHERE run = :run AND stage = 'update' ORDER BY day DESC LIMIT 3
 """
 
 
