@@ -386,6 +386,22 @@ def test_the_day_before_and_the_outcomes_are_equally_far(tmp_path, configured, e
     assert any(parts["even_contrast"] for parts in found)
 
 
+def test_an_archive_may_grow(tmp_path, configured):
+    """Catches news of one's own that ends with what its file held on the first day."""
+    lines = gzip.decompress(configured().news.archive.read_bytes()).decode().splitlines()
+    archive = tmp_path / "mine.jsonl"
+    config = configured(f"news.archive={archive}")
+    for n in (1, 2):
+        told = {day_of(i).day for i in range(n)}
+        archive.write_text("\n".join(x for x in lines if told_on(json.loads(x)) in told))
+        with opened(config) as work:
+            due = due_days(work, NOW)
+            assert [d.day for d in due] == [day_of(n - 1).day]
+            work.ledger.add_run(work.info)
+            for stage in Stage:
+                work.ledger.finish_stage(StageRun("main", due[0].day, stage, due[0].as_of, 1.0, {}))
+
+
 def test_an_empty_day_is_refused_and_leaves_nothing(configured, embedder):
     """Catches a day that trains on silence."""
     config = configured()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import runpy
 import tomllib
 from pathlib import Path
 
@@ -52,6 +53,25 @@ def test_documented_make_targets_and_files_exist():
             assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
         for path in re.findall(r"\]\(([^)#:]+)\)", read(name)):
             assert (ROOT / path).exists(), path
+
+
+def test_documents_lead_somewhere():
+    """Catches a page in docs/ whose link is broken, and one that nothing leads to."""
+    pages = sorted((ROOT / "docs").glob("*.md"))
+    texts = {page: page.read_text(encoding="utf-8") for page in pages}
+    linked = set()
+    for page, text in [(ROOT / "README.md", read("README.md")), *texts.items()]:
+        for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", text):
+            found = (page.parent / target).resolve()
+            assert found.exists(), f"{page.name}: {target}"
+            linked.add(found)
+    assert set(pages) <= linked
+
+
+def test_the_page_of_metrics_is_the_table():
+    """Catches a definition that was changed in one of the two."""
+    page = runpy.run_path(str(ROOT / "scripts" / "build_metrics_doc.py"))["page"]()
+    assert page == read("docs/metrics.md"), "run scripts/build_metrics_doc.py"
 
 
 def test_dependencies_are_pinned():

@@ -36,6 +36,7 @@ def _expanded(path: Path) -> Path:
     return path.expanduser()
 
 
+_REWARDS = ("contrast", "similarity")
 ConfigPath = Annotated[Path, AfterValidator(_expanded)]
 
 
@@ -204,10 +205,16 @@ class DisplayConfig(_Section):
     """headlines whose forecast is shown in the report: the medoid of the group"""
 
 
+def _reward_kind(value: str) -> str:
+    if value in _REWARDS or re.fullmatch(r".*\.py:[A-Za-z_]\w*", value):
+        return value
+    raise ValueError("'contrast' or 'similarity', or FILE.py:FUNCTION")
+
+
 class RewardConfig(_Section):
-    kind: Literal["contrast", "similarity"] = "contrast"
+    kind: Annotated[str, AfterValidator(_reward_kind)] = "contrast"
     """`contrast` pays for what only the outcomes' day would have paid; `similarity` is the essay's
-    plain reward, a topic detector kept for comparison"""
+    plain reward, a topic detector kept for comparison; FILE.py:FUNCTION is one of your own"""
     format_weight: float = Field(0.25, ge=0, le=1)
     semantic_weight: float = Field(0.75, ge=0, le=1)
     """shares of influence on the gradient (`contrast`), or plain factors (`similarity`)"""
@@ -579,6 +586,7 @@ class Config(_Section):
                 dump[section][key] = Path(dump[section][key]).name
         for fetching_key in _FETCHING_KEYS:
             del dump["news"][fetching_key]
+        dump["reward"]["kind"] = Path(dump["reward"]["kind"]).name
         del dump["run"]["name"]
         return {f"{s}.{k}": v for s, section in dump.items() for k, v in section.items()}
 
@@ -602,6 +610,7 @@ _PATH_KEYS = (
     ("news", "feeds"),
     ("policy", "model"),
     ("embedder", "model"),
+    ("reward", "kind"),
     ("alerts", "webhook_file"),
 )
 
@@ -686,7 +695,9 @@ def _anchor_paths(data: dict[str, Any], folder: Path) -> None:
         for section in sections:
             table = table.get(section, {}) if isinstance(table, dict) else {}
         value = table.get(key) if isinstance(table, dict) else None
-        if not isinstance(value, str) or value == "packaged":
+        if not isinstance(value, str) or value in ("packaged", *_REWARDS):
+            continue
+        if key == "kind" and ".py:" not in value:
             continue
         anchored = folder / Path(value).expanduser()
         # A hub id such as Qwen/Qwen3-0.6B looks like a path; it is one only if it says so.

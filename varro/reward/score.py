@@ -8,7 +8,8 @@ copying, brevity and straying from the headline's topic. `semantic` is the contr
 never 0, and its reward is that of the format alone.
 
 Kind `similarity` is the essay's plain reward: the mean of the five beats and the best cosine to any
-outcome, without any of this.
+outcome, without any of this. A function of the user's own (`reward.own`) takes the semantic part's
+place and leaves the rest.
 """
 
 from __future__ import annotations
@@ -44,6 +45,7 @@ from varro.reward.hygiene import (
     inspect_text,
     without_copied_sentences,
 )
+from varro.reward.own import load_own, own_rewards
 
 SCORE_VERSION = f"score-3/{CONTRAST_VERSION}/{DIRECTION_VERSION}/{BEATS_VERSION}/{HYGIENE_VERSION}"
 
@@ -83,7 +85,12 @@ class News:
 
 def reward_version(config: RewardConfig) -> str:
     """Names the formula and each of its parts: another version, another reward."""
-    return f"{config.kind}/{SCORE_VERSION}"
+    own = load_own(config.kind).version if _is_own(config) else config.kind
+    return f"{own}/{SCORE_VERSION}"
+
+
+def _is_own(config: RewardConfig) -> bool:
+    return config.kind not in ("contrast", "similarity")
 
 
 def score_texts(
@@ -127,6 +134,17 @@ def score_texts(
         seed=seed,
         assumed_placebo=assumed_placebo,
     )
+    if _is_own(config):
+        measured = [
+            {**said.parts, **parsed.scores(), **_hygiene_components(found)}
+            for said, parsed, found in zip(meaning, beats, hygiene, strict=True)
+        ]
+        own_reward = load_own(config.kind)
+        paid = own_rewards(own_reward, texts, titles, news.outcomes, measured, made_on=made_on)
+        for said, value in zip(meaning, paid, strict=True):
+            said.parts.pop("semantic", None)
+            if value is not None:
+                said.parts["semantic"] = value
     scored = []
     for text, about, found, parsed, said in zip(
         texts, of_headline, hygiene, beats, meaning, strict=True
