@@ -29,6 +29,7 @@ from soak_world import (
     QUICK,
     SLOW,
     TIMEOUT_S,
+    WITH_STATUS,
     News,
     Scene,
     cycle_name,
@@ -245,11 +246,13 @@ class Trouble:
         return self.draw.choice(kinds), ALWAYS
 
     def _outage(self, day: int) -> Expected:
-        """No feed can be read, each for its own reason: the day is not begun."""
+        """No feed can be read, each for its own reason: the day is not begun. What a server says
+        itself would be remembered, and would change when its feed is asked again."""
         self._count("outages")
-        faults = {feed: self._failure(day, feed, QUICK) for feed in self.soak.news.feeds}
+        quick = [kind for kind in QUICK if kind not in WITH_STATUS]
+        faults = {feed: self._failure(day, feed, quick) for feed in self.soak.news.feeds}
         worst = self.draw.choice(self.soak.news.feeds)
-        faults[worst] = self._failure(day, worst, FAULTS)
+        faults[worst] = self._failure(day, worst, [k for k in FAULTS if k not in WITH_STATUS])
         return Expected(self.soak.scene_of(day, faults=faults), frozenset({NO_NEWS}))
 
     def _killed_in_hanging_feed(self, day: int) -> Expected:

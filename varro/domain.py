@@ -253,12 +253,17 @@ class StageRun:
     detail: dict[str, Any] = field(default_factory=dict)
 
 
+GOOD_READS = ("ok", "unchanged")
+"""statuses of a feed that gave a good answer"""
+
+
 @dataclass(frozen=True, slots=True)
 class FeedRead:
-    """What came of one feed in one day. A feed's newest read is its state."""
+    """What came of one feed in one cycle. A feed's newest read is its state."""
 
     run: str
     day: str
+    """the cycle, whether it was run or only tried"""
     url: str
     as_of: datetime
     feed: str

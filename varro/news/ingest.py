@@ -9,7 +9,6 @@ from datetime import datetime, timedelta
 from urllib.parse import urlsplit
 
 from varro.domain import FeedRead, Headline, headline_id, stable_hash
-from varro.errors import FeedError
 from varro.news.archive import Archive
 from varro.news.clean import canonical_link, clean_label
 from varro.news.duplicates import first_of_each
@@ -89,8 +88,6 @@ def ingest_feeds(
     """What the feeds hold now, first seen at `as_of`; a dead feed is counted with its reason, and
     one that has not changed since its state adds nothing. `states` by url. `keep_body` is given
     each reading that has a body, as it comes.
-
-    Raises: FeedError if there is no feed or none is alive.
     """
     by_url: dict[str, FeedReading] = {}
     for reading in read_feeds(
@@ -102,9 +99,6 @@ def ingest_feeds(
         by_url[reading.feed.url] = replace(reading, body=b"")
     readings = [by_url[feed.url] for feed in feeds]
     failures = tuple(FeedFailure(r.feed.name, r.reason) for r in readings if not _is_alive(r))
-    if len(failures) == len(feeds):
-        shown = "; ".join(f"{f.feed}: {f.reason}" for f in failures[:_N_REASONS_SHOWN])
-        raise FeedError(f"all {len(feeds)} feeds failed; {shown or 'news.feeds lists none'}")
     by_id: dict[str, Headline] = {}
     n_duplicates = 0
     for reading in readings:
@@ -168,6 +162,20 @@ def feed_reads(
         )
         for r in readings
     ]
+
+
+def is_anything_heard(readings: Iterable[FeedReading]) -> bool:
+    """Whether a server has said anything of use. Where none has, the fault may be this machine's
+    network, and is to be held against no feed."""
+    return any(reading.http_status is not None for reading in readings)
+
+
+def why_dead(news: ArrivedNews) -> str | None:
+    """Why there can be no news, with the first reasons, if no feed is alive; or None."""
+    if news.n_alive:
+        return None
+    shown = "; ".join(f"{f.feed}: {f.reason}" for f in news.failures[:_N_REASONS_SHOWN])
+    return f"all {news.n_feeds} feeds failed; {shown or 'news.feeds lists none'}"
 
 
 def why_degraded(

@@ -11,7 +11,7 @@ from typing import Any
 
 from varro.config import Config, EmbedderConfig
 from varro.day.topics import topics_of
-from varro.domain import FeedRead
+from varro.domain import GOOD_READS, FeedRead
 from varro.errors import ConfigError, FeedError
 from varro.ledger.place import is_begun, ledger_place
 from varro.ledger.store import Ledger, open_ledger
@@ -19,7 +19,7 @@ from varro.news.bodies import read_body
 from varro.news.feed_list import new_feed
 from varro.news.fetch import fetcher_of
 from varro.news.gather import RESTS_AFTER, Parser
-from varro.news.ingest import ingest_feeds
+from varro.news.ingest import ingest_feeds, why_dead
 from varro.news.opml import Feed, load_opml
 from varro.news.parse import ParseError
 from varro.news.parse_apart import ParserProcesses
@@ -65,6 +65,8 @@ def try_feed(
         arrived = ingest_feeds(
             (feed,), fetcher, parser, {}, as_of=as_of, max_s=news.max_s, pause_s=news.pause_s
         )
+    if dead := why_dead(arrived):
+        raise FeedError(dead)
     judges = [judge_rules(news.rules)]
     if news.languages:
         judges.append(judge_languages(news.languages))
@@ -138,7 +140,7 @@ def feeds_health(
     """
     urls = [feed.url for feed in feeds]
     newest = ledger.newest_feed_reads(urls) if ledger else {}
-    good = ledger.newest_feed_reads(urls, good=True) if ledger else {}
+    good = ledger.newest_feed_reads(urls, statuses=GOOD_READS) if ledger else {}
     return [_health(feed, newest.get(feed.url), good.get(feed.url), now) for feed in feeds]
 
 
