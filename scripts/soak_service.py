@@ -10,6 +10,7 @@ import argparse
 import json
 import os
 import random
+import signal
 import statistics
 import sys
 import threading
@@ -47,7 +48,7 @@ from varro.service.serve import serve
 from varro.service.slots import Begun
 from varro.service.tick import day_process, glance_of, load_state, state_path
 
-DONE, KILLED = 0, -9
+DONE, KILLED = 0, 128 + signal.SIGKILL
 NO_NEWS, CLOCK_IS_BACK = FeedError.exit_code, StageError.exit_code
 WAKE_UP = timedelta(seconds=0.2)
 FIRST_DAY_S = 5.0
