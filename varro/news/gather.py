@@ -18,7 +18,7 @@ from typing import Literal, Protocol
 from urllib.parse import urljoin, urlsplit
 
 from varro.errors import FeedError
-from varro.news.clean import clean_label, clean_link
+from varro.news.clean import clean_label, clean_link, hide_query, shown_address
 from varro.news.fetch import NOTHING_KNOWN, Fetched, Fetcher, FetchError, Validators
 from varro.news.opml import Feed
 from varro.news.parse import Entry, ParsedFeed, ParseError
@@ -164,7 +164,9 @@ class _Cycle:
         start = time.monotonic()
         try:
             if self.is_over():
-                raise FetchError(f"{feed.url}: not reached within {self.max_s:g} s for all feeds")
+                raise FetchError(
+                    f"{shown_address(feed.url)}: not reached within {self.max_s:g} s for all feeds"
+                )
             reading = self._read(feed, state)
         except FeedError as error:
             reading = _failed(feed, state, self.as_of, error)
@@ -235,6 +237,7 @@ def _failed(feed: Feed, state: FeedState, as_of: datetime, error: FeedError) -> 
         feed,
         "failed",
         replace(state, n_failures=n_failures, next_at=as_of + rest if rest else None),
-        reason=clean_label(str(error)),
+        # An error page may say what was asked for.
+        reason=clean_label(hide_query(str(error), feed.url)),
         http_status=error.status if isinstance(error, FetchError) else None,
     )

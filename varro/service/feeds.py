@@ -16,6 +16,7 @@ from varro.errors import ConfigError, FeedError
 from varro.ledger.place import is_begun, ledger_place
 from varro.ledger.store import Ledger, open_ledger
 from varro.news.bodies import read_body
+from varro.news.clean import shown_address
 from varro.news.feed_list import new_feed
 from varro.news.fetch import fetcher_of
 from varro.news.gather import RESTS_AFTER, Parser
@@ -79,9 +80,9 @@ def try_feed(
     (reading,) = arrived.readings
     return {
         "feed": feed.name,
-        "url": feed.url,
+        "url": shown_address(feed.url),
         "http_status": reading.http_status,
-        "moved_to": reading.moved_to,
+        "moved_to": reading.moved_to and shown_address(reading.moved_to),
         "seconds": reading.seconds,
         "entries": len(reading.entries),
         "untitled": reading.n_untitled,
@@ -172,7 +173,7 @@ def _health(
 ) -> dict[str, Any]:
     facts: dict[str, Any] = {
         "feed": feed.name,
-        "url": feed.url,
+        "url": shown_address(feed.url),
         "category": feed.category,
         "standing": "unread",
         "status": "unread",
@@ -199,7 +200,7 @@ def _health(
             "n_entries": newest.n_entries,
             "n_new": newest.n_new,
             "next_at": newest.next_at and format_time(newest.next_at),
-            "moved_to": newest.moved_to,
+            "moved_to": newest.moved_to and shown_address(newest.moved_to),
             "seconds": newest.seconds,
         }
     if good is not None:
