@@ -395,6 +395,34 @@ def test_a_feed_that_moves_brings_the_same_headlines(body: str, guid: str) -> No
         assert links == ["https://a.org/story/7", "https://feeds.b.org/a/story/7"]
 
 
+@pytest.mark.parametrize(
+    "written",
+    ["story/7", "/story/7", "/story/7?utm_source=rss#top", "//a.org/story/7", "?p=7", "../7"],
+)
+def test_an_item_that_has_only_a_relative_link_is_the_same_where_its_feed_moves(
+    written: str,
+) -> None:
+    """The same, for items without a guid: their link is made whole from where the feed lies."""
+
+    def moved(*written: str, title: str = "t") -> list[Headline]:
+        items = "".join(f"<item><title>{title}</title><link>{w}</link></item>" for w in written)
+        content = f"<rss version='2.0'><channel>{items}</channel></rss>".encode()
+        urls = ("https://a.org/rss", "http://feeds.b.org/a/v2.xml")
+        return [
+            h
+            for url in urls
+            for h in ingest((Feed("a", url, ""),), CannedFetcher({url: content})).headlines
+        ]
+
+    old, new = moved(written)
+    assert old.id == new.id
+    assert old.link.startswith("https://a.org/")
+    assert len({h.id for h in moved(written, f"{written}&amp;q=8".replace("#top", ""))}) == 2
+    # One whose link can be read nowhere is known by its title, and a whole one as ever.
+    for link, identity in (("mailto:x", "t"), ("https://c.org/7", "https://c.org/7")):
+        assert {h.id for h in moved(link)} == {headline_id("live", "a", identity, "t")}
+
+
 def test_a_retitled_item_is_another_headline_and_items_that_share_a_guid_are_all_kept() -> None:
     """Versions of a story that write over each other, and a hundred items read as one."""
     items = "".join(

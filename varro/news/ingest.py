@@ -6,11 +6,11 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from urllib.parse import urlsplit
+from urllib.parse import urljoin, urlsplit
 
 from varro.domain import FeedRead, Headline, headline_id, stable_hash
 from varro.news.archive import Archive
-from varro.news.clean import canonical_link, clean_label
+from varro.news.clean import canonical_link, clean_label, clean_link
 from varro.news.duplicates import first_of_each
 from varro.news.fetch import Fetcher, Validators
 from varro.news.gather import FeedReading, FeedState, Parser, read_feeds
@@ -22,6 +22,8 @@ EARLIEST = timedelta(days=-7)
 LATEST = timedelta(hours=1)
 """a publisher's date is kept within these of when the headline was fetched"""
 _N_REASONS_SHOWN = 3
+_NOWHERE = "http://feed.invalid/"
+"""stands for a feed's own address (RFC 2606)"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,7 +226,7 @@ def _is_alive(reading: FeedReading) -> bool:
 
 def _headline_of(entry: Entry, feed: Feed, as_of: datetime) -> Headline:
     link = canonical_link(entry.link)
-    identity = entry.guid or link or entry.title
+    identity = entry.guid or _place(entry) or link or entry.title
     published = entry.published
     if published is not None:
         published = min(max(published, as_of + EARLIEST), as_of + LATEST)
@@ -239,6 +241,16 @@ def _headline_of(entry: Entry, feed: Feed, as_of: datetime) -> Headline:
         published=published,
         first_seen=as_of,
     )
+
+
+def _place(entry: Entry) -> str:
+    """A relative link's one spelling, the same wherever the feed lies; "" if the link is whole."""
+    if not entry.relative_link:
+        return ""
+    try:
+        return canonical_link(clean_link(urljoin(_NOWHERE, entry.relative_link)))
+    except ValueError:
+        return ""
 
 
 def _without_repeats(headlines: Iterable[Headline]) -> list[Headline]:

@@ -191,9 +191,9 @@ def read_reply(reply: bytes) -> ParsedFeed:
         raise ParseError(reason, kind="exception") from error
 
 
-def _entry(guid: str, title: str, link: str, published: str | None) -> Entry:
+def _entry(guid: str, title: str, link: str, published: str | None, relative_link: str) -> Entry:
     time_of = None if published is None else datetime.fromisoformat(published)
-    return Entry(str(guid), str(title), str(link), time_of)
+    return Entry(str(guid), str(title), str(link), time_of, str(relative_link))
 
 
 # -- the child
@@ -223,7 +223,7 @@ def _serve(connection: Connection, max_mb: int) -> None:
 def _reply(parsed: ParsedFeed) -> dict[str, Any]:
     return {
         "entries": [
-            (e.guid, e.title, e.link, None if e.published is None else e.published.isoformat())
+            (e.guid, e.title, e.link, e.published and e.published.isoformat(), e.relative_link)
             for e in parsed.entries
         ],
         "n_untitled": parsed.n_untitled,
