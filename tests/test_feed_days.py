@@ -358,6 +358,29 @@ def test_what_was_heard_under_a_clock_that_ran_ahead_is_not_waited_for(world) ->
         assert len(world.asked) == 5
 
 
+def test_a_day_says_whom_it_had_no_time_for_and_asks_them_first_the_next_time(world) -> None:
+    """Feeds at the end of a long list that are never read, and of which no page says so."""
+    with open_run(world.config("news.max_s=0.001", "news.min_headlines=1")) as work:
+        with pytest.raises(FeedError, match="all 5 feeds failed; 5 not reached in time"):
+            ingest(work, 0)
+        assert states(work) == {} and world.asked == []
+    with open_run(world.config("news.min_headlines=1")) as work:
+        work.feeds = work.feeds[:3]
+        ingest(work, 0)
+    world.titles = {name: [f"{name} later"] for name in NAMES}
+    with open_run(world.config("news.min_headlines=1", "news.pause_s=3", "news.max_s=1")) as work:
+        world.asked = []
+        detail = ingest(work, 1)
+        # The first of those that were never asked; then the time of all is over.
+        assert [name for name, _ in world.asked] == ["d"]
+        assert (detail["n_alive"], detail["n_unreached"], detail["failures"]) == (1, 4, [])
+        assert titles(work, 1) == {"d later"}
+        assert states(work) == {**dict.fromkeys("abce", ("unreached", 0)), "d": ("ok", 0)}
+    with open_run(world.config("news.min_headlines=1")) as work:
+        ingest(work, 2)
+        assert [name for name, _ in world.asked][1:] == ["e", "a", "b", "c", "d"]
+
+
 def test_a_feed_that_renames_its_items_each_day_has_no_news_each_day(world) -> None:
     """Growth without end: the same thirty titles are new headlines every morning."""
     with open_run(world.config("news.min_headlines=1")) as work:

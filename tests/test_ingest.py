@@ -192,7 +192,7 @@ def test_no_feed_alive_is_an_error_with_the_first_reasons() -> None:
     assert message.startswith("all 5 feeds failed; a: https://a.org/rss: no route; b: ")
     assert "c: " in message
     assert "d: " not in message
-    assert "lists none" in (why_dead(ingest((), CannedFetcher({}))) or "")
+    assert "lists no feed" in (why_dead(ingest((), CannedFetcher({}))) or "")
     bodies = {"https://a.org/rss": rss("one")}
     assert why_dead(ingest(feeds, CannedFetcher(bodies))) is None
 

@@ -255,6 +255,8 @@ class StageRun:
 
 GOOD_READS = ("ok", "unchanged")
 """statuses of a feed that gave a good answer"""
+ASKED_READS = (*GOOD_READS, "failed")
+"""statuses of a feed that was asked"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,9 +271,10 @@ class FeedRead:
     feed: str
     """its name in the list"""
     status: str
-    """`ok`, `unchanged` (a good answer too), `resting` (not asked) or `failed`"""
+    """`ok`, `unchanged` (a good answer too), `resting` (not asked), `unreached` (the time of all
+    feeds was over before) or `failed`"""
     reason: str
-    """why it failed or rests"""
+    """why it gave nothing"""
     http_status: int | None
     etag: str
     last_modified: str

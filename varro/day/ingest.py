@@ -7,7 +7,7 @@ from functools import partial
 from varro.day.headlines import begins_after, earlier_clocks
 from varro.day.timing import timed_stage
 from varro.day.topics import topics_of
-from varro.domain import MissedInfo, Stage
+from varro.domain import ASKED_READS, MissedInfo, Stage
 from varro.errors import EmptyCycleError, FeedError
 from varro.news.bodies import keep_body, remove_old_bodies
 from varro.news.fetch import fetcher_of
@@ -84,6 +84,7 @@ def ingest_day(work: OpenRun, due: DueDay) -> None:
             "n_duplicates": news.n_duplicates,
             "n_feeds": news.n_feeds,
             "n_alive": news.n_alive,
+            "n_unreached": news.n_unreached,
             "failures": [{"feed": f.feed, "reason": f.reason} for f in news.failures],
             "left_out": left_out,
             "degraded": degraded,
@@ -101,6 +102,7 @@ def ingest_day(work: OpenRun, due: DueDay) -> None:
         timing.summary = (
             f"{len(todays)} new headlines"
             + (f", {len(news.failures)} of {news.n_feeds} feeds failed" if news.failures else "")
+            + (f", {news.n_unreached} not reached in time" if news.n_unreached else "")
             + (f", {_told_missed(due)}" if due.missed else "")
             + (f", degraded: {degraded}" if degraded else "")
         )
@@ -125,7 +127,9 @@ def _arrived(work: OpenRun, due: DueDay) -> ArrivedNews:
     config = work.config.news
     fetcher = fetcher_of(config)
     # A read of the future was made under a clock that was wrong: so was its word on when to rest.
-    reads = work.ledger.newest_feed_reads([feed.url for feed in work.feeds], until=due.as_of)
+    urls = [feed.url for feed in work.feeds]
+    reads = work.ledger.newest_feed_reads(urls, until=due.as_of)
+    asked = work.ledger.newest_feed_reads(urls, until=due.as_of, statuses=ASKED_READS)
 
     def keep(reading: FeedReading) -> None:
         if config.keep_bodies_days:
@@ -140,6 +144,7 @@ def _arrived(work: OpenRun, due: DueDay) -> ArrivedNews:
             as_of=due.as_of,
             max_s=config.max_s,
             pause_s=config.pause_s,
+            asked_at={url: read.as_of for url, read in asked.items()},
             keep_body=keep,
         )
 

@@ -92,6 +92,10 @@ class FetchError(FeedError):
         return min(retry_after_s(self.headers, now), MAX_RETRY_AFTER_S)
 
 
+class FetchTimeout(FetchError):
+    """A fetch that was not complete by its deadline."""
+
+
 class _Passing(FetchError):
     """One that another try may mend."""
 
@@ -173,7 +177,7 @@ class HttpFetcher:
                 try:
                     return self._follow(url, known, deadline)
                 except httpcore2.TimeoutException as error:
-                    raise FetchError(
+                    raise FetchTimeout(
                         f"{shown_address(url)}: not complete after "
                         f"{max(deadline - start, 0.0):.2g} s"
                     ) from error

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from types import MappingProxyType
 from urllib.parse import urljoin, urlsplit
 
 from varro.domain import FeedRead, Headline, headline_id, stable_hash
@@ -49,6 +50,8 @@ class ArrivedNews:
     """lines of the whole archive, or items of today's feeds, that hold no headline"""
     n_duplicates: int
     """the same headline again, in the whole archive or in today's feeds"""
+    n_unreached: int = 0
+    """feeds that there was no time for: neither alive nor failed"""
     n_behind: int = 0
     """items behind the most that are read of one body"""
     readings: tuple[FeedReading, ...] = ()
@@ -85,22 +88,24 @@ def ingest_feeds(
     as_of: datetime,
     max_s: float,
     pause_s: float,
+    asked_at: Mapping[str, datetime] = MappingProxyType({}),
     keep_body: Callable[[FeedReading], None] = lambda reading: None,
 ) -> ArrivedNews:
     """What the feeds hold now, first seen at `as_of`; a dead feed is counted with its reason, and
-    one that has not changed since its state adds nothing. `states` by url. `keep_body` is given
-    each reading that has a body, as it comes.
+    one that has not changed since its state adds nothing. `states` by url, and when each was last
+    asked. `keep_body` is given each reading that has a body, as it comes.
     """
     by_url: dict[str, FeedReading] = {}
     for reading in read_feeds(
-        feeds, fetcher, parser, states, as_of=as_of, max_s=max_s, pause_s=pause_s
+        feeds, fetcher, parser, states, as_of=as_of, max_s=max_s, pause_s=pause_s, asked_at=asked_at
     ):
         if reading.body:
             keep_body(reading)
         # Without the body: those of all feeds together may be larger than the memory.
         by_url[reading.feed.url] = replace(reading, body=b"")
     readings = [by_url[feed.url] for feed in feeds]
-    failures = tuple(FeedFailure(r.feed.name, r.reason) for r in readings if not _is_alive(r))
+    dead = [r for r in readings if not _is_alive(r)]
+    failures = tuple(FeedFailure(r.feed.name, r.reason) for r in dead if r.status != "unreached")
     by_id: dict[str, Headline] = {}
     n_duplicates = 0
     for reading in readings:
@@ -111,8 +116,9 @@ def ingest_feeds(
     return ArrivedNews(
         headlines=tuple(by_id.values()),
         n_feeds=len(feeds),
-        n_alive=len(feeds) - len(failures),
+        n_alive=len(feeds) - len(dead),
         failures=failures,
+        n_unreached=len(dead) - len(failures),
         n_malformed=sum(r.n_untitled for r in readings),
         n_duplicates=n_duplicates,
         n_behind=sum(r.n_left_out for r in readings),
@@ -176,8 +182,12 @@ def why_dead(news: ArrivedNews) -> str | None:
     """Why there can be no news, with the first reasons, if no feed is alive; or None."""
     if news.n_alive:
         return None
-    shown = "; ".join(f"{f.feed}: {f.reason}" for f in news.failures[:_N_REASONS_SHOWN])
-    return f"all {news.n_feeds} feeds failed; {shown or 'news.feeds lists none'}"
+    if not news.n_feeds:
+        return "news.feeds lists no feed"
+    reasons = [f"{f.feed}: {f.reason}" for f in news.failures[:_N_REASONS_SHOWN]]
+    if news.n_unreached:
+        reasons.append(f"{news.n_unreached} not reached in time")
+    return f"all {news.n_feeds} feeds failed; {'; '.join(reasons)}"
 
 
 def why_degraded(

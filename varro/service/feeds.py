@@ -191,7 +191,7 @@ def _health(
     }
     if newest is not None:
         facts |= {
-            "standing": _standing(newest, now),
+            "standing": _standing(newest, good, now),
             "status": newest.status,
             "reason": newest.reason,
             "read_at": format_time(newest.as_of),
@@ -209,8 +209,8 @@ def _health(
     return facts
 
 
-def _standing(newest: FeedRead, now: datetime) -> str:
+def _standing(newest: FeedRead, good: FeedRead | None, now: datetime) -> str:
     if not newest.n_failures:
-        return "healthy"
+        return "unread" if good is None and newest.status == "unreached" else "healthy"
     is_resting = newest.next_at is not None and newest.next_at > now
     return "suspended" if is_resting or newest.n_failures >= RESTS_AFTER else "failing"
