@@ -311,6 +311,17 @@ def test_feeds_that_there_was_no_time_for_have_their_turn_and_are_not_blamed() -
     assert all(set(fetcher.urls[n : n + 14]) == set(urls) for n in range(8))
 
 
+def test_no_pause_is_longer_than_the_time_of_all_feeds() -> None:
+    """A pause of minutes between two requests to one host, slept through with the day waiting."""
+    feeds = [Feed(f"{n}", f"https://h.org/{n}", "") for n in range(3)]
+    start = time.monotonic()
+    readings = list(
+        read_feeds(feeds, SlowFetcher(0), HereParser(), {}, as_of=NOON, max_s=0.5, pause_s=60)
+    )
+    assert time.monotonic() - start < 10
+    assert [r.status for r in readings] == ["ok", "unreached", "unreached"]
+
+
 @pytest.mark.parametrize(
     ("error", "max_s", "status"),
     [

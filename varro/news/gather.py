@@ -153,8 +153,9 @@ def _ask_hosts(
             for future in done:
                 place, host = asked.pop(future)
                 if waiting[host]:
-                    pause = 0.0 if cycle.is_over() else pause_s * random.uniform(0.5, 1.5)
-                    heapq.heappush(ready, (time.monotonic() + pause, place, host))
+                    at = time.monotonic() + pause_s * random.uniform(0.5, 1.5)
+                    # None that ends after the deadline is waited for: who is left is not reached.
+                    heapq.heappush(ready, (min(at, cycle.deadline), place, host))
                 yield future.result()
 
 
