@@ -13,6 +13,7 @@ from typing import NoReturn
 import pytest
 
 from varro import __version__
+from varro.news.decode import decode_body
 from varro.news.fetch import (
     MAX_REDIRECTS,
     MAX_VALIDATOR,
@@ -185,6 +186,21 @@ def test_gzip_is_decoded_and_counted_decoded(loopback: Start) -> None:
     assert live.fetch(base + "/members").body == b"two members"
     assert live.fetch(base + "/zlib").body == b"small"
     assert "body exceeds 1,000,000 bytes" in refusal(base + "/bomb", max_bytes=1_000_000)
+
+
+@pytest.mark.parametrize("behind", [b"\n", b"\r\n", b"\0" * 512, b"\x1f", b"<!-- 0.1 s -->"])
+@pytest.mark.parametrize("piece", [1, 2, 1000])
+def test_what_a_server_adds_behind_a_whole_gzip_body_is_passed_over(
+    behind: bytes, piece: int
+) -> None:
+    """A line end behind the body, which browsers and gzip itself pass over, and the feed is dead;
+    a second member that is lost where the first one ends with a packet."""
+    packed = gzip.compress(b"two ") + gzip.compress(b"members")
+    for sent in (packed, packed + behind):
+        pieces = [sent[n : n + piece] for n in range(0, len(sent), piece)]
+        assert decode_body(pieces, "gzip", max_bytes=1000) == b"two members"
+    with pytest.raises(ValueError, match="body exceeds 50 bytes"):
+        decode_body([packed, b"\0" * 100], "gzip", max_bytes=50)
 
 
 def test_a_damaged_or_doubly_packed_body_is_an_error(loopback: Start) -> None:
