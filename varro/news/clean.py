@@ -79,6 +79,11 @@ def clean_label(raw: str) -> str:
     return _visible(raw[:MAX_LABEL])
 
 
+def is_visible(text: str) -> bool:
+    """Whether a text is free of what cleaning takes out: controls, halves of characters, …"""
+    return _INVISIBLE.search(text) is None
+
+
 def clean_link(raw: str) -> str:
     """The link if it is a whole http or https address, else ""."""
     link = re.sub("[\t\r\n]", "", raw[: 2 * MAX_LINK]).strip()

@@ -27,6 +27,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from varro.errors import VarroError
+from varro.news.clean import MAX_TITLE, is_visible
 from varro.news.parse import Entry, ParsedFeed, ParseError, check_expat, parse_feed
 
 N_PARSERS = 2
@@ -38,6 +39,7 @@ MAX_REPLY_BYTES = 16_000_000
 """more than MAX_TEXT characters can need; a child that says more is broken"""
 MAX_BODIES = 1_000
 """parsed by one child, whose memory never shrinks"""
+_WEB = ("http://", "https://")
 
 
 class ParserProcesses:
@@ -182,18 +184,33 @@ def read_reply(reply: bytes) -> ParsedFeed:
             raise ParseError(str(facts["error"]), kind=str(facts["kind"]))
         return ParsedFeed(
             entries=tuple(_entry(*entry) for entry in facts["entries"]),
-            n_untitled=int(facts["n_untitled"]),
-            n_left_out=int(facts["n_left_out"]),
+            n_untitled=_count(facts["n_untitled"]),
+            n_left_out=_count(facts["n_left_out"]),
             version=str(facts["version"]),
         )
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         reason = f"the parser's reply cannot be read: {type(error).__name__}"
         raise ParseError(reason, kind="exception") from error
 
 
 def _entry(guid: str, title: str, link: str, published: str | None, relative_link: str) -> Entry:
+    """What no row of a ledger could hold, or no clock be held against, is refused."""
     time_of = None if published is None else datetime.fromisoformat(published)
-    return Entry(str(guid), str(title), str(link), time_of, str(relative_link))
+    entry = Entry(str(guid), str(title), str(link), time_of, str(relative_link))
+    if time_of is not None and time_of.tzinfo is None:
+        raise ValueError("a time without its zone")
+    if not is_visible("".join((entry.guid, entry.title, entry.link, entry.relative_link))):
+        raise ValueError("not clean")
+    if len(entry.title) > MAX_TITLE or (entry.link and not entry.link.lower().startswith(_WEB)):
+        raise ValueError("not clean")
+    return entry
+
+
+def _count(value: Any) -> int:
+    count = int(value)
+    if not 0 <= count < 2**31:
+        raise ValueError("not a count")
+    return count
 
 
 # -- the child
