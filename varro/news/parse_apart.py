@@ -33,6 +33,8 @@ from varro.news.parse import Entry, ParsedFeed, ParseError, check_expat, parse_f
 N_PARSERS = 2
 MAX_PARSE_S = 5.0
 """for one feed, by the wall and by the processor"""
+MAX_START_S = 120.0
+"""for a child to load: a second, or many on a disk that is busy"""
 MAX_PARSE_MB = 512
 """of address space for a child"""
 MAX_REPLY_BYTES = 16_000_000
@@ -49,9 +51,15 @@ class ParserProcesses:
     """
 
     def __init__(
-        self, n: int = N_PARSERS, *, max_s: float = MAX_PARSE_S, max_mb: int = MAX_PARSE_MB
+        self,
+        n: int = N_PARSERS,
+        *,
+        max_s: float = MAX_PARSE_S,
+        max_mb: int = MAX_PARSE_MB,
+        start_s: float = MAX_START_S,
     ) -> None:
         check_expat()
+        self._start_s = start_s
         self._max_s = max_s
         self._max_mb = max_mb
         self._n = n
@@ -93,7 +101,7 @@ class ParserProcesses:
             if child is not None and not child.is_fit():
                 child.end()
                 child = None
-            child = child or _Child(self._max_mb)
+            child = child or _Child(self._max_mb, self._start_s)
             return read_reply(child.ask(body, headers, max_s=min(self._max_s, _left(until))))
         except ParseError as error:
             if child is not None and error.kind == "exception":
@@ -111,7 +119,7 @@ def _left(until: float) -> float:
 class _Child:
     """A process that parses, and the line to it."""
 
-    def __init__(self, max_mb: int) -> None:
+    def __init__(self, max_mb: int, start_s: float) -> None:
         self._n_bodies = 0
         ours, theirs = socket.socketpair()
         with theirs:
@@ -124,6 +132,8 @@ class _Child:
             )
         self._connection = Connection(ours.detach())
         try:
+            if not self._connection.poll(start_s):
+                raise EOFError(f"not loaded after {start_s:g} s")
             self._connection.recv_bytes()  # it has loaded: that counts against no feed
         except (EOFError, OSError) as error:
             self.end()
