@@ -10,6 +10,7 @@ import argparse
 import json
 import os
 import random
+import signal
 import statistics
 import sys
 import threading
@@ -29,6 +30,7 @@ from soak_world import (
     QUICK,
     SLOW,
     TIMEOUT_S,
+    WITH_STATUS,
     News,
     Scene,
     cycle_name,
@@ -46,7 +48,7 @@ from varro.service.serve import serve
 from varro.service.slots import Begun
 from varro.service.tick import day_process, glance_of, load_state, state_path
 
-DONE, KILLED = 0, -9
+DONE, KILLED = 0, 128 + signal.SIGKILL
 NO_NEWS, CLOCK_IS_BACK = FeedError.exit_code, StageError.exit_code
 WAKE_UP = timedelta(seconds=0.2)
 FIRST_DAY_S = 5.0
@@ -245,11 +247,13 @@ class Trouble:
         return self.draw.choice(kinds), ALWAYS
 
     def _outage(self, day: int) -> Expected:
-        """No feed can be read, each for its own reason: the day is not begun."""
+        """No feed can be read, each for its own reason: the day is not begun. What a server says
+        itself would be remembered, and would change when its feed is asked again."""
         self._count("outages")
-        faults = {feed: self._failure(day, feed, QUICK) for feed in self.soak.news.feeds}
+        quick = [kind for kind in QUICK if kind not in WITH_STATUS]
+        faults = {feed: self._failure(day, feed, quick) for feed in self.soak.news.feeds}
         worst = self.draw.choice(self.soak.news.feeds)
-        faults[worst] = self._failure(day, worst, FAULTS)
+        faults[worst] = self._failure(day, worst, [k for k in FAULTS if k not in WITH_STATUS])
         return Expected(self.soak.scene_of(day, faults=faults), frozenset({NO_NEWS}))
 
     def _killed_in_hanging_feed(self, day: int) -> Expected:

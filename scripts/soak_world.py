@@ -185,6 +185,8 @@ FAULTS: dict[str, Fault] = {
 }
 ALWAYS = 99
 """requests, which is more than are made in a day"""
+WITH_STATUS = ("500", "503", "not found", "too many requests")
+"""those that a server says itself: they are held against a feed whether the day is run or not"""
 QUICK = tuple(sorted(FAULTS.keys() - set(MENDED) - set(SLOW)))
 
 

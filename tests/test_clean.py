@@ -14,6 +14,7 @@ from varro.news.clean import (
     clean_label,
     clean_link,
     clean_title,
+    shown_address,
 )
 
 
@@ -210,3 +211,23 @@ def test_a_canonical_link_is_clean_and_stays_as_it_is() -> None:
         once = canonical_link(link)
         assert clean_link(once) == once
         assert canonical_link(once) == once, link
+
+
+@pytest.mark.parametrize(
+    ("address", "shown"),
+    [
+        ("https://a.org/rss", "https://a.org/rss"),
+        ("https://a.org:8443/rss?key=SECRET", "https://a.org:8443/rss?…"),
+        ("https://a.org?key=SECRET#SECRET", "https://a.org?…"),
+        ("https://a.org/rss#SECRET?SECRET", "https://a.org/rss"),
+        ("https://user:SECRET@a.org/@x?", "https://a.org/@x?…"),
+        ("//user:SECRET@SECRET@a.org/", "//a.org/"),
+        ("a.org/rss?key=SECRET", "a.org/rss?…"),
+        ("https://[::1/rss?key=SECRET", "https://[::1/rss?…"),
+        ("https://a.org/" + "x" * 300 + "?SECRET", ("https://a.org/" + "x" * 300)[:200] + "?…"),
+    ],
+)
+def test_an_address_is_shown_without_what_may_be_secret(address: str, shown: str) -> None:
+    """A key of a feed's address in a report that is passed around."""
+    assert shown_address(address) == shown
+    assert shown_address(shown) == shown

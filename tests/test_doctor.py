@@ -89,6 +89,20 @@ def test_the_doctor_tells_of_feeds_schedule_and_output(service):
     assert "no cycle was completed for 48 hours" in later["output"].text
 
 
+def test_the_doctor_tells_of_feeds_that_there_was_no_time_for(service):
+    """Catches a list that is too long for its time, told as healthy and never read."""
+    out_of_time = {"status": "unreached", "reason": "not reached: out of time"}
+    with open_ledger(ledger_at(service.config.home)) as ledger:
+        ledger.add_feed_tries([read(0), read(1, **out_of_time)])
+        day_before = replace(read(2), as_of=NOW - DAY)
+        ledger.add_feed_tries([day_before, read(2, **out_of_time)])
+    feeds = checks_of(service, MORNING + DAY)["feeds"]
+    assert feeds.facts == {"healthy": 2, "failing": 0, "suspended": 0, "unread": 3}
+    assert feeds.text.startswith(
+        "2 healthy, 0 failing, 0 suspended, 3 unread; 2 not reached in time (news.max_s)"
+    )
+
+
 def test_the_doctor_warns_of_the_disk_that_alerts_warn_of_and_of_a_clock_that_went_back(service):
     """Catches a doctor with a limit of its own, and one that finds a refused schedule well."""
     alerts = service.config.alerts.model_copy(update={"min_free_gb": 1e6})

@@ -12,7 +12,7 @@ from conftest import lend_embedder
 
 from varro.day import DueDay, run_day
 from varro.domain import Stage
-from varro.errors import FeedError, LedgerError
+from varro.errors import EmptyCycleError, FeedError, LedgerError
 from varro.news.bodies import body_path, read_body
 from varro.run import open_run
 
@@ -30,9 +30,11 @@ class World:
         self.guids = "guid"
 
     def body(self, name: str) -> bytes:
+        return self.body_of(name, self.titles[name])
+
+    def body_of(self, name: str, titles: list[str]) -> bytes:
         items = "".join(
-            f"<item><title>{t}</title><guid>{self.guids}-{t}</guid></item>"
-            for t in self.titles[name]
+            f"<item><title>{t}</title><guid>{self.guids}-{t}</guid></item>" for t in titles
         )
         return f"<rss version='2.0'><channel>{items}</channel></rss>".encode()
 
@@ -79,6 +81,9 @@ class Stopped:
     def finish_stage(self, *args, **kwargs):
         raise LedgerError("killed before the commit")
 
+    def add_feed_tries(self, *args, **kwargs):
+        raise LedgerError("killed before the commit")
+
 
 @pytest.fixture
 def world(loopback, tmp_path, configured):
@@ -117,6 +122,12 @@ def titles(work, n: int) -> set[str]:
     as_of = day_of(n).as_of
     found = work.ledger.headlines_between("live", after=None, until=as_of)
     return {h.title for h in found if h.first_seen == as_of}
+
+
+def titles_of(work) -> set[str]:
+    """All there are."""
+    until = FIRST + timedelta(days=9)
+    return {h.title for h in work.ledger.headlines_between("live", after=None, until=until)}
 
 
 def states(work) -> dict[str, tuple[str, int]]:
@@ -205,7 +216,8 @@ def test_any_feeds_may_be_down_and_the_day_says_so(world, tmp_path, n_down: int)
                     ingest(work, 1)
                 assert caught.value.exit_code == 4
                 assert titles(work, 1) == set()
-                assert work.ledger.newest_feed_reads([f.url for f in work.feeds]) == before
+                assert work.ledger.stage_run("main", day_of(1).day, Stage.INGEST) is None
+                assert states(work) == dict.fromkeys(NAMES, ("failed", 1))
                 continue
             detail = ingest(work, 1)
             up = set(NAMES) - set(down)
@@ -255,6 +267,118 @@ def test_a_server_that_asks_for_rest_gets_it(world) -> None:
         assert "not to be asked before" in reason and "09:00Z" in reason
         ingest(work, 2)
         assert states(work)["a"] == ("ok", 0)
+
+
+def at(day: str, hour: int) -> DueDay:
+    """A try of a cycle, so many hours after the first."""
+    return DueDay(day, FIRST + timedelta(hours=hour))
+
+
+def test_what_servers_say_in_a_cycle_without_news_is_kept_for_its_next_try(world) -> None:
+    """An empty cycle is tried again each hour: the server that asked for two hours of rest is asked
+    at the next, and all others for their whole body, as if they had never been heard."""
+    with open_run(world.config("news.min_headlines=1")) as work:
+        ingest(work, 0)
+        world.asked, world.down = [], {"a": "busy"}
+        with pytest.raises(EmptyCycleError, match="no new headline on 2026-01-06") as caught:
+            run_day(work, at("2026-01-06", 24), only=Stage.INGEST)
+        assert caught.value.exit_code == 12
+        assert len(world.asked) == 5
+        assert states(work) == {"a": ("failed", 1), **dict.fromkeys("bcde", ("unchanged", 0))}
+        assert work.ledger.days_begun(work.name) == ["2026-01-05"]
+        # A body that has changed, all of whose headlines are known: its ETag may be kept.
+        world.titles["b"].pop()
+        world.asked, world.down = [], {}
+        with pytest.raises(EmptyCycleError):
+            run_day(work, at("2026-01-06", 25), only=Stage.INGEST)
+        assert {name for name, _ in world.asked} == set("bcde")
+        assert states(work)["a"] == ("resting", 1)
+        world.asked = []
+        world.titles["b"].append("b later")
+        run_day(work, at("2026-01-06", 26), only=Stage.INGEST)
+        shown = world.titles["b"][:2]
+        assert dict(world.asked)["b"] == f'"{hash(world.body_of("b", shown))}"'
+        assert states(work) == {**dict.fromkeys("acde", ("unchanged", 0)), "b": ("ok", 0)}
+        assert work.ledger.stage_run("main", "2026-01-06", Stage.INGEST).detail["n_new"] == 1
+
+
+def test_a_first_cycle_of_which_nothing_comes_begins_no_run(world) -> None:
+    """A run that is bound to settings under which nothing was ever taken in."""
+    world.down = dict.fromkeys(NAMES, "busy")
+    with open_run(world.config()) as work:
+        with pytest.raises(FeedError, match="all 5 feeds failed"):
+            ingest(work, 0)
+        assert work.ledger.runs() == [] and len(world.asked) == 5
+        with pytest.raises(FeedError, match="not to be asked before 09:00Z"):
+            run_day(work, at("2026-01-05", 1), only=Stage.INGEST)
+        assert len(world.asked) == 5
+    world.down = {}
+    with open_run(world.config("news.min_headlines=2")) as work:
+        run_day(work, at("2026-01-05", 2), only=Stage.INGEST)
+        assert len(titles_of(work)) == 15
+
+
+def test_where_no_server_answers_nothing_is_held_against_any(world, loopback) -> None:
+    """A laptop that was offline in the morning: all feeds rest for hours when it is back."""
+    with open_run(world.config("news.timeout_s=0.2")) as work:
+        ingest(work, 0)
+        listed = work.feeds
+        nowhere = loopback(lambda handler: None)
+        work.feeds = tuple(replace(f, url=f"{nowhere}/{f.name}") for f in work.feeds)
+        for hour in range(24, 28):
+            with pytest.raises(FeedError, match="all 5 feeds failed"):
+                run_day(work, at("2026-01-06", hour), only=Stage.INGEST)
+            assert states(work) == {}
+        work.feeds = listed
+        assert states(work) == dict.fromkeys(NAMES, ("ok", 0))
+
+
+def test_a_try_that_is_killed_before_its_commit_leaves_nothing(world) -> None:
+    """Half of what was heard."""
+    with open_run(world.config()) as work:
+        ingest(work, 0)
+        before = work.ledger.newest_feed_reads([f.url for f in work.feeds])
+        work.ledger = Stopped(work.ledger)
+        with pytest.raises(LedgerError, match="killed"):
+            ingest(work, 1)
+        assert work.ledger.ledger.newest_feed_reads([f.url for f in work.feeds]) == before
+
+
+def test_what_was_heard_under_a_clock_that_ran_ahead_is_not_waited_for(world) -> None:
+    """A machine that starts in the wrong year, tries a cycle that brings nothing, and is put right:
+    its feeds rest until that year."""
+    with open_run(world.config("news.min_headlines=1")) as work:
+        ingest(work, 0)
+        world.down = {"a": "busy"}
+        with pytest.raises(EmptyCycleError):
+            ingest(work, 400)
+        world.down, world.asked = {}, []
+        world.titles["a"].append("a later")
+        assert ingest(work, 1)["n_new"] == 1
+        assert len(world.asked) == 5
+
+
+def test_a_day_says_whom_it_had_no_time_for_and_asks_them_first_the_next_time(world) -> None:
+    """Feeds at the end of a long list that are never read, and of which no page says so."""
+    with open_run(world.config("news.max_s=0.001", "news.min_headlines=1")) as work:
+        with pytest.raises(FeedError, match="all 5 feeds failed; 5 not reached in time"):
+            ingest(work, 0)
+        assert states(work) == {} and world.asked == []
+    with open_run(world.config("news.min_headlines=1")) as work:
+        work.feeds = work.feeds[:3]
+        ingest(work, 0)
+    world.titles = {name: [f"{name} later"] for name in NAMES}
+    with open_run(world.config("news.min_headlines=1", "news.pause_s=3", "news.max_s=1")) as work:
+        world.asked = []
+        detail = ingest(work, 1)
+        # The first of those that were never asked; then the time of all is over.
+        assert [name for name, _ in world.asked] == ["d"]
+        assert (detail["n_alive"], detail["n_unreached"], detail["failures"]) == (1, 4, [])
+        assert titles(work, 1) == {"d later"}
+        assert states(work) == {**dict.fromkeys("abce", ("unreached", 0)), "d": ("ok", 0)}
+    with open_run(world.config("news.min_headlines=1")) as work:
+        ingest(work, 2)
+        assert [name for name, _ in world.asked][1:] == ["e", "a", "b", "c", "d"]
 
 
 def test_a_feed_that_renames_its_items_each_day_has_no_news_each_day(world) -> None:

@@ -70,6 +70,30 @@ def test_the_list_is_shown_and_changed(feeds, tmp_path: Path) -> None:
     assert feeds("list").split() == ["Two", "https://a.org/2", "x", "Three", "https://b.org/"]
 
 
+def test_no_verb_shows_the_query_of_an_address_and_the_list_keeps_it(feeds, tmp_path) -> None:
+    """A feed's key on a screen that is shared, in a log, or as the name of its feed: and a list
+    from which it is gone."""
+    url = "http://127.0.0.1:1?key=SECRET"
+    said = [feeds("add", url), feeds("list"), feeds("list", "--json")]
+    assert "added: 127.0.0.1:1, http://127.0.0.1:1?…" in said[0]
+    assert load_opml(feeds.path)[-1].url == url
+    assert url in feeds("export")
+    said += [feeds("health", *home) for home in [("--home", str(feeds.home), "--json")]]
+    for verb, what in (("test", url), ("add", "a.org?key=SECRET"), ("remove", f"{url}2")):
+        with pytest.raises(FeedError) as caught:
+            feeds(verb, what)
+        said.append(str(caught.value))
+    said.append(feeds("remove", url))
+    broken = tmp_path / "broken.opml"
+    broken.write_text("<opml><body><outline xmlUrl='a.org/?key=SECRET'/></body></opml>")
+    with pytest.raises(
+        FeedError, match=r"needs an http or https xmlUrl, found 'a\.org/\?…"
+    ) as caught:
+        load_opml(broken)
+    said.append(str(caught.value))
+    assert not [text for text in said if "SECRET" in text]
+
+
 def test_without_a_list_the_way_out_is_named() -> None:
     """A list edited that no day reads."""
     done = CliRunner().invoke(app, ["feeds", "list"])
@@ -173,7 +197,7 @@ def test_health_tells_of_each_feed_what_the_ledger_knows(feeds, tmp_path: Path) 
                 reason="" if status == "ok" else "HTTP status 404", http_status=200, etag="",
                 last_modified="", body_sha256="", n_entries=9, n_untitled=0,
                 n_new=4 if status == "ok" else 0, n_failures=3 - age, next_at=None,
-                moved_to="https://new.org/" if age == 1 else None, seconds=0.5,
+                moved_to="https://new.org/?key=x" if age == 1 else None, seconds=0.5,
             )  # fmt: skip
             stage = StageRun("main", day, Stage.INGEST, as_of, 1.0, {})
             ledger.finish_stage(stage, feed_reads=[read])
@@ -183,7 +207,7 @@ def test_health_tells_of_each_feed_what_the_ledger_knows(feeds, tmp_path: Path) 
     assert (one["standing"], two["standing"]) == ("failing", "unread")
     assert (one["status"], one["n_failures"], one["n_entries"]) == ("failed", 2, 9)
     assert one["reason"] == "HTTP status 404"
-    assert one["moved_to"] == "https://new.org/"
+    assert one["moved_to"] == "https://new.org/?…"
     assert one["days_since_good"] == pytest.approx(3, abs=0.01)
     assert two["status"] == "unread"
     lines = feeds("health", *home).splitlines()

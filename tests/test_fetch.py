@@ -8,10 +8,12 @@ import zlib
 from collections.abc import Callable
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler
+from typing import NoReturn
 
 import pytest
 
 from varro import __version__
+from varro.news.decode import decode_body
 from varro.news.fetch import (
     MAX_REDIRECTS,
     MAX_VALIDATOR,
@@ -20,6 +22,8 @@ from varro.news.fetch import (
     HttpFetcher,
     Validators,
 )
+from varro.news.gather import FeedState, read_feeds
+from varro.news.opml import Feed
 
 Start = Callable[[Callable[[BaseHTTPRequestHandler], None]], str]
 
@@ -33,6 +37,13 @@ def reply(
     handler.send_header("Content-Length", str(len(body)))
     handler.end_headers()
     handler.wfile.write(body)
+
+
+class NoParser:
+    """There is no body to parse."""
+
+    def parse(self, body: bytes, headers: object, *, until: float = 0.0) -> NoReturn:
+        raise AssertionError
 
 
 def fetcher(*, timeout_s: float = 5.0, max_bytes: int = 1000) -> HttpFetcher:
@@ -175,6 +186,21 @@ def test_gzip_is_decoded_and_counted_decoded(loopback: Start) -> None:
     assert live.fetch(base + "/members").body == b"two members"
     assert live.fetch(base + "/zlib").body == b"small"
     assert "body exceeds 1,000,000 bytes" in refusal(base + "/bomb", max_bytes=1_000_000)
+
+
+@pytest.mark.parametrize("behind", [b"\n", b"\r\n", b"\0" * 512, b"\x1f", b"<!-- 0.1 s -->"])
+@pytest.mark.parametrize("piece", [1, 2, 1000])
+def test_what_a_server_adds_behind_a_whole_gzip_body_is_passed_over(
+    behind: bytes, piece: int
+) -> None:
+    """A line end behind the body, which browsers and gzip itself pass over, and the feed is dead;
+    a second member that is lost where the first one ends with a packet."""
+    packed = gzip.compress(b"two ") + gzip.compress(b"members")
+    for sent in (packed, packed + behind):
+        pieces = [sent[n : n + piece] for n in range(0, len(sent), piece)]
+        assert decode_body(pieces, "gzip", max_bytes=1000) == b"two members"
+    with pytest.raises(ValueError, match="body exceeds 50 bytes"):
+        decode_body([packed, b"\0" * 100], "gzip", max_bytes=50)
 
 
 def test_a_damaged_or_doubly_packed_body_is_an_error(loopback: Start) -> None:
@@ -332,6 +358,44 @@ def test_what_may_pass_is_tried_again_and_the_rest_is_not(loopback: Start) -> No
     for path in ("/404", "/403", "/410", "/429", "/busy"):
         refusal(base + path)
         assert asked.count(path) == 1
+
+
+def test_no_reason_tells_the_query_of_an_address(loopback: Start) -> None:
+    """A feed's key in reports, alerts and logs: by each of the ways in which a fetch may fail."""
+    kinds = ("404", "circles", "mail", "hangs", "raw", "damaged", "login")
+
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        kind = handler.path[1:].partition("?")[0]
+        match kind:
+            case "404":
+                reply(handler, status=404)
+            case "circles":
+                reply(handler, status=302, Location=handler.path)
+            case "mail":
+                reply(handler, status=302, Location="mailto:x?key=SECRET")
+            case "login":
+                reply(handler, status=302, Location="http://u:SECRET@127.0.0.1:1/?next=SECRET")
+            case "hangs":
+                handler.connection.recv(1)
+            case "raw":
+                handler.wfile.write(b"no http " + handler.path.encode() + b"\r\n\r\n")
+            case _:
+                reply(handler, b"no gzip", Content_Encoding="gzip")
+
+    base = loopback(answer)
+    for kind in kinds:
+        limit = 0.3 if kind == "hangs" else 5.0
+        state, feed = FeedState(), Feed(kind, f"{base}/{kind}?key=SECRET", "")
+        (reading,) = read_feeds(
+            [feed], fetcher(timeout_s=limit), NoParser(), {feed.url: state},
+            as_of=datetime.now(UTC), max_s=60, pause_s=0,
+        )  # fmt: skip
+        assert reading.status == "failed"
+        assert "SECRET" not in reading.reason, kind
+        assert f"/{kind}?…" in reading.reason or kind in ("mail", "login")
+    assert "SECRET" not in refusal("http://localhost:1/rss?key=SECRET", timeout_s=0.3)
+    assert "SECRET" not in refusal("ftp://u:SECRET@a.org/?key=SECRET")
+    assert "SECRET" not in refusal("http://[::1/?key=SECRET")
 
 
 def test_tries_end_before_the_deadline_and_the_last_reason_is_told(loopback: Start) -> None:

@@ -13,7 +13,14 @@ from itertools import pairwise
 
 import pytest
 
-from varro.news.fetch import NOTHING_KNOWN, Fetched, FetchError, HttpFetcher, Validators
+from varro.news.fetch import (
+    NOTHING_KNOWN,
+    Fetched,
+    FetchError,
+    FetchTimeout,
+    HttpFetcher,
+    Validators,
+)
 from varro.news.gather import (
     FIRST_REST,
     LONGEST_REST,
@@ -260,6 +267,79 @@ def test_one_request_a_host_at_a_time_with_pauses_and_many_hosts_side_by_side(
     assert len(pauses) == 18
     # 0.15 to 0.45 s; that none of 18 is below 0.28 has a chance of 0.57^18, 4 in 100,000.
     assert 0.14 < min(pauses) < 0.28
+
+
+class SlowFetcher(CannedFetcher):
+    """Takes its time for each url, and keeps which it was asked for."""
+
+    def __init__(self, seconds: float, error: FetchError | None = None) -> None:
+        super().__init__()
+        self.seconds, self.error = seconds, error
+        self.urls: list[str] = []
+
+    def fetch(self, url: str, *rest: object, until: float = math.inf) -> Fetched:
+        self.urls.append(url)
+        time.sleep(self.seconds)
+        if self.error is not None:
+            raise self.error
+        return Fetched(url, 200, {}, rss("one"))
+
+
+def test_feeds_that_there_was_no_time_for_have_their_turn_and_are_not_blamed() -> None:
+    """Hundreds of feeds on one host: the same ones are asked each day, the others never, and they
+    are told as dead, asked less often, and found out of the day for good."""
+    feeds = [Feed(f"{n}", f"https://h.org/{n}", "") for n in range(7)]
+    fetcher, asked_at = SlowFetcher(0.1), dict[str, datetime]()
+    n_cycles = 0
+    while len(fetcher.urls) < 21:
+        as_of = NOON + n_cycles * timedelta(days=1)
+        n_before, n_cycles = len(fetcher.urls), n_cycles + 1
+        readings = list(
+            read_feeds(feeds, fetcher, HereParser(), {f.url: FeedState(n_failures=2)
+                       for f in feeds}, as_of=as_of, max_s=0.25, pause_s=0, asked_at=asked_at)
+        )  # fmt: skip
+        reached = {r.feed.url for r in readings if r.status == "ok"}
+        assert reached == set(fetcher.urls[n_before:]) and 1 <= len(reached) < 7
+        asked_at |= dict.fromkeys(reached, as_of)
+        for reading in readings:
+            if reading.status != "ok":
+                assert (reading.status, reading.state) == ("unreached", FeedState(n_failures=2))
+                assert reading.reason == "not reached: out of time, 0.25 s for all feeds"
+    urls = [feed.url for feed in feeds]
+    assert fetcher.urls[:7] == urls
+    # Among those of one cycle the first of the list come first: nobody waits for three rounds.
+    assert all(set(fetcher.urls[n : n + 14]) == set(urls) for n in range(8))
+
+
+def test_no_pause_is_longer_than_the_time_of_all_feeds() -> None:
+    """A pause of minutes between two requests to one host, slept through with the day waiting."""
+    feeds = [Feed(f"{n}", f"https://h.org/{n}", "") for n in range(3)]
+    start = time.monotonic()
+    readings = list(
+        read_feeds(feeds, SlowFetcher(0), HereParser(), {}, as_of=NOON, max_s=0.5, pause_s=60)
+    )
+    assert time.monotonic() - start < 10
+    assert [r.status for r in readings] == ["ok", "unreached", "unreached"]
+
+
+@pytest.mark.parametrize(
+    ("error", "max_s", "status"),
+    [
+        (FetchTimeout("not complete"), 0.05, "unreached"),
+        (FetchTimeout("not complete"), 60.0, "failed"),
+        (FetchError("HTTP status 404", status=404), 0.05, "failed"),
+    ],
+)
+def test_a_feed_is_blamed_for_its_own_time_only(
+    error: FetchError, max_s: float, status: str
+) -> None:
+    """A feed that was asked in the last second of all and is called slow; one that is excused for
+    an answer that it gave."""
+    (reading,) = read_feeds(
+        [Feed("a", URL, "")], SlowFetcher(0.1, error), HereParser(), {}, as_of=NOON, max_s=max_s
+    )
+    assert (reading.status, reading.state.n_failures) == (status, int(status == "failed"))
+    assert reading.reason.endswith(str(error))
 
 
 def test_a_reader_that_goes_away_leaves_nothing_behind() -> None:

@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 
 from varro.domain import Headline, headline_id, stable_hash
-from varro.errors import FeedError
 from varro.news.archive import Archive, load_archive
 from varro.news.fetch import NOTHING_KNOWN, Fetched, FetchError, Validators
 from varro.news.gather import FeedState
@@ -23,6 +22,7 @@ from varro.news.ingest import (
     ingest_feeds,
     select_headlines,
     state_of,
+    why_dead,
     why_degraded,
 )
 from varro.news.opml import Feed
@@ -187,14 +187,14 @@ def test_items_without_a_title_and_repeated_items_are_counted() -> None:
 def test_no_feed_alive_is_an_error_with_the_first_reasons() -> None:
     """A machine without network records an empty day as a quiet one."""
     feeds = tuple(feed(name) for name in "abcde")
-    with pytest.raises(FeedError) as caught:
-        ingest(feeds, CannedFetcher({}))
-    message = str(caught.value)
+    message = why_dead(ingest(feeds, CannedFetcher({})))
+    assert message is not None
     assert message.startswith("all 5 feeds failed; a: https://a.org/rss: no route; b: ")
     assert "c: " in message
     assert "d: " not in message
-    with pytest.raises(FeedError, match="lists none"):
-        ingest((), CannedFetcher({}))
+    assert "lists no feed" in (why_dead(ingest((), CannedFetcher({}))) or "")
+    bodies = {"https://a.org/rss": rss("one")}
+    assert why_dead(ingest(feeds, CannedFetcher(bodies))) is None
 
 
 def states_after(arrived: ArrivedNews, *, as_of: datetime = NOON) -> dict[str, FeedState]:
@@ -393,6 +393,34 @@ def test_a_feed_that_moves_brings_the_same_headlines(body: str, guid: str) -> No
     if "story/7'" in body:
         links = [h.link for h in found]
         assert links == ["https://a.org/story/7", "https://feeds.b.org/a/story/7"]
+
+
+@pytest.mark.parametrize(
+    "written",
+    ["story/7", "/story/7", "/story/7?utm_source=rss#top", "//a.org/story/7", "?p=7", "../7"],
+)
+def test_an_item_that_has_only_a_relative_link_is_the_same_where_its_feed_moves(
+    written: str,
+) -> None:
+    """The same, for items without a guid: their link is made whole from where the feed lies."""
+
+    def moved(*written: str, title: str = "t") -> list[Headline]:
+        items = "".join(f"<item><title>{title}</title><link>{w}</link></item>" for w in written)
+        content = f"<rss version='2.0'><channel>{items}</channel></rss>".encode()
+        urls = ("https://a.org/rss", "http://feeds.b.org/a/v2.xml")
+        return [
+            h
+            for url in urls
+            for h in ingest((Feed("a", url, ""),), CannedFetcher({url: content})).headlines
+        ]
+
+    old, new = moved(written)
+    assert old.id == new.id
+    assert old.link.startswith("https://a.org/")
+    assert len({h.id for h in moved(written, f"{written}&amp;q=8".replace("#top", ""))}) == 2
+    # One whose link can be read nowhere is known by its title, and a whole one as ever.
+    for link, identity in (("mailto:x", "t"), ("https://c.org/7", "https://c.org/7")):
+        assert {h.id for h in moved(link)} == {headline_id("live", "a", identity, "t")}
 
 
 def test_a_retitled_item_is_another_headline_and_items_that_share_a_guid_are_all_kept() -> None:

@@ -18,6 +18,7 @@ from conftest import ledger_at, of_sqlite, raw_sql
 from sqlalchemy import event
 
 from varro.domain import (
+    GOOD_READS,
     AdvantageInfo,
     CheckpointInfo,
     FeedRead,
@@ -214,7 +215,30 @@ def test_the_newest_read_of_a_feed_is_its_state(ledger):
     second = {read.url: read for read in reads["2026-01-06"]}
     assert ledger.newest_feed_reads([a, b, c]) == second
     assert ledger.newest_feed_reads([b]) == {b: second[b]}
-    assert ledger.newest_feed_reads([a, b], good=True) == {a: reads["2026-01-05"][0], b: second[b]}
+    assert ledger.newest_feed_reads([a, b], statuses=GOOD_READS) == {
+        a: reads["2026-01-05"][0],
+        b: second[b],
+    }
+
+
+def test_what_was_heard_in_a_cycle_that_is_not_run_counts_like_a_read(tmp_path):
+    """Catches a server's word that is lost with its cycle, one that outlives a newer one, one heard
+    under a clock that was wrong, and a run that is begun by it."""
+    a, b = "https://a.org/", "https://b.org/"
+    with open_ledger(ledger_at(tmp_path)) as ledger:
+        tries = [read_of(a, "2026-01-05", n_failures=1), read_of(b, "2026-01-05", status="failed")]
+        ledger.add_feed_tries(tries)
+        ledger.add_feed_tries(tries)
+        assert ledger.newest_feed_reads([a, b]) == {read.url: read for read in tries}
+        assert ledger.newest_feed_reads([a, b], statuses=GOOD_READS) == {a: tries[0]}
+        assert ledger.runs() == [] and ledger.stage_runs("main") == []
+        ledger.add_run(RUN)
+        same_clock, later = read_of(a, "2026-01-05", n_new=7), read_of(b, "2026-01-07")
+        ledger.finish_stage(stage(Stage.INGEST), feed_reads=[same_clock])
+        ledger.finish_stage(stage(Stage.INGEST, "2026-01-07"), feed_reads=[later])
+        assert ledger.newest_feed_reads([a, b]) == {a: same_clock, b: later}
+        until = later.as_of - timedelta(seconds=1)
+        assert ledger.newest_feed_reads([a, b], until=until) == {a: same_clock, b: tries[1]}
 
 
 def test_feed_reads_are_committed_with_their_stage_or_not_at_all(ledger):
@@ -326,6 +350,7 @@ def test_a_ledger_of_the_first_schema_is_migrated_with_all_it_holds(tmp_path):
         "DROP TABLE advantages",
         "DROP TABLE embeddings",
         "DROP TABLE feed_reads",
+        "DROP TABLE feed_tries",
         "DROP TABLE missed_cycles",
         "DROP TABLE leases",
         "ALTER TABLE settlements DROP COLUMN invalid_reason",

@@ -773,6 +773,7 @@ def _report() -> dict[str, Any]:
             "n_duplicates": 5,
             "n_feeds": 14,
             "n_alive": 13,
+            "n_unreached": 2,
             "left_out": {"told before": 4},
             "degraded": "13 of 14 feeds are alive, 14 are needed",
             "failures": [{"feed": "x", "reason": "timeout"}],

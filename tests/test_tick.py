@@ -194,6 +194,30 @@ def test_a_degraded_day_is_an_outcome_of_its_own(service):
     assert "not trained on" not in in_words(state)
 
 
+def test_a_cycle_without_news_is_no_failure_and_is_tried_again(service):
+    """Catches an alert for each quiet morning, one that is taken back before the cycle is done, a
+    service that runs an empty cycle without a pause, and weeks of silence that nobody hears of."""
+    service.days.code, service.days.said = 12, "varro: no new headline on 2026-03-02 (…)\n"
+    for hour in range(3):
+        state = service.tick(MORNING + hour * HOUR)
+        assert (state.outcome, state.exit_code, state.left) == ("empty", 12, None)
+        assert in_words(state).startswith("2026-03-02 empty so far: no new headline; tried again")
+    assert service.days.started == ["2026-03-02"] * 3
+    assert service.alerts() == []
+    service.days.code = 4
+    service.tick(MORNING + 3 * HOUR)
+    (line,) = service.alerts()
+    assert "failed with exit code 4" in line
+    service.days.code = 12
+    service.tick(MORNING + 4 * HOUR)
+    assert service.alerts() == [line]  # it has not been done
+    service.tick(MORNING + 37 * HOUR)
+    assert "no cycle was completed for 37 hours" in service.alerts()[-1]
+    service.days.code = 0
+    service.tick(MORNING + 38 * HOUR)
+    assert [text.split(": ")[1] for text in service.alerts()[2:]] == ["recovered"] * 2
+
+
 @pytest.mark.parametrize("cadence", ["1d", "2h"])
 def test_silence_is_noticed_after_one_and_a_half_cycles(tmp_path, cadence):
     """Catches a service that wakes up every hour and completes nothing, and says so never, or every

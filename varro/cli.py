@@ -40,7 +40,7 @@ app = typer.Typer(
     help="One small language model that learns from tomorrow's news, every day.",
     epilog="Exit codes: 0 done · 1 unforeseen · 2 usage · 3 configuration · 4 news · 5 ledger · "
     "6 policy or checkpoint · 7 stage · 8 cluster · 9 disk · 10 held by another process · 11 taken "
-    "over · 129 hung up · 130 interrupted · 143 terminated.",
+    "over · 12 nothing new yet · 129 hung up · 130 interrupted · 143 terminated.",
     no_args_is_help=True,
     add_completion=True,
     pretty_exceptions_enable=False,

@@ -28,16 +28,18 @@ feeds_app = typer.Typer(help="The list of feeds: change it, try one out, see how
 def list_feeds(
     config: ConfigOption = None, overrides: SetOption = None, as_json: JsonOption = False
 ) -> None:
-    """The feeds on the list, by category.
+    """The feeds on the list, by category; addresses without their query, which may hold a key.
 
     Example: varro feeds list --config configs/live.toml
     """
+    from varro.news.clean import shown_address
     from varro.news.opml import load_opml
     from varro.service.feeds import list_path
 
     feeds = load_opml(list_path(resolve_config(config, overrides)))
-    rows = [{"name": f.name, "url": f.url, "category": f.category} for f in feeds]
-    print_result(as_json, {"feeds": rows}, _columns([(f.category, f.name, f.url) for f in feeds]))
+    rows = [{"name": f.name, "url": shown_address(f.url), "category": f.category} for f in feeds]
+    lines = [(row["category"], row["name"], row["url"]) for row in rows]
+    print_result(as_json, {"feeds": rows}, _columns(lines))
 
 
 @feeds_app.command()
@@ -52,13 +54,16 @@ def add(
 
     Example: varro feeds add https://www.aljazeera.com/xml/rss/all.xml --category world
     """
+    from varro.news.clean import shown_address
     from varro.news.feed_list import add_feeds, new_feed
     from varro.service.feeds import list_path
 
     path = list_path(resolve_config(config, overrides))
     feed = new_feed(url, name=name, category=category)
     added = add_feeds(path, [feed])
-    print(f"{'added' if added else 'is on the list already'}: {feed.name}, {feed.url}")
+    print(
+        f"{'added' if added else 'is on the list already'}: {feed.name}, {shown_address(feed.url)}"
+    )
 
 
 @feeds_app.command()
@@ -71,11 +76,12 @@ def remove(
 
     Example: varro feeds remove "BBC World"
     """
+    from varro.news.clean import shown_address
     from varro.news.feed_list import remove_feed
     from varro.service.feeds import list_path
 
     feed = remove_feed(list_path(resolve_config(config, overrides)), which)
-    print(f"removed: {feed.name}, {feed.url}")
+    print(f"removed: {feed.name}, {shown_address(feed.url)}")
 
 
 @feeds_app.command()

@@ -130,7 +130,7 @@ class NewsConfig(_Section):
     max_feed_mb: float = Field(15.0, gt=0)
     """a longer feed body is refused (MB, decoded)"""
     max_s: float = Field(600.0, gt=0)
-    """for all feeds; what was not reached by then has failed"""
+    """for all feeds; what was not reached by then comes first the next time"""
     pause_s: float = Field(1.0, ge=0)
     """between two requests to one host, give or take half of it"""
     allow_private: bool = False

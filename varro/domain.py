@@ -253,20 +253,28 @@ class StageRun:
     detail: dict[str, Any] = field(default_factory=dict)
 
 
+GOOD_READS = ("ok", "unchanged")
+"""statuses of a feed that gave a good answer"""
+ASKED_READS = (*GOOD_READS, "failed")
+"""statuses of a feed that was asked"""
+
+
 @dataclass(frozen=True, slots=True)
 class FeedRead:
-    """What came of one feed in one day. A feed's newest read is its state."""
+    """What came of one feed in one cycle. A feed's newest read is its state."""
 
     run: str
     day: str
+    """the cycle, whether it was run or only tried"""
     url: str
     as_of: datetime
     feed: str
     """its name in the list"""
     status: str
-    """`ok`, `unchanged` (a good answer too), `resting` (not asked) or `failed`"""
+    """`ok`, `unchanged` (a good answer too), `resting` (not asked), `unreached` (the time of all
+    feeds was over before) or `failed`"""
     reason: str
-    """why it failed or rests"""
+    """why it gave nothing"""
     http_status: int | None
     etag: str
     last_modified: str

@@ -3,6 +3,7 @@
 VarroError                 anything Varro refuses, with a message a person can act on
 ├── ConfigError            a configuration file, key or value (exit 3)
 ├── FeedError              an archive or a feed: what comes in from outside (exit 4)
+│   └── EmptyCycleError    feeds that are well and have nothing new, so far (exit 12)
 ├── LedgerError            the database: newer schema, conflicting facts (exit 5)
 │   └── StaleLeaseError    another process has taken the run over from this one (exit 11)
 ├── PolicyError            model, tokenizer or embedder that cannot be used (exit 6)
@@ -28,6 +29,10 @@ class ConfigError(VarroError):
 
 class FeedError(VarroError):
     exit_code = 4
+
+
+class EmptyCycleError(FeedError):
+    exit_code = 12
 
 
 class LedgerError(VarroError):

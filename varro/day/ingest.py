@@ -7,8 +7,8 @@ from functools import partial
 from varro.day.headlines import begins_after, earlier_clocks
 from varro.day.timing import timed_stage
 from varro.day.topics import topics_of
-from varro.domain import MissedInfo, Stage
-from varro.errors import FeedError
+from varro.domain import ASKED_READS, MissedInfo, Stage
+from varro.errors import EmptyCycleError, FeedError
 from varro.news.bodies import keep_body, remove_old_bodies
 from varro.news.fetch import fetcher_of
 from varro.news.gather import FeedReading
@@ -18,7 +18,9 @@ from varro.news.ingest import (
     feed_reads,
     ingest_archive,
     ingest_feeds,
+    is_anything_heard,
     state_of,
+    why_dead,
     why_degraded,
 )
 from varro.news.parse_apart import ParserProcesses
@@ -36,14 +38,19 @@ from varro.service.slots import DueDay
 
 
 def ingest_day(work: OpenRun, due: DueDay) -> None:
-    """Take in what is new, with a row for each feed that was asked.
+    """Take in what is new, with a row for each feed that was asked. Where there is nothing to take
+    in, those rows alone are kept: what a server said stands, whatever comes of the cycle.
 
-    Raises: FeedError if there is nothing new, or no feed is alive.
+    Raises: FeedError if no feed is alive, or an archive has nothing new; EmptyCycleError if feeds
+        have not.
     """
     config = work.config.news
     with timed_stage(work, due, Stage.INGEST) as timing:
         since = begins_after(work, due)
         news = _arrived(work, due)
+        if dead := why_dead(news):
+            _keep_tries(work, due, news)
+            raise FeedError(dead)
         known = work.ledger.known_headline_ids(h.id for h in news.headlines)
         again = [h for h in news.headlines if h.id in known]
         new, left_out = sort_out(
@@ -57,12 +64,16 @@ def ingest_day(work: OpenRun, due: DueDay) -> None:
             for h in work.ledger.headlines_between(work.info.corpus, after=since, until=due.as_of)
         }
         if not todays:
-            raise FeedError(
+            _keep_tries(work, due, news)
+            told = (
                 f"no new headline on {due.day} in {work.info.corpus!r} (first seen after "
                 f"{since:%Y-%m-%dT%H:%M:%SZ}, until {due.as_of:%Y-%m-%dT%H:%M:%SZ}"
                 + "".join(f"; {n} left out: {reason}" for reason, n in left_out.items())
-                + "); an empty day is not run: name another day, or look at the archive or feeds"
+                + "); an empty day is not run: "
             )
+            if work.archive is not None:
+                raise FeedError(told + "name another day, or look at the archive")
+            raise EmptyCycleError(told + "it is tried again when it is asked for again")
         degraded = why_degraded(
             news, len(todays), min_feeds=config.min_feeds, min_headlines=config.min_headlines
         )
@@ -73,6 +84,7 @@ def ingest_day(work: OpenRun, due: DueDay) -> None:
             "n_duplicates": news.n_duplicates,
             "n_feeds": news.n_feeds,
             "n_alive": news.n_alive,
+            "n_unreached": news.n_unreached,
             "failures": [{"feed": f.feed, "reason": f.reason} for f in news.failures],
             "left_out": left_out,
             "degraded": degraded,
@@ -90,8 +102,18 @@ def ingest_day(work: OpenRun, due: DueDay) -> None:
         timing.summary = (
             f"{len(todays)} new headlines"
             + (f", {len(news.failures)} of {news.n_feeds} feeds failed" if news.failures else "")
+            + (f", {news.n_unreached} not reached in time" if news.n_unreached else "")
             + (f", {_told_missed(due)}" if due.missed else "")
             + (f", degraded: {degraded}" if degraded else "")
+        )
+
+
+def _keep_tries(work: OpenRun, due: DueDay, news: ArrivedNews) -> None:
+    """What was heard in a cycle that is not run. No headline is left to be taken in, so that no
+    body can be known and its headlines lost."""
+    if is_anything_heard(news.readings):
+        work.ledger.add_feed_tries(
+            feed_reads(news.readings, (), run=work.name, day=due.day, as_of=due.as_of)
         )
 
 
@@ -104,7 +126,10 @@ def _arrived(work: OpenRun, due: DueDay) -> ArrivedNews:
         return ingest_archive(work.archive, after=after, as_of=due.as_of)
     config = work.config.news
     fetcher = fetcher_of(config)
-    reads = work.ledger.newest_feed_reads([feed.url for feed in work.feeds])
+    # A read of the future was made under a clock that was wrong: so was its word on when to rest.
+    urls = [feed.url for feed in work.feeds]
+    reads = work.ledger.newest_feed_reads(urls, until=due.as_of)
+    asked = work.ledger.newest_feed_reads(urls, until=due.as_of, statuses=ASKED_READS)
 
     def keep(reading: FeedReading) -> None:
         if config.keep_bodies_days:
@@ -119,6 +144,7 @@ def _arrived(work: OpenRun, due: DueDay) -> ArrivedNews:
             as_of=due.as_of,
             max_s=config.max_s,
             pause_s=config.pause_s,
+            asked_at={url: read.as_of for url, read in asked.items()},
             keep_body=keep,
         )
 

@@ -11,7 +11,7 @@ sees one moment, a commit is on the disk. How each is told to is in `_set_up_sql
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from itertools import zip_longest
@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import (
+    ColumnElement,
     Engine,
     Table,
     and_,
@@ -67,6 +68,7 @@ from varro.ledger.tables import (
     EmbeddingRow,
     EvaluationRow,
     FeedReadRow,
+    FeedTryRow,
     ForecastRow,
     GroupRow,
     HeadlineRow,
@@ -78,7 +80,7 @@ from varro.ledger.tables import (
     UpdateRow,
 )
 
-HEAD_REVISION = "0004"
+HEAD_REVISION = "0005"
 _OF_THE_DISK = (
     sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN,
 )  # fmt: skip
@@ -182,6 +184,16 @@ class Ledger:
                 self._append(session, EvaluationRow, [_fields(evaluation)])
             self._append(session, MissedCycleRow, [_fields(m) for m in missed])
             self._append(session, StageRunRow, [_fields(s) for s in (stage, *also)])
+
+    def add_feed_tries(self, reads: Sequence[FeedRead]) -> None:
+        """Keep what was heard of feeds in a cycle that is not run.
+
+        Note: a feed that is known to be unchanged gives nothing any more: only for reads of which
+        no headline is left to be taken in.
+        Raises: StaleLeaseError if another process has taken the run over.
+        """
+        with self._write() as session:
+            self._append(session, FeedTryRow, [_fields(r) for r in reads])
 
     def keep_embeddings(self, vectors: Mapping[str, Any]) -> None:
         """Store vectors under their keys; a key that is known stays as it is."""
@@ -299,25 +311,23 @@ class Ledger:
         with self._read() as session:
             return {(feed, title) for feed, title in session.execute(query)}
 
-    def newest_feed_reads(self, urls: Sequence[str], *, good: bool = False) -> dict[str, FeedRead]:
+    def newest_feed_reads(
+        self,
+        urls: Sequence[str],
+        *,
+        statuses: Collection[str] | None = None,
+        until: datetime | None = None,
+    ) -> dict[str, FeedRead]:
         """The newest read of each feed that was ever read, whichever run read it: headlines belong
-        to all runs. With `good`, the newest of those that brought an answer."""
-        statuses = ["ok", "unchanged"] if good else ["ok", "unchanged", "resting", "failed"]
+        to all runs. Of some statuses or all; with as_of ≤ until."""
         found: dict[str, FeedRead] = {}
         with self._read() as session:
-            for chunk in _chunks(urls):
-                among = FeedReadRow.url.in_(chunk) & FeedReadRow.status.in_(statuses)
-                newest = (
-                    select(FeedReadRow.url, func.max(FeedReadRow.as_of).label("as_of"))
-                    .where(among)
-                    .group_by(FeedReadRow.url)
-                    .subquery()
-                )
-                same = and_(
-                    FeedReadRow.url == newest.c.url, FeedReadRow.as_of == newest.c.as_of, among
-                )
-                for row in session.scalars(select(FeedReadRow).join(newest, same)):
-                    found[row.url] = FeedRead(**_columns(row))
+            for table in (FeedTryRow, FeedReadRow):
+                for chunk in _chunks(urls):
+                    for read in _newest_reads(session, table, chunk, statuses, until):
+                        known = found.get(read.url)
+                        if known is None or known.as_of <= read.as_of:
+                            found[read.url] = read
         return found
 
     def groups(
@@ -767,6 +777,29 @@ def _in_order(table: Table, *, raw: bool = False) -> Any:
     ]
     query = select(*stored).order_by(*table.primary_key)
     return query.execution_options(yield_per=500)
+
+
+def _newest_reads(
+    session: Session,
+    table: type[FeedReadRow] | type[FeedTryRow],
+    urls: Sequence[str],
+    statuses: Collection[str] | None,
+    until: datetime | None,
+) -> Iterator[FeedRead]:
+    among: list[ColumnElement[bool]] = [table.url.in_(urls)]
+    if statuses is not None:
+        among.append(table.status.in_(statuses))
+    if until is not None:
+        among.append(table.as_of <= until)
+    newest = (
+        select(table.url, func.max(table.as_of).label("as_of"))
+        .where(*among)
+        .group_by(table.url)
+        .subquery()
+    )
+    same = and_(table.url == newest.c.url, table.as_of == newest.c.as_of, *among)
+    for row in session.scalars(select(table).join(newest, same)):
+        yield FeedRead(**_columns(row))
 
 
 def _refuse_moved_headlines(session: Session, headlines: Sequence[Headline]) -> None:

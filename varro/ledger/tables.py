@@ -220,16 +220,9 @@ class StageRunRow(Base):
     detail: Mapped[dict[str, Any]]
 
 
-class FeedReadRow(Base):
-    """What came of a feed in one day, committed with the day's ingest."""
+class _OfAFeed:
+    """What came of a feed."""
 
-    __tablename__ = "feed_reads"
-    __table_args__ = (Index("ix_feed_reads_newest", "url", "as_of"),)
-
-    run: Mapped[str] = mapped_column(ForeignKey("runs.name"), primary_key=True)
-    day: Mapped[str] = mapped_column(primary_key=True)
-    url: Mapped[str] = mapped_column(primary_key=True)
-    as_of: Mapped[datetime]
     feed: Mapped[str]
     status: Mapped[str]
     reason: Mapped[str]
@@ -244,6 +237,31 @@ class FeedReadRow(Base):
     next_at: Mapped[datetime | None]
     moved_to: Mapped[str | None]
     seconds: Mapped[float]
+
+
+class FeedReadRow(_OfAFeed, Base):
+    """What came of a feed in one day, committed with the day's ingest."""
+
+    __tablename__ = "feed_reads"
+    __table_args__ = (Index("ix_feed_reads_newest", "url", "as_of"),)
+
+    run: Mapped[str] = mapped_column(ForeignKey("runs.name"), primary_key=True)
+    day: Mapped[str] = mapped_column(primary_key=True)
+    url: Mapped[str] = mapped_column(primary_key=True)
+    as_of: Mapped[datetime]
+
+
+class FeedTryRow(_OfAFeed, Base):
+    """What came of a feed in a cycle that was not run, for it brought nothing. The run need not
+    have begun."""
+
+    __tablename__ = "feed_tries"
+    __table_args__ = (Index("ix_feed_tries_newest", "url", "as_of"),)
+
+    run: Mapped[str] = mapped_column(primary_key=True)
+    as_of: Mapped[datetime] = mapped_column(primary_key=True)
+    url: Mapped[str] = mapped_column(primary_key=True)
+    day: Mapped[str]
 
 
 class MissedCycleRow(Base):

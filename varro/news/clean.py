@@ -49,6 +49,7 @@ _ESCAPED_AMPERSANDS = re.compile(r"&(?:(?:amp|AMP|#0*38|#[xX]0*26);)+")
 _ENTITY = re.compile(r"&(#[0-9]{1,7}|#[xX][0-9A-Fa-f]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});")
 
 
+_LOGIN = re.compile(r"^([a-z][a-z0-9+.-]*:)?//[^/]*@", re.I)
 _TRACKING = re.compile(
     "(?:utm|at|ns|stm|hsa|pk|mtm|vero|oly|__s?)_[a-z_]+|[a-z]{0,4}clid|gbraid|wbraid|igshid|mc_[ce]id|"
     "_hs(?:enc|mi)|mkt_tok|s?cmp(?:id)?|xtor|smid|taid|ito|ocid|ftag|maca|traffic_source|__source",
@@ -78,6 +79,11 @@ def clean_label(raw: str) -> str:
     return _visible(raw[:MAX_LABEL])
 
 
+def is_visible(text: str) -> bool:
+    """Whether a text is free of what cleaning takes out: controls, halves of characters, …"""
+    return _INVISIBLE.search(text) is None
+
+
 def clean_link(raw: str) -> str:
     """The link if it is a whole http or https address, else ""."""
     link = re.sub("[\t\r\n]", "", raw[: 2 * MAX_LINK]).strip()
@@ -91,6 +97,19 @@ def clean_link(raw: str) -> str:
         return ""
     # What could end an attribute or a line is written as its percent code; the rest stays as is.
     return re.sub(r"[\s\"'<>\\^`{|}]", lambda m: quote(m[0]), link) if is_web else ""
+
+
+def shown_address(address: str) -> str:
+    """An address, whole or not, as it may stand where others read: without its query, which may
+    hold a key, and without a user's name and password. That there is a query is said by `?…`."""
+    plain, question, _ = address.partition("#")[0].partition("?")
+    return clean_label(_LOGIN.sub(r"\1//", plain)[:200]) + ("?…" if question else "")
+
+
+def hide_query(text: str, address: str) -> str:
+    """A text that may quote an address, with its query hidden."""
+    query = urlsplit(address).query
+    return text.replace(f"?{query}", "?…") if query else text
 
 
 def canonical_link(link: str) -> str:

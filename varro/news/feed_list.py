@@ -5,10 +5,11 @@ from __future__ import annotations
 import xml.etree.ElementTree as ET
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from varro.errors import FeedError
 from varro.files import write_file
-from varro.news.clean import clean_link, clean_title
+from varro.news.clean import clean_link, clean_title, shown_address
 from varro.news.opml import NO_LOGIN, Feed, attribute, holds_login, load_opml, parse_opml
 
 _TITLE = "Varro: the feeds it reads each day"
@@ -48,12 +49,12 @@ def new_feed(url: str, *, name: str = "", category: str = "") -> Feed:
     """
     link = clean_link(url)
     if not link:
-        raise FeedError(f"{url[:200]!r} is not an http or https address")
+        raise FeedError(f"{shown_address(url)!r} is not an http or https address")
     if holds_login(link):
         raise FeedError(NO_LOGIN)
     parts = [clean_title(part) for part in category.split("/")]
     return Feed(
-        name=clean_title(name) or link.split("/")[2],
+        name=clean_title(name) or urlsplit(link).netloc,
         url=link,
         category="/".join(part for part in parts if part),
     )
@@ -67,7 +68,8 @@ def remove_feed(path: Path, which: str) -> Feed:
     known = load_opml(path)
     found = next((f for f in known if which.strip() in (f.name, f.url)), None)
     if found is None:
-        raise FeedError(f"{path} has no feed {which[:200]!r}; see 'varro feeds list'")
+        shown = shown_address(which) if "://" in which else which[:200]
+        raise FeedError(f"{path} has no feed {shown!r}; see 'varro feeds list'")
     if len(known) == 1:
         raise FeedError(f"{found.name!r} is the last feed of {path}; add another one first")
     root = parse_opml(path)

@@ -16,7 +16,7 @@ from varro import __version__
 from varro.config import NewsConfig
 from varro.errors import FeedError
 from varro.news.addresses import Judge, Resolve, any_address, look_up, why_not_public
-from varro.news.clean import clean_link
+from varro.news.clean import clean_link, hide_query, shown_address
 from varro.news.decode import decode_body
 from varro.news.freshness import fresh_s, retry_after_s
 
@@ -90,6 +90,10 @@ class FetchError(FeedError):
         """For how long the server asks us not to come again (seconds, at most
         MAX_RETRY_AFTER_S)."""
         return min(retry_after_s(self.headers, now), MAX_RETRY_AFTER_S)
+
+
+class FetchTimeout(FetchError):
+    """A fetch that was not complete by its deadline."""
 
 
 class _Passing(FetchError):
@@ -173,8 +177,9 @@ class HttpFetcher:
                 try:
                     return self._follow(url, known, deadline)
                 except httpcore2.TimeoutException as error:
-                    raise FetchError(
-                        f"{url}: not complete after {max(deadline - start, 0.0):.2g} s"
+                    raise FetchTimeout(
+                        f"{shown_address(url)}: not complete after "
+                        f"{max(deadline - start, 0.0):.2g} s"
                     ) from error
         raise AssertionError("the last try returns or raises")
 
@@ -183,7 +188,7 @@ class HttpFetcher:
         for_good = True
         for _ in range(MAX_REDIRECTS + 1):
             if not clean_link(target):
-                raise FetchError(f"{target[:200]!r} is not an http or https address")
+                raise FetchError(f"{shown_address(target)!r} is not an http or https address")
             answer = self._get(target, known, deadline)
             if isinstance(answer, Fetched):
                 moved = for_good and answer.url != url
@@ -191,7 +196,8 @@ class HttpFetcher:
             target, status = answer
             for_good = for_good and status in _PERMANENT
         raise FetchError(
-            f"{url}: more than {MAX_REDIRECTS} redirects, the last to {target[:200]!r}"
+            f"{shown_address(url)}: more than {MAX_REDIRECTS} redirects, the last to "
+            f"{shown_address(target)!r}"
         )
 
     def _get(self, url: str, known: Validators, deadline: float) -> Fetched | tuple[str, int]:
@@ -285,12 +291,16 @@ def _headers(raw: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
 
 
 def _said(url: str, error: Exception) -> str:
-    return f"{url}: {str(error) or type(error).__name__}"[:500]
+    """A server's own words may be what it was asked for."""
+    told = hide_query(str(error), url) or type(error).__name__
+    return f"{shown_address(url)}: {told}"[:500]
 
 
 def _status_error(url: str, status: int, headers: Mapping[str, str]) -> FetchError:
     gone = "; the feed is gone, take it off the list" if status == HTTPStatus.GONE else ""
     passing = status in _PASSING and "retry-after" not in headers
     return (_Passing if passing else FetchError)(
-        f"{url}: HTTP status {status}, expected 200{gone}", status=status, headers=headers
+        f"{shown_address(url)}: HTTP status {status}, expected 200{gone}",
+        status=status,
+        headers=headers,
     )

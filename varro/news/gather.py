@@ -12,14 +12,22 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
+from types import MappingProxyType
 from typing import Literal, Protocol
 from urllib.parse import urljoin, urlsplit
 
 from varro.errors import FeedError
-from varro.news.clean import clean_label, clean_link
-from varro.news.fetch import NOTHING_KNOWN, Fetched, Fetcher, FetchError, Validators
+from varro.news.clean import clean_label, clean_link, hide_query
+from varro.news.fetch import (
+    NOTHING_KNOWN,
+    Fetched,
+    Fetcher,
+    FetchError,
+    FetchTimeout,
+    Validators,
+)
 from varro.news.opml import Feed
 from varro.news.parse import Entry, ParsedFeed, ParseError
 
@@ -35,7 +43,9 @@ FIRST_REST = timedelta(minutes=30)
 LONGEST_REST = timedelta(hours=20)
 """shorter than a day: a daily cycle asks every feed, however it has failed"""
 
-Status = Literal["ok", "unchanged", "resting", "failed"]
+_NEVER = datetime.min.replace(tzinfo=UTC)
+
+Status = Literal["ok", "unchanged", "resting", "unreached", "failed"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +69,8 @@ class FeedReading:
 
     feed: Feed
     status: Status
-    """`unchanged` is a good answer, `resting` none that was asked for"""
+    """`unchanged` is a good answer, `resting` none that was asked for, `unreached` one that there
+    was no time for; only `failed` is held against the feed"""
     state: FeedState
     """to be kept for the next cycle"""
     entries: tuple[Entry, ...] = ()
@@ -95,16 +106,18 @@ def read_feeds(
     max_s: float,
     n_at_once: int = N_AT_ONCE,
     pause_s: float = PAUSE_S,
+    asked_at: Mapping[str, datetime] = MappingProxyType({}),
 ) -> Iterator[FeedReading]:
     """A reading of each feed as it comes; `states` by url. A feed that fails stops no other one.
 
-    All are through after `max_s` by the wall; a feed that is not reached by then has failed.
+    All are through after `max_s` by the wall. Who was asked longest ago, by `asked_at`, comes
+    first: where the time is too short for all, each has its turn.
     Note: readings hold bodies: take what is needed of one before the next. Their order is that of
     the answers, and no two times the same.
     """
     cycle = _Cycle(fetcher, parser, as_of, max_s, time.monotonic() + max_s)
     due: list[tuple[Feed, FeedState]] = []
-    for feed in feeds:
+    for feed in sorted(feeds, key=lambda f: asked_at.get(f.url, _NEVER)):
         state = states.get(feed.url, FeedState())
         if state.next_at is not None and as_of < state.next_at:
             reason = f"not to be asked before {state.next_at:%H:%M}Z on {state.next_at:%Y-%m-%d}"
@@ -140,8 +153,9 @@ def _ask_hosts(
             for future in done:
                 place, host = asked.pop(future)
                 if waiting[host]:
-                    pause = 0.0 if cycle.is_over() else pause_s * random.uniform(0.5, 1.5)
-                    heapq.heappush(ready, (time.monotonic() + pause, place, host))
+                    at = time.monotonic() + pause_s * random.uniform(0.5, 1.5)
+                    # None that ends after the deadline is waited for: who is left is not reached.
+                    heapq.heappush(ready, (min(at, cycle.deadline), place, host))
                 yield future.result()
 
 
@@ -163,12 +177,20 @@ class _Cycle:
         """One feed, fetched and parsed. A FeedError is not raised: it is the reading."""
         start = time.monotonic()
         try:
-            if self.is_over():
-                raise FetchError(f"{feed.url}: not reached within {self.max_s:g} s for all feeds")
-            reading = self._read(feed, state)
+            reading = self._unreached(feed, state) if self.is_over() else self._read(feed, state)
         except FeedError as error:
-            reading = _failed(feed, state, self.as_of, error)
+            if self.is_over() and _is_late(error):  # with more time it might have come
+                reading = self._unreached(feed, state, error)
+            else:
+                reading = _failed(feed, state, self.as_of, error)
         return replace(reading, seconds=time.monotonic() - start)
+
+    def _unreached(
+        self, feed: Feed, state: FeedState, error: FeedError | None = None
+    ) -> FeedReading:
+        told = f"not reached: out of time, {self.max_s:g} s for all feeds"
+        reason = _told(feed, f"{told}; {error}" if error else told)
+        return FeedReading(feed, "unreached", state, reason=reason)
 
     def _read(self, feed: Feed, state: FeedState) -> FeedReading:
         answer = self.fetcher.fetch(feed.url, state.validators, until=self.deadline)
@@ -197,6 +219,17 @@ class _Cycle:
             n_left_out=parsed.n_left_out,
             body=answer.body,
         )
+
+
+def _is_late(error: FeedError) -> bool:
+    return isinstance(error, FetchTimeout) or (
+        isinstance(error, ParseError) and error.kind == "timeout"
+    )
+
+
+def _told(feed: Feed, reason: str) -> str:
+    """An error page may say what was asked for."""
+    return clean_label(hide_query(reason, feed.url))
 
 
 def _base_of(answer: Fetched) -> str:
@@ -235,6 +268,6 @@ def _failed(feed: Feed, state: FeedState, as_of: datetime, error: FeedError) -> 
         feed,
         "failed",
         replace(state, n_failures=n_failures, next_at=as_of + rest if rest else None),
-        reason=clean_label(str(error)),
+        reason=_told(feed, str(error)),
         http_status=error.status if isinstance(error, FetchError) else None,
     )

@@ -6,12 +6,12 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from urllib.parse import urlsplit
+from types import MappingProxyType
+from urllib.parse import urljoin, urlsplit
 
 from varro.domain import FeedRead, Headline, headline_id, stable_hash
-from varro.errors import FeedError
 from varro.news.archive import Archive
-from varro.news.clean import canonical_link, clean_label
+from varro.news.clean import canonical_link, clean_label, clean_link
 from varro.news.duplicates import first_of_each
 from varro.news.fetch import Fetcher, Validators
 from varro.news.gather import FeedReading, FeedState, Parser, read_feeds
@@ -23,6 +23,8 @@ EARLIEST = timedelta(days=-7)
 LATEST = timedelta(hours=1)
 """a publisher's date is kept within these of when the headline was fetched"""
 _N_REASONS_SHOWN = 3
+_NOWHERE = "http://feed.invalid/"
+"""stands for a feed's own address (RFC 2606)"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +50,8 @@ class ArrivedNews:
     """lines of the whole archive, or items of today's feeds, that hold no headline"""
     n_duplicates: int
     """the same headline again, in the whole archive or in today's feeds"""
+    n_unreached: int = 0
+    """feeds that there was no time for: neither alive nor failed"""
     n_behind: int = 0
     """items behind the most that are read of one body"""
     readings: tuple[FeedReading, ...] = ()
@@ -84,27 +88,24 @@ def ingest_feeds(
     as_of: datetime,
     max_s: float,
     pause_s: float,
+    asked_at: Mapping[str, datetime] = MappingProxyType({}),
     keep_body: Callable[[FeedReading], None] = lambda reading: None,
 ) -> ArrivedNews:
     """What the feeds hold now, first seen at `as_of`; a dead feed is counted with its reason, and
-    one that has not changed since its state adds nothing. `states` by url. `keep_body` is given
-    each reading that has a body, as it comes.
-
-    Raises: FeedError if there is no feed or none is alive.
+    one that has not changed since its state adds nothing. `states` by url, and when each was last
+    asked. `keep_body` is given each reading that has a body, as it comes.
     """
     by_url: dict[str, FeedReading] = {}
     for reading in read_feeds(
-        feeds, fetcher, parser, states, as_of=as_of, max_s=max_s, pause_s=pause_s
+        feeds, fetcher, parser, states, as_of=as_of, max_s=max_s, pause_s=pause_s, asked_at=asked_at
     ):
         if reading.body:
             keep_body(reading)
         # Without the body: those of all feeds together may be larger than the memory.
         by_url[reading.feed.url] = replace(reading, body=b"")
     readings = [by_url[feed.url] for feed in feeds]
-    failures = tuple(FeedFailure(r.feed.name, r.reason) for r in readings if not _is_alive(r))
-    if len(failures) == len(feeds):
-        shown = "; ".join(f"{f.feed}: {f.reason}" for f in failures[:_N_REASONS_SHOWN])
-        raise FeedError(f"all {len(feeds)} feeds failed; {shown or 'news.feeds lists none'}")
+    dead = [r for r in readings if not _is_alive(r)]
+    failures = tuple(FeedFailure(r.feed.name, r.reason) for r in dead if r.status != "unreached")
     by_id: dict[str, Headline] = {}
     n_duplicates = 0
     for reading in readings:
@@ -115,8 +116,9 @@ def ingest_feeds(
     return ArrivedNews(
         headlines=tuple(by_id.values()),
         n_feeds=len(feeds),
-        n_alive=len(feeds) - len(failures),
+        n_alive=len(feeds) - len(dead),
         failures=failures,
+        n_unreached=len(dead) - len(failures),
         n_malformed=sum(r.n_untitled for r in readings),
         n_duplicates=n_duplicates,
         n_behind=sum(r.n_left_out for r in readings),
@@ -170,6 +172,24 @@ def feed_reads(
     ]
 
 
+def is_anything_heard(readings: Iterable[FeedReading]) -> bool:
+    """Whether a server has said anything of use. Where none has, the fault may be this machine's
+    network, and is to be held against no feed."""
+    return any(reading.http_status is not None for reading in readings)
+
+
+def why_dead(news: ArrivedNews) -> str | None:
+    """Why there can be no news, with the first reasons, if no feed is alive; or None."""
+    if news.n_alive:
+        return None
+    if not news.n_feeds:
+        return "news.feeds lists no feed"
+    reasons = [f"{f.feed}: {f.reason}" for f in news.failures[:_N_REASONS_SHOWN]]
+    if news.n_unreached:
+        reasons.append(f"{news.n_unreached} not reached in time")
+    return f"all {news.n_feeds} feeds failed; {'; '.join(reasons)}"
+
+
 def why_degraded(
     news: ArrivedNews, n_new: int, *, min_feeds: int, min_headlines: int
 ) -> str | None:
@@ -216,7 +236,7 @@ def _is_alive(reading: FeedReading) -> bool:
 
 def _headline_of(entry: Entry, feed: Feed, as_of: datetime) -> Headline:
     link = canonical_link(entry.link)
-    identity = entry.guid or link or entry.title
+    identity = entry.guid or _place(entry) or link or entry.title
     published = entry.published
     if published is not None:
         published = min(max(published, as_of + EARLIEST), as_of + LATEST)
@@ -231,6 +251,16 @@ def _headline_of(entry: Entry, feed: Feed, as_of: datetime) -> Headline:
         published=published,
         first_seen=as_of,
     )
+
+
+def _place(entry: Entry) -> str:
+    """A relative link's one spelling, the same wherever the feed lies; "" if the link is whole."""
+    if not entry.relative_link:
+        return ""
+    try:
+        return canonical_link(clean_link(urljoin(_NOWHERE, entry.relative_link)))
+    except ValueError:
+        return ""
 
 
 def _without_repeats(headlines: Iterable[Headline]) -> list[Headline]:

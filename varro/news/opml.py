@@ -9,7 +9,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from varro.errors import FeedError
-from varro.news.clean import clean_link, clean_title
+from varro.news.clean import clean_link, clean_title, shown_address
 
 NO_LOGIN = (
     "an address with a user name or password in it is refused: neither would be sent, and both "
@@ -50,7 +50,7 @@ def load_opml(path: Path) -> tuple[Feed, ...]:
         if not link:
             raise FeedError(
                 f"{path}: outline {label or '(no name)'!r} needs an http or https xmlUrl, "
-                f"found {url[:200]!r}"
+                f"found {shown_address(url)!r}"
             )
         if holds_login(link):
             raise FeedError(f"{path}: outline {label or '(no name)'!r}: {NO_LOGIN}")

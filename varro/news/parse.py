@@ -46,6 +46,8 @@ class Entry:
     link: str
     """http or https, or empty"""
     published: datetime | None
+    relative_link: str = ""
+    """the link as it stands in the feed, where that is no whole one; else empty"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +143,8 @@ def _first_entries(items: Sequence[Mapping[str, Any]], base: str) -> list[Entry]
     n_characters = 0
     for item in items[:MAX_ENTRIES]:
         entry = _entry_of(item, base)
-        n_characters += len(entry.guid) + len(entry.title) + len(entry.link)
+        texts = entry.guid, entry.title, entry.link, entry.relative_link
+        n_characters += sum(map(len, texts))
         if n_characters > MAX_TEXT:
             break
         entries.append(entry)
@@ -151,11 +154,14 @@ def _first_entries(items: Sequence[Mapping[str, Any]], base: str) -> list[Entry]
 def _entry_of(item: Mapping[str, Any], base: str) -> Entry:
     # Membership first: asking feedparser for an `updated` it lacks warns and answers `published`.
     date = "published_parsed" if "published_parsed" in item else "updated_parsed"
+    written = str(item.get("link") or "")
+    link = clean_link(_absolute(base, written))
     return Entry(
         guid=clean_label(str(item.get("id") or "")),
         title=clean_title(str(item.get("title") or "")),
-        link=clean_link(_absolute(base, str(item.get("link") or ""))),
+        link=link,
         published=_time_of(item.get(date)),
+        relative_link=clean_label(written) if link and not clean_link(written) else "",
     )
 
 

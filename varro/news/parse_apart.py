@@ -27,17 +27,21 @@ from types import TracebackType
 from typing import Any, Self
 
 from varro.errors import VarroError
+from varro.news.clean import MAX_TITLE, is_visible
 from varro.news.parse import Entry, ParsedFeed, ParseError, check_expat, parse_feed
 
 N_PARSERS = 2
 MAX_PARSE_S = 5.0
 """for one feed, by the wall and by the processor"""
+MAX_START_S = 120.0
+"""for a child to load: a second, or many on a disk that is busy"""
 MAX_PARSE_MB = 512
 """of address space for a child"""
 MAX_REPLY_BYTES = 16_000_000
 """more than MAX_TEXT characters can need; a child that says more is broken"""
 MAX_BODIES = 1_000
 """parsed by one child, whose memory never shrinks"""
+_WEB = ("http://", "https://")
 
 
 class ParserProcesses:
@@ -47,9 +51,15 @@ class ParserProcesses:
     """
 
     def __init__(
-        self, n: int = N_PARSERS, *, max_s: float = MAX_PARSE_S, max_mb: int = MAX_PARSE_MB
+        self,
+        n: int = N_PARSERS,
+        *,
+        max_s: float = MAX_PARSE_S,
+        max_mb: int = MAX_PARSE_MB,
+        start_s: float = MAX_START_S,
     ) -> None:
         check_expat()
+        self._start_s = start_s
         self._max_s = max_s
         self._max_mb = max_mb
         self._n = n
@@ -91,7 +101,7 @@ class ParserProcesses:
             if child is not None and not child.is_fit():
                 child.end()
                 child = None
-            child = child or _Child(self._max_mb)
+            child = child or _Child(self._max_mb, self._start_s)
             return read_reply(child.ask(body, headers, max_s=min(self._max_s, _left(until))))
         except ParseError as error:
             if child is not None and error.kind == "exception":
@@ -109,7 +119,7 @@ def _left(until: float) -> float:
 class _Child:
     """A process that parses, and the line to it."""
 
-    def __init__(self, max_mb: int) -> None:
+    def __init__(self, max_mb: int, start_s: float) -> None:
         self._n_bodies = 0
         ours, theirs = socket.socketpair()
         with theirs:
@@ -122,6 +132,8 @@ class _Child:
             )
         self._connection = Connection(ours.detach())
         try:
+            if not self._connection.poll(start_s):
+                raise EOFError(f"not loaded after {start_s:g} s")
             self._connection.recv_bytes()  # it has loaded: that counts against no feed
         except (EOFError, OSError) as error:
             self.end()
@@ -182,18 +194,33 @@ def read_reply(reply: bytes) -> ParsedFeed:
             raise ParseError(str(facts["error"]), kind=str(facts["kind"]))
         return ParsedFeed(
             entries=tuple(_entry(*entry) for entry in facts["entries"]),
-            n_untitled=int(facts["n_untitled"]),
-            n_left_out=int(facts["n_left_out"]),
+            n_untitled=_count(facts["n_untitled"]),
+            n_left_out=_count(facts["n_left_out"]),
             version=str(facts["version"]),
         )
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         reason = f"the parser's reply cannot be read: {type(error).__name__}"
         raise ParseError(reason, kind="exception") from error
 
 
-def _entry(guid: str, title: str, link: str, published: str | None) -> Entry:
+def _entry(guid: str, title: str, link: str, published: str | None, relative_link: str) -> Entry:
+    """What no row of a ledger could hold, or no clock be held against, is refused."""
     time_of = None if published is None else datetime.fromisoformat(published)
-    return Entry(str(guid), str(title), str(link), time_of)
+    entry = Entry(str(guid), str(title), str(link), time_of, str(relative_link))
+    if time_of is not None and time_of.tzinfo is None:
+        raise ValueError("a time without its zone")
+    if not is_visible("".join((entry.guid, entry.title, entry.link, entry.relative_link))):
+        raise ValueError("not clean")
+    if len(entry.title) > MAX_TITLE or (entry.link and not entry.link.lower().startswith(_WEB)):
+        raise ValueError("not clean")
+    return entry
+
+
+def _count(value: Any) -> int:
+    count = int(value)
+    if not 0 <= count < 2**31:
+        raise ValueError("not a count")
+    return count
 
 
 # -- the child
@@ -223,7 +250,7 @@ def _serve(connection: Connection, max_mb: int) -> None:
 def _reply(parsed: ParsedFeed) -> dict[str, Any]:
     return {
         "entries": [
-            (e.guid, e.title, e.link, None if e.published is None else e.published.isoformat())
+            (e.guid, e.title, e.link, e.published and e.published.isoformat(), e.relative_link)
             for e in parsed.entries
         ],
         "n_untitled": parsed.n_untitled,

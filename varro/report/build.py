@@ -122,6 +122,7 @@ def build_report(facts: ReportFacts) -> dict[str, Any]:
             "left_out": ingest.get("left_out", {}),
             "degraded": ingest.get("degraded"),
             "n_missed": ingest.get("n_missed", 0),
+            "n_unreached": ingest.get("n_unreached", 0),
         },
         "checkpoint": None
         if facts.checkpoint is None

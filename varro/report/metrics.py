@@ -881,6 +881,14 @@ METRICS: tuple[Metric, ...] = (
         None,
         0,
     ),
+    Metric(
+        "n_unreached",
+        "Feeds not reached",
+        "feeds that there was no time for; they come first the next time",
+        "count",
+        "0",
+        0,
+    ),
     Metric("n_missed", "Missed cycles", "cycles before this one that nobody ran", "count", "0", 0),
     Metric("seconds", "Seconds", "wall time of a stage", "s", None, 1),
     Metric(

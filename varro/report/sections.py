@@ -223,8 +223,7 @@ def _new_forecasts(forecast: Part, display: Iterable[Part], n_in_group: int | No
 
 def _news(news: Part) -> Section:
     names = ["n_new", "n_train", "n_heldout", "n_malformed", "n_duplicates", "n_feeds", "n_alive"]
-    if news.get("n_missed"):
-        names.append("n_missed")
+    names += [name for name in ("n_unreached", "n_missed") if news.get(name)]
     counts = tuple(metric_row(name, number(news, name)) for name in names)
     counts += tuple(
         Row(f"Left out: {shown(reason)}", (shown(n),)) for reason, n in news["left_out"].items()

@@ -98,6 +98,9 @@ def _feeds(config: Config, now: datetime) -> Check:
         named = "; ".join(f"{row['feed']}: {row['reason']}" for row in bad[:_N_NAMED])
         more = f"; and {len(bad) - _N_NAMED} more" if len(bad) > _N_NAMED else ""
         text += f" ({named}{more}); see 'varro feeds health'"
+    n_unreached = sum(row["status"] == "unreached" for row in found)
+    if n_unreached:
+        text += f"; {n_unreached} not reached in time (news.max_s), and first the next time"
     n_well = counts["healthy"] + counts["unread"]
     if n_well < config.news.min_feeds:
         text += f"; {config.news.min_feeds} are needed, or the day is degraded"

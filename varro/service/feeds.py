@@ -11,15 +11,16 @@ from typing import Any
 
 from varro.config import Config, EmbedderConfig
 from varro.day.topics import topics_of
-from varro.domain import FeedRead
+from varro.domain import GOOD_READS, FeedRead
 from varro.errors import ConfigError, FeedError
 from varro.ledger.place import is_begun, ledger_place
 from varro.ledger.store import Ledger, open_ledger
 from varro.news.bodies import read_body
+from varro.news.clean import shown_address
 from varro.news.feed_list import new_feed
 from varro.news.fetch import fetcher_of
 from varro.news.gather import RESTS_AFTER, Parser
-from varro.news.ingest import ingest_feeds
+from varro.news.ingest import ingest_feeds, why_dead
 from varro.news.opml import Feed, load_opml
 from varro.news.parse import ParseError
 from varro.news.parse_apart import ParserProcesses
@@ -65,6 +66,8 @@ def try_feed(
         arrived = ingest_feeds(
             (feed,), fetcher, parser, {}, as_of=as_of, max_s=news.max_s, pause_s=news.pause_s
         )
+    if dead := why_dead(arrived):
+        raise FeedError(dead)
     judges = [judge_rules(news.rules)]
     if news.languages:
         judges.append(judge_languages(news.languages))
@@ -77,9 +80,9 @@ def try_feed(
     (reading,) = arrived.readings
     return {
         "feed": feed.name,
-        "url": feed.url,
+        "url": shown_address(feed.url),
         "http_status": reading.http_status,
-        "moved_to": reading.moved_to,
+        "moved_to": reading.moved_to and shown_address(reading.moved_to),
         "seconds": reading.seconds,
         "entries": len(reading.entries),
         "untitled": reading.n_untitled,
@@ -138,7 +141,7 @@ def feeds_health(
     """
     urls = [feed.url for feed in feeds]
     newest = ledger.newest_feed_reads(urls) if ledger else {}
-    good = ledger.newest_feed_reads(urls, good=True) if ledger else {}
+    good = ledger.newest_feed_reads(urls, statuses=GOOD_READS) if ledger else {}
     return [_health(feed, newest.get(feed.url), good.get(feed.url), now) for feed in feeds]
 
 
@@ -170,7 +173,7 @@ def _health(
 ) -> dict[str, Any]:
     facts: dict[str, Any] = {
         "feed": feed.name,
-        "url": feed.url,
+        "url": shown_address(feed.url),
         "category": feed.category,
         "standing": "unread",
         "status": "unread",
@@ -188,7 +191,7 @@ def _health(
     }
     if newest is not None:
         facts |= {
-            "standing": _standing(newest, now),
+            "standing": _standing(newest, good, now),
             "status": newest.status,
             "reason": newest.reason,
             "read_at": format_time(newest.as_of),
@@ -197,7 +200,7 @@ def _health(
             "n_entries": newest.n_entries,
             "n_new": newest.n_new,
             "next_at": newest.next_at and format_time(newest.next_at),
-            "moved_to": newest.moved_to,
+            "moved_to": newest.moved_to and shown_address(newest.moved_to),
             "seconds": newest.seconds,
         }
     if good is not None:
@@ -206,8 +209,8 @@ def _health(
     return facts
 
 
-def _standing(newest: FeedRead, now: datetime) -> str:
+def _standing(newest: FeedRead, good: FeedRead | None, now: datetime) -> str:
     if not newest.n_failures:
-        return "healthy"
+        return "unread" if good is None and newest.status == "unreached" else "healthy"
     is_resting = newest.next_at is not None and newest.next_at > now
     return "suspended" if is_resting or newest.n_failures >= RESTS_AFTER else "failing"

@@ -189,7 +189,7 @@ def _describe_run(config: Config, ledger: Ledger, info: RunInfo) -> dict[str, An
         "last_stage": str(stages[-1].stage) if stages else None,
         "last_attempt": state and state.last_run,
         "last_exit_code": _exit_code(state),
-        "last_error": (state and state.error) or None,
+        "last_error": (state and state.outcome != "empty" and state.error) or None,
         "n_missed": len(missed),
         "missed": [m.day for m in missed[-10:]],
         "n_degraded": len(degraded),

@@ -21,6 +21,7 @@ from typing import Any
 from varro.config import Config
 from varro.errors import (
     DiskError,
+    EmptyCycleError,
     HeldError,
     LedgerError,
     StageError,
@@ -39,6 +40,7 @@ from varro.service.watch import Alert, Attempt, alerts_of
 OUTCOMES = {
     0: "done",
     HeldError.exit_code: "held",
+    EmptyCycleError.exit_code: "empty",
     StaleLeaseError.exit_code: "taken over",
     129: "interrupted",
     130: "interrupted",
@@ -49,6 +51,8 @@ TOO_LONG = 124
 """exit code of a day that was ended because it took longer than schedule.max_run_h"""
 _BY_THE_LEDGER = ("quiet", "unsettled", "canary", "refused")
 """events that only a ledger which can be read tells of, or that they are over"""
+_UNDECIDED = ("held", "taken over", "interrupted", "empty")
+"""outcomes of a cycle that has neither failed nor been done"""
 _N_LOGS = 60
 _END_S = 4.0
 """for the process of a day to end when it is told to: less than this one has itself, see
@@ -184,6 +188,8 @@ def in_words(state: State) -> str:
     if state.cycle is None:
         return f"nothing is due{due}"
     why = f": {state.error}" if state.error else ""
+    if state.outcome == "empty":  # without the clocks in its words: they are others each hour
+        why = " so far: no new headline; tried again at the next wake-up"
     last = state.last_run or {}
     log = f" (log: {last['log']})" if last else ""
     thin = [f"{day}, {reason}" for day, reason in last.get("degraded", {}).items()]
@@ -372,6 +378,6 @@ def _told(
     )
     by = channels(alerts, home=config.home, run=run, now=now)
     undecided = () if glance else _BY_THE_LEDGER
-    if last is not None and last["outcome"] in ("held", "taken over", "interrupted"):
-        undecided = (*undecided, "failed")  # it has neither failed again nor been done
+    if last is not None and last["outcome"] in _UNDECIDED:
+        undecided = (*undecided, "failed")
     return tell(found, state.told or {}, by, now=now, complain=complain, undecided=undecided)
