@@ -120,6 +120,11 @@ def test_a_timer_wakes_in_step_with_the_first_cycle(every, when):
     assert f"OnCalendar=*-*-* {when}\n" in timer_unit(replace(JOB, every_min=every))
 
 
+def test_systemd_takes_neither_a_degraded_day_nor_a_held_run_for_a_failure():
+    """Catches a unit that is red for a day that is done, until nobody looks at it any more."""
+    assert "\nSuccessExitStatus=10 12\n" in service_unit(JOB)
+
+
 @pytest.mark.skipif(
     shutil.which("systemd-analyze") is None, reason="NOT TESTED: no systemd-analyze here"
 )

@@ -180,7 +180,7 @@ def test_a_degraded_day_is_an_outcome_of_its_own(service):
     why = "4 new headlines, 30 are needed"
     service.days.degraded = why
     state = service.tick(MORNING)
-    assert (state.outcome, state.exit_code, state.error) == ("degraded", 0, "")
+    assert (state.outcome, state.exit_code, state.error) == ("degraded", 12, "")
     assert state.last_run["degraded"] == {"2026-03-02": why}
     assert in_words(state).startswith(
         f"2026-03-02 degraded; evaluated, not trained on: 2026-03-02, {why} (log: logs/live/"
@@ -190,8 +190,18 @@ def test_a_degraded_day_is_an_outcome_of_its_own(service):
     assert load_state(state_path(service.config.home, "live")).last_run["outcome"] == "degraded"
     service.days.degraded = None
     state = service.tick(MORNING + DAY)
-    assert (state.outcome, state.last_run["degraded"]) == ("done", {})
+    assert (state.outcome, state.exit_code, state.last_run["degraded"]) == ("done", 0, {})
     assert "not trained on" not in in_words(state)
+
+
+def test_what_falls_due_during_a_degraded_day_is_left_to_be_run(tmp_path):
+    """Catches a degraded day that is taken for a failure: the cycle after it would wait an hour."""
+    service = Service(tmp_path, "schedule.cadence=2h")
+    service.days.degraded = "thin"
+    times = iter([MORNING, MORNING + 3 * HOUR])
+    state = tick(service.config, service.days, clock=lambda: next(times), complain=print)
+    assert (state.outcome, state.exit_code) == ("degraded", 12)
+    assert (state.cycle, state.left) == ("2026-03-02T0630", "2026-03-02T0830")
 
 
 @pytest.mark.parametrize("cadence", ["1d", "2h"])
@@ -585,6 +595,17 @@ def test_a_tick_runs_a_whole_day_in_a_process_of_its_own(world):
         assert work.ledger.days_done("live") == [cycle]
     log = (world.home / "logs" / "live" / f"{cycle}.log").read_text()
     assert f"{cycle} report" in log and "report: " in log
+
+
+def test_a_degraded_day_has_an_exit_code_of_its_own(world):
+    """Catches a scheduler's log in which a day that was not trained on looks like any other."""
+    world.show(0, datetime.now(UTC))
+    thin = ("--set", "news.min_feeds=9")
+    done = subprocess.run(live_command(world, "tick", *thin), capture_output=True, text=True)
+    assert done.returncode == 12 and " degraded; evaluated, not trained on: " in done.stdout, done
+    assert done.stderr == ""
+    again = subprocess.run(live_command(world, "tick", *thin), capture_output=True, text=True)
+    assert (again.returncode, again.stdout[:14]) == (0, "nothing is due")
 
 
 def test_a_tick_that_is_terminated_ends_its_day(world):

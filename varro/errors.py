@@ -15,6 +15,9 @@ VarroError                 anything Varro refuses, with a message a person can a
 └── DiskError              a disk that is full, broken or not writable; no descriptor left (exit 9)
 """
 
+DEGRADED = 12
+"""exit code of a day that is done, but whose news was too thin to be trained on: no error"""
+
 
 class VarroError(Exception):
     """Base of every error Varro raises on purpose; `exit_code` is what the command line returns."""

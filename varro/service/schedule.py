@@ -24,7 +24,7 @@ from xml.parsers.expat import ExpatError
 
 from varro.config import Config
 from varro.domain import stable_hash
-from varro.errors import ConfigError, HeldError, VarroError
+from varro.errors import DEGRADED, ConfigError, HeldError, VarroError
 from varro.files import disk_errors, write_file
 from varro.lock import holder_of, is_held, lock_path
 from varro.service.slots import ONE_DAY, load_timetable
@@ -300,7 +300,8 @@ def plist(job: Job) -> dict[str, object]:
 
 
 def service_unit(job: Job) -> str:
-    """A oneshot service: systemd starts no second one beside it. Held by another is no failure."""
+    """A oneshot service: systemd starts no second one beside it. Held by another is no failure, nor
+    is a degraded day."""
     return (
         "[Unit]\n"
         f"Description=Varro: run what is due of {job.name} in {_escaped(str(job.home))}\n"
@@ -310,7 +311,7 @@ def service_unit(job: Job) -> str:
         f"WorkingDirectory={_escaped(str(job.folder))}\n"
         + "".join(f"Environment={_quoted(f'{k}={v}')}\n" for k, v in job.environment.items())
         + f"ExecStart={' '.join(_quoted(part).replace('$', '$$') for part in job.command)}\n"
-        f"SuccessExitStatus={HeldError.exit_code}\n"
+        f"SuccessExitStatus={HeldError.exit_code} {DEGRADED}\n"
         "Nice=10\n"
         "TimeoutStartSec=infinity\n"
         "TimeoutStopSec=20\n"

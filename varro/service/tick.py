@@ -20,6 +20,7 @@ from typing import Any
 
 from varro.config import Config
 from varro.errors import (
+    DEGRADED,
     DiskError,
     HeldError,
     LedgerError,
@@ -38,13 +39,15 @@ from varro.service.watch import Alert, Attempt, alerts_of
 
 OUTCOMES = {
     0: "done",
+    DEGRADED: "degraded",
     HeldError.exit_code: "held",
     StaleLeaseError.exit_code: "taken over",
     129: "interrupted",
     130: "interrupted",
     143: "interrupted",
 }
-"""what an exit code is called; any other is `failed`. A day that is done may also be `degraded`"""
+"""what an exit code is called; any other is `failed`"""
+_DONE = (0, DEGRADED)
 TOO_LONG = 124
 """exit code of a day that was ended because it took longer than schedule.max_run_h"""
 _BY_THE_LEDGER = ("quiet", "unsettled", "canary", "refused")
@@ -139,7 +142,7 @@ def tick(
                 state = _run(state, config, run_day, cycle=cycle, now=now)
                 now, glance = clock(), None
                 glance = glance_of(config)
-                if state.exit_code == 0:
+                if state.exit_code in _DONE:
                     state = replace(state, left=due_cycle(config, glance, now))
     except VarroError as error:
         refusal = error
@@ -276,12 +279,15 @@ def _run(state: State, config: Config, run_day: RunDay, *, cycle: str, now: date
     started = time.monotonic()
     start_of_words = log.stat().st_size if log.exists() else 0
     code = run_day(log)
-    degraded = _degraded(config, cycle, is_whole=code == 0)
-    outcome = "degraded" if code == 0 and degraded else OUTCOMES.get(code, "failed")
-    error = "" if code == 0 else _last_word(log, start_of_words)
-    if code == 0 and not _is_done(cycle, glance_of(config)):
-        code, outcome = StageError.exit_code, "failed"
+    is_whole = code in _DONE
+    degraded = _degraded(config, cycle, is_whole=is_whole)
+    if is_whole:  # that process may have found the day done by another one
+        code = DEGRADED if degraded else 0
+    error = "" if is_whole else _last_word(log, start_of_words)
+    if is_whole and not _is_done(cycle, glance_of(config)):
+        code = StageError.exit_code
         error = f"the day's process ended well, but the ledger has no finished cycle {cycle}"
+    outcome = OUTCOMES.get(code, "failed")
     last_run = {
         "at": now.isoformat(),
         "cycle": cycle,
