@@ -268,6 +268,7 @@ def small_files(n_bytes):
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
+@of_sqlite
 def test_what_can_not_be_remembered_is_not_told_at_each_wake_up(service):
     """Catches a disk on which each alert is told again every hour, and one of which nobody hears
     because the state can not be written."""
@@ -379,6 +380,7 @@ def test_a_clock_that_was_set_back_is_told_and_runs_nothing(service):
     assert service.days.started == ["2026-03-02"]
 
 
+@of_sqlite
 def test_a_ledger_that_can_not_be_read_is_told_once_and_leaves_a_heartbeat(service):
     """Catches a damaged ledger of which nobody hears, a heartbeat that stops with it, and a cycle
     that is called late because nobody can tell."""
@@ -399,6 +401,7 @@ def test_a_ledger_that_can_not_be_read_is_told_once_and_leaves_a_heartbeat(servi
     assert service.tick(MORNING + 3 * DAY).cycle == "2026-03-05"
 
 
+@of_sqlite
 def test_a_day_that_breaks_its_ledger_is_told(service):
     """Catches a wake-up without an end because what it had read before the day is no more."""
     path = ledger_path(service.config.home)
@@ -460,7 +463,7 @@ def test_an_archive_that_is_read_to_its_end_is_no_silence(tmp_path):
     its own."""
     config = small_config(tmp_path, "alerts.min_free_gb=0")
     days = load_archive(config.news.archive, max_malformed_frac=0.0).days()
-    with open_ledger(ledger_path(tmp_path)) as ledger:
+    with open_ledger(ledger_at(tmp_path)) as ledger:
         ledger.add_run(RunInfo("main", 0, "sample", "h", {}, "0"))
         for day in days:
             for stage in Stage:
