@@ -411,6 +411,26 @@ def test_a_day_that_breaks_its_ledger_is_told(service):
     assert service.days.started == ["2026-03-02"] and len(service.alerts()) == 1
 
 
+@of_sqlite
+def test_why_a_day_failed_is_kept_where_its_ledger_can_not_be_opened_either(service):
+    """Catches a disk's error, met on looking after the day, in the place of the day's own."""
+    service.tick(MORNING)
+    path = ledger_path(service.config.home)
+
+    def lose_the_ledger():
+        path.unlink()
+        path.mkdir()
+
+    service.days.then = lose_the_ledger
+    service.days.code, service.days.said = 9, "varro: stage update: No space left\n"
+    with pytest.raises(LedgerError):
+        service.tick(MORNING + DAY)
+    last = load_state(state_path(service.config.home, "live")).last_run
+    assert (last["cycle"], last["exit_code"], last["error"]) == (
+        "2026-03-03", 9, "stage update: No space left",
+    )  # fmt: skip
+
+
 @pytest.fixture
 def move(service, monkeypatch):
     """Takes the machine of a service without a zone of its own to another place."""

@@ -308,7 +308,8 @@ def _run(state: State, config: Config, run_day: RunDay, *, cycle: str, now: date
 def _degraded(config: Config, cycle: str, *, is_whole: bool) -> dict[str, str]:
     """Finished days from `cycle` on whose news was too thin to be trained on → why.
 
-    Raises: LedgerError, unless the days are not whole: then the ledger may be what is wrong.
+    Raises: LedgerError or DiskError, unless the days are not whole: then the ledger may be what is
+    wrong.
     """
     from varro.domain import Stage, degraded_days
     from varro.ledger.store import open_ledger
@@ -320,7 +321,7 @@ def _degraded(config: Config, cycle: str, *, is_whole: bool) -> dict[str, str]:
         with open_ledger(place) as ledger:
             done = set(ledger.days_done(run))
             thin = degraded_days(ledger.stage_runs(run, stage=Stage.INGEST))
-    except LedgerError:
+    except (LedgerError, DiskError):
         if is_whole:
             raise
         return {}
