@@ -351,6 +351,20 @@ def test_a_backup_is_refused_where_something_is_and_leaves_nothing_half(home, tm
     assert [p.name for p in target.iterdir()] == ["photo.jpg"]
 
 
+def test_two_backups_to_one_folder_do_not_mix(home, tmp_path):
+    """Catches a backup whose files are removed by a second one beside it, and that is published
+    and said to be verified all the same; and what a killed one has left, in the way for ever."""
+    target = tmp_path / "backup"
+    (tmp_path / ".backup.partial" / "checkpoints").mkdir(parents=True)
+    with backup._new_folder(target, "the first one") as partial:
+        assert list(partial.iterdir()) == []
+        (partial / "mine").touch()
+        with pytest.raises(StageError, match=r"backup to .*: another process is at it"):
+            back_up(home, target)
+    assert [p.name for p in target.iterdir()] == ["mine"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["backup", "home"]
+
+
 def test_a_damaged_checkpoint_is_left_out_of_a_backup_by_name(home, tmp_path):
     """Catches a backup that carries the damage on, and one that cannot be made because of it."""
     (home / "checkpoints/main/v00002/optimizer.safetensors").unlink()

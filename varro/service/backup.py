@@ -13,11 +13,13 @@ process that still holds a run there cannot write here, not even where this home
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
 import secrets
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -70,8 +72,9 @@ def back_up(
     """Copy a home's ledger (`url`: where it is in Postgres), checkpoints and feed bodies to a new
     folder, verified.
 
-    Raises: StageError if there is no ledger, or the folder exists; CheckpointError if no version of
-    a run is whole; LedgerError if the copied ledger is not sound; DiskError.
+    Raises: StageError if there is no ledger, or the folder exists or is being made;
+    CheckpointError if no version of a run is whole; LedgerError if the copied ledger is not
+    sound; DiskError.
     """
     place = url or ledger_path(home)
     if not is_begun(place):
@@ -129,16 +132,35 @@ def _new_folder(target: Path, doing: str) -> Iterator[Path]:
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise StageError(f"{target} exists; name a new folder")
     partial = target.with_name(f".{target.name}.partial")
-    with disk_errors(doing):
+    with disk_errors(doing), ExitStack() as stack:
         if partial.exists():
-            shutil.rmtree(partial)
+            with _alone_in(partial, doing):  # else it is what a killed one has left
+                shutil.rmtree(partial)
         make_folder(partial)
+        stack.enter_context(_alone_in(partial, doing))
         try:
             yield partial
             publish_folder(partial, target)
         finally:
             if partial.exists():
                 shutil.rmtree(partial)
+
+
+@contextmanager
+def _alone_in(folder: Path, doing: str) -> Iterator[None]:
+    """Raises: StageError if another process is at work in a folder, where its disk can tell."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(handle)
+        raise StageError(f"{doing}: another process is at it; wait for it to end") from None
+    except OSError:  # a share of another machine may have no locks
+        pass
+    try:
+        yield
+    finally:
+        os.close(handle)
 
 
 def _copy_run(
