@@ -220,7 +220,7 @@ def test_a_day_after_a_restore_is_the_day_after_the_original(home, tmp_path):
     assert made.made_at == "2026-11-20T00:00:00Z"
     again = tmp_path / "again" / "home"
     assert restore(tmp_path / "backup", again) == made
-    files = ["checkpoints"] if url_of(again) else ["checkpoints", "ledger.sqlite"]
+    files = ["checkpoints", "home.id"] if url_of(again) else ["checkpoints", "ledger.sqlite"]
     assert sorted(p.name for p in again.iterdir()) == files
     run_days(home, 3)
     run_days(again, 3)

@@ -196,7 +196,7 @@ def in_words(state: State) -> str:
 
 def glance_of(config: Config) -> Glance:
     """The configured run at a glance."""
-    return glance_at(ledger_place(config), config.run.name)
+    return glance_at(ledger_place(config), config.run.name, home=config.home)
 
 
 def due_cycle(config: Config, glance: Glance, now: datetime) -> str | None:
@@ -312,13 +312,13 @@ def _degraded(config: Config, cycle: str, *, is_whole: bool) -> dict[str, str]:
     wrong.
     """
     from varro.domain import Stage, degraded_days
-    from varro.ledger.store import open_ledger
+    from varro.ledger.store import open_ledger_of
 
-    run, place = config.run.name, ledger_place(config)
-    if not is_begun(place):
+    run = config.run.name
+    if not is_begun(ledger_place(config)):
         return {}
     try:
-        with open_ledger(place) as ledger:
+        with open_ledger_of(config) as ledger:
             done = set(ledger.days_done(run))
             thin = degraded_days(ledger.stage_runs(run, stage=Stage.INGEST))
     except (LedgerError, DiskError):
