@@ -172,7 +172,7 @@ def state_of(home: Path, url: str | None = None) -> dict[str, Any]:
     hashes of weights, report, names of files."""
     found: dict[str, Any] = {}
     for name, rows in rows_of(url or ledger_path(home)).items():
-        if name == "leases":  # who wrote, and how often it was begun anew
+        if name in ("leases", "homes"):  # who wrote, how often it was begun anew, and where
             continue
         for cells in rows:
             if name == "checkpoints":

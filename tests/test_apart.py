@@ -154,6 +154,19 @@ def test_a_childs_error_is_the_parents(two_days, tmp_path):
     assert stages == [Stage.INGEST, Stage.SETTLE]
 
 
+def test_a_disk_without_room_stops_the_day_before_its_first_stage(tmp_path):
+    """Catches news that are taken in and settled each night for an update that can not be
+    written."""
+    home = tmp_path / "home"
+    full = command(home, "--set", "checkpoints.min_free_gb=1e9")
+    done = subprocess.run(full, capture_output=True, text=True, timeout=120)
+    said = json.loads(done.stdout.splitlines()[-1])
+    assert (said["code"], said["heavy"]) == (9, []), done.stderr
+    assert "are needed for a checkpoint" in done.stderr
+    with open_run(small_config(home)) as work:
+        assert work.ledger.stage_runs("main") == []
+
+
 def test_a_child_ends_with_a_parent_that_was_killed(tmp_path):
     """Catches an orphan that goes on and holds the run, so that it cannot be started again."""
     home = tmp_path / "home"

@@ -46,7 +46,7 @@ def test_a_thin_day_is_forecast_and_evaluated_but_not_trained_on(tmp_path, confi
     file = tmp_path / "thin.toml"
     file.write_text(render_toml(config))
     done = CliRunner().invoke(app, ["train-day", "--config", str(file), "--json"])
-    assert done.exit_code == 0, done.output
+    assert done.exit_code == 12, done.output
     reason = "20 new headlines, 21 are needed"
     assert json.loads(done.stdout)["degraded"] == {thin: reason}
     with open_run(config) as work:

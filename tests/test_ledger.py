@@ -353,6 +353,7 @@ def test_a_ledger_of_the_first_schema_is_migrated_with_all_it_holds(tmp_path):
         "DROP TABLE feed_tries",
         "DROP TABLE missed_cycles",
         "DROP TABLE leases",
+        "DROP TABLE homes",
         "ALTER TABLE settlements DROP COLUMN invalid_reason",
         "UPDATE alembic_version SET version_num = '0001'",
     )

@@ -175,9 +175,9 @@ def test_a_folder_that_was_half_removed_is_removed_the_next_time(tmp_path):
 
 def test_no_day_is_trained_that_could_not_be_written(tmp_path, policy):
     """Catches a night's training that ends in a full disk."""
-    refuse_full_disk(tmp_path, policy, CheckpointsConfig(min_free_gb=0))
+    refuse_full_disk(tmp_path, policy.trained_bytes(), CheckpointsConfig(min_free_gb=0))
     with pytest.raises(DiskError, match=r"GB are free .* are needed for a checkpoint"):
-        refuse_full_disk(tmp_path, policy, CheckpointsConfig(min_free_gb=1e9))
+        refuse_full_disk(tmp_path, policy.trained_bytes(), CheckpointsConfig(min_free_gb=1e9))
 
 
 def test_a_checkpoint_is_verified_without_loading_it(published):

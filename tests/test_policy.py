@@ -16,6 +16,7 @@ from varro.config import PolicyConfig
 from varro.errors import PolicyError
 from varro.policy import attention, fastmath, head
 from varro.policy import sample as sampling
+from varro.policy.folder import trained_bytes
 from varro.policy.load import LORA_KEYS, load_policy
 from varro.policy.logprobs import behaviour_logprobs, pad_responses, response_logprobs
 from varro.policy.mlx import mx
@@ -306,6 +307,27 @@ def test_an_empty_response_is_refused():
     """Catches a row that would divide by a length of zero."""
     with pytest.raises(ValueError, match="without a sampled token"):
         pad_responses([[1, 2], []])
+
+
+@pytest.mark.parametrize("settings", [{}, {"lora_rank": 3}, {"fine_tune": "full"}])
+def test_what_trains_is_told_from_the_folder_as_it_is_once_loaded(policy, settings, tmp_path):
+    """Catches room for half a checkpoint, taken for enough by who does not load the policy."""
+    config = PolicyConfig(model=str(policy.model_path), **settings)
+    assert trained_bytes(config) == load_policy(config, lora_seed=0).trained_bytes() > 100_000
+    # q, k, v and o are 1024 to 2048, 1024, 1024 and back, the three others 1024 to 3072, 28 times.
+    shape = {"hidden_size": 1024, "num_attention_heads": 16, "num_key_value_heads": 8,
+             "head_dim": 128, "intermediate_size": 3072, "num_hidden_layers": 28}  # fmt: skip
+    facts = json.loads((policy.model_path / "config.json").read_text()) | shape
+    (tmp_path / "config.json").write_text(json.dumps(facts))
+    (tmp_path / "model.safetensors").write_bytes(b"not looked into")
+    qwen = PolicyConfig(model=str(tmp_path), lora_rank=16)
+    assert trained_bytes(qwen) == 28 * 16 * (2 * 3072 + 2 * 2048 + 3 * 4096) * 4
+    with pytest.raises(PolicyError, match=r"model\.safetensors: cannot read the model's weights"):
+        trained_bytes(PolicyConfig(model=str(tmp_path), fine_tune="full"))
+    del facts["hidden_size"]
+    (tmp_path / "config.json").write_text(json.dumps(facts))
+    with pytest.raises(PolicyError, match="the model's shape is not in it: 'hidden_size'"):
+        trained_bytes(qwen)
 
 
 def test_every_linear_layer_has_an_adapter_and_nothing_else_trains(policy):

@@ -12,6 +12,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 from conftest import (
@@ -33,6 +34,10 @@ from varro.ledger.glance import Glance, glance_at
 from varro.ledger.place import is_begun, ledger_path
 from varro.ledger.store import _fields, open_ledger
 from varro.ledger.tables import LeaseRow, StageRunRow
+from varro.run import open_run
+from varro.service.backup import back_up, restore
+from varro.service.status import describe
+from varro.service.tick import glance_of
 
 sys.path.insert(0, str(ROOT / "scripts"))
 
@@ -274,6 +279,7 @@ def test_a_ledger_is_copied_to_the_other_kind_and_back(place, tmp_path):
             ledger.settlements("main", day="2026-01-06")[0][0]
             == (copied.settlements("main", day="2026-01-06")[0][0])
         )
+        # Leases stay where they are.
         assert ledger.take_lease("main", "me", NOON + timedelta(days=1)) == 1
     assert rows_of(tmp_path / "again.sqlite") == rows_of(there)
 
@@ -293,13 +299,86 @@ def test_a_sqlite_home_moves_to_a_server_and_back_by_the_commands_of_the_readme(
     ):
         done = varro(*words)
         assert done.returncode == 0, done.stderr
-    assert list((tmp_path / "large").iterdir()) == []
+    assert [p.name for p in (tmp_path / "large").iterdir()] == ["home.id"]
     before, after = (rows_of(ledger_path(tmp_path / home)) for home in ("small", "back"))
     assert rows_of(place).keys() == before.keys() == after.keys()
-    taken, left = ([row["number"] for row in rows.pop("leases")] for rows in (before, after))
-    assert taken < left, "who holds the run at home can not write to the restored ledger"
-    for table, rows in before.items():
-        assert sorted(map(repr, after[table])) == sorted(map(repr, rows))
+    assert after.pop("leases")[0]["holder"] == "a restored backup"
+    for table, rows in after.items():
+        assert sorted(map(repr, rows)) == sorted(map(repr, before[table]))
+
+
+def taken(home, place):
+    """What opens a home's ledger to write in it."""
+    config = small_config(home, f"ledger.url={place}")
+    with open_run(config) as work:
+        work.ledger.add_run(work.info)
+    return config
+
+
+@of_postgres
+def test_a_database_belongs_to_one_home(tmp_path, place):
+    """Catches two homes that write into one database, each without the other's checkpoints; and a
+    home that is refused because it was moved."""
+    home, other = tmp_path / "home", tmp_path / "other"
+    config = taken(home, place)
+    rows = rows_of(place)
+    said = (
+        rf"belongs to another home than {other}, to the one that was {home} on .* when it took it: "
+        r"use that one, or name an empty database in ledger\.url"
+    )
+    with pytest.raises(LedgerError, match=said) as refused:
+        taken(other, place)
+    flags = ("--home", other, "--set", f"ledger.url={place}")
+    for verb in (
+        ("status",), ("show", "2026-01-05"), ("report", "--last"), ("tick",), ("train-day",),
+        ("backup", tmp_path / "copy"),
+    ):  # fmt: skip
+        done = varro(*verb, *flags)
+        assert done.returncode == 5 and str(refused.value) in done.stderr, (verb, done)
+    assert rows_of(place) == rows and not (other / "home.id").exists()
+    # A home is itself wherever it lies, and one that has lost its file is told how to be itself.
+    home.rename(tmp_path / "moved")
+    taken(tmp_path / "moved", place)
+    (tmp_path / "moved" / "home.id").unlink()
+    with pytest.raises(LedgerError, match=r"write \w+ into .*/moved/home\.id") as lost:
+        glance_of(config.model_copy(update={"home": tmp_path / "moved"}))
+    words = str(lost.value).split()
+    Path(words[words.index("into") + 1]).write_text(f"{words[words.index('write') + 1]}\n")
+    taken(tmp_path / "moved", place)
+    assert rows_of(place)["homes"] == rows["homes"]
+
+
+@of_postgres
+def test_an_older_ledger_is_the_home_s_that_opens_it_next(tmp_path, place):
+    """Catches an upgrade after which nobody, or anybody, may open the ledger; a look takes none."""
+    home, other = tmp_path / "home", tmp_path / "other"
+    config = taken(home, place)
+    (home / "home.id").unlink()
+    raw_sql(place, "DROP TABLE homes", "UPDATE alembic_version SET version_num = '0005'")
+    assert glance_of(config) == Glance()
+    assert describe(config, NOON)["runs"] and not (home / "home.id").exists()
+    taken(home, place)
+    with pytest.raises(LedgerError, match="belongs to another home"):
+        taken(other, place)
+
+
+@of_postgres
+@pytest.mark.parametrize("is_same", [True, False])
+def test_a_restored_home_owns_the_database_it_was_restored_to(tmp_path, place, is_same):
+    """Catches a restored home that its own database refuses, or that shares it with the original:
+    in a database of its own, or in the place of the original."""
+    home, again = tmp_path / "home", tmp_path / "again"
+    taken(home, place)
+    there = place if is_same else ledger_at(again)
+    back_up(home, tmp_path / "backup", made_at=NOON, url=place)
+    assert rows_of(tmp_path / "backup" / "ledger.sqlite")["homes"] == []
+    restore(tmp_path / "backup", again, url=there)
+    with pytest.raises(LedgerError, match=f"belongs to another home than {home}, to the one that "
+                                          f"was {again} on "):  # fmt: skip
+        taken(home, there)
+    taken(again, there)
+    if not is_same:
+        taken(home, place)
 
 
 @of_postgres

@@ -220,7 +220,7 @@ def test_a_day_after_a_restore_is_the_day_after_the_original(home, tmp_path):
     assert made.made_at == "2026-11-20T00:00:00Z"
     again = tmp_path / "again" / "home"
     assert restore(tmp_path / "backup", again) == made
-    files = ["checkpoints"] if url_of(again) else ["checkpoints", "ledger.sqlite"]
+    files = ["checkpoints", "home.id"] if url_of(again) else ["checkpoints", "ledger.sqlite"]
     assert sorted(p.name for p in again.iterdir()) == files
     run_days(home, 3)
     run_days(again, 3)
@@ -349,6 +349,20 @@ def test_a_backup_is_refused_where_something_is_and_leaves_nothing_half(home, tm
         back_up(home, tmp_path / "new")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["backup", "home"]
     assert [p.name for p in target.iterdir()] == ["photo.jpg"]
+
+
+def test_two_backups_to_one_folder_do_not_mix(home, tmp_path):
+    """Catches a backup whose files are removed by a second one beside it, and that is published
+    and said to be verified all the same; and what a killed one has left, in the way for ever."""
+    target = tmp_path / "backup"
+    (tmp_path / ".backup.partial" / "checkpoints").mkdir(parents=True)
+    with backup._new_folder(target, "the first one") as partial:
+        assert list(partial.iterdir()) == []
+        (partial / "mine").touch()
+        with pytest.raises(StageError, match=r"backup to .*: another process is at it"):
+            back_up(home, target)
+    assert [p.name for p in target.iterdir()] == ["mine"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["backup", "home"]
 
 
 def test_a_damaged_checkpoint_is_left_out_of_a_backup_by_name(home, tmp_path):

@@ -54,27 +54,28 @@ class System:
 
     def __init__(self):
         self.calls, self.crontab, self.fails, self.n_fails = [], None, "", 99
+        self.grumbles = b""
         self.loaded, self.active, self.enabled = set(), set(), set()
 
     def __call__(self, command, told):
         self.calls.append(list(command))
         if self.fails in command and self.n_fails > 0:
             self.n_fails -= 1
-            return 1, b"Bootstrap failed: 5: Input/output error\n"
+            return 1, b"", b"Bootstrap failed: 5: Input/output error\n"
         name = command[-1].rpartition("/")[2]
         match command[:-1]:
             case ["crontab"] if name == "-":
                 self.crontab = told.decode()
             case ["crontab"] if self.crontab is None:
-                return 1, b"no crontab for ada\n"
+                return 1, b"", b"no crontab for ada\n"
             case ["crontab"]:
-                return 0, self.crontab.encode()
+                return 0, self.crontab.encode(), self.grumbles
             case ["launchctl", "bootstrap", _]:
                 self.loaded.add(name.removesuffix(".plist"))
             case ["launchctl", "bootout"]:
                 self.loaded.discard(name)
             case ["launchctl", "print"] if name not in self.loaded:
-                return 113, f'Could not find service "{name}" in domain for login\n'.encode()
+                return 113, b"", f'Could not find service "{name}" in domain for login\n'.encode()
             case ["systemctl", _, "enable", "--now"]:
                 self.active.add(name)
                 self.enabled.add(name)
@@ -84,8 +85,8 @@ class System:
             case ["systemctl", _, "show", timer]:
                 active = "active" if timer in self.active else "inactive"
                 enabled = "enabled" if timer in self.enabled else "disabled"
-                return 0, f"ActiveState={active}\nUnitFileState={enabled}\n".encode()
-        return 0, b""
+                return 0, f"ActiveState={active}\nUnitFileState={enabled}\n".encode(), b""
+        return 0, b"", b""
 
 
 def files(folder):
@@ -117,6 +118,11 @@ def test_a_plist_comes_back_as_it_was_meant():
 def test_a_timer_wakes_in_step_with_the_first_cycle(every, when):
     """Catches a day that begins up to an hour late because its wake-ups are out of step."""
     assert f"OnCalendar=*-*-* {when}\n" in timer_unit(replace(JOB, every_min=every))
+
+
+def test_systemd_takes_neither_a_degraded_day_nor_a_held_run_for_a_failure():
+    """Catches a unit that is red for a day that is done, until nobody looks at it any more."""
+    assert "\nSuccessExitStatus=10 12 13\n" in service_unit(JOB)
 
 
 @pytest.mark.skipif(
@@ -211,6 +217,47 @@ def test_a_crontab_keeps_every_line_that_is_not_ours(tmp_path):
     install("cron", base, home=tmp_path, call=empty)
     assert empty.crontab == cron_line(base) + "\n"
     assert with_cron_line("", base, None) == ""
+
+
+def test_what_crontab_grumbles_is_no_line_of_the_crontab(tmp_path):
+    """Catches a warning on standard error that is written back as a job, and lines of a user that
+    are broken, or refused, for letters that no text has."""
+    system, job = System(), replace(JOB, home=tmp_path / "home")
+    system.crontab, system.grumbles = OTHERS, b"crontab: your account will expire\n"
+    install("cron", job, home=tmp_path, call=system)
+    assert system.crontab == OTHERS + cron_line(job) + "\n"
+    odd = b"0 1 * * * echo caf\xe9 \x0c \xe2\x80\xa8 here\n\n# the end"
+    written = []
+
+    def plain(command, told):
+        written.append(told)
+        return 0, odd, b""
+
+    install("cron", job, home=tmp_path, call=plain)
+    assert written[-1] == odd + b"\n" + cron_line(job).encode() + b"\n"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        (1, b"", b"crontab: cannot open /var/spool/cron/ada: Permission denied\n"),
+        (1, b"# there is no crontab for bob\n0 1 * * * true\n", b"crontab: read error\n"),
+        (2, b"", b"no crontab for ada\n"),
+        (127, b"", b""),
+    ],
+)
+@pytest.mark.parametrize("verb", [install, uninstall, installed])
+def test_a_crontab_that_can_not_be_read_is_not_written(tmp_path, answer, verb):
+    """Catches all of a user's jobs lost because the list of them could not be had."""
+    asked = []
+
+    def system(command, told):
+        asked.append(command)
+        return answer
+
+    with pytest.raises(ConfigError, match=rf"crontab -l ended with code {answer[0]}: "):
+        verb("cron", replace(JOB, home=tmp_path / "home"), home=tmp_path, call=system)
+    assert asked == [["crontab", "-l"]]
 
 
 def test_what_decides_how_a_day_is_computed_goes_along_and_no_secret_does(tmp_path):
@@ -433,9 +480,9 @@ def test_what_no_line_of_a_scheduler_can_hold_is_refused(changes):
 @pytest.mark.parametrize(
     ("answer", "lingers"),
     [
-        ((0, b"Linger=yes\n"), True),
-        ((0, b"Linger=no\n"), False),
-        ((1, b"Failed to get user: User ID 1000 is not logged in or lingering\n"), False),
+        ((0, b"Linger=yes\n", b"a warning\n"), True),
+        ((0, b"Linger=no\n", b""), False),
+        ((1, b"", b"Failed to get user: User ID 1000 is not logged in or lingering\n"), False),
         (ConfigError("there is no loginctl here"), False),
     ],
 )
@@ -488,6 +535,14 @@ def test_a_system_without_the_scheduler_is_told_so(tmp_path):
         pytest.skip("NOT TESTED: there is a crontab command here")
     with pytest.raises(ConfigError, match="there is no crontab here; choose another with --kind"):
         install("cron", JOB, home=tmp_path)
+
+
+def test_a_scheduler_that_may_not_be_run_is_told(tmp_path):
+    """Catches a traceback where only some users may have a crontab, and outputs that are mixed."""
+    (tmp_path / "crontab").write_text("#!/bin/sh\n")
+    with pytest.raises(ConfigError, match=r"crontab can not be run: Permission denied"):
+        call([str(tmp_path / "crontab"), "-l"])
+    assert call(["/bin/sh", "-c", "cat; echo no >&2; exit 3"], b"yes") == (3, b"yes", b"no\n")
 
 
 def test_a_scheduler_that_does_not_answer_is_given_up():

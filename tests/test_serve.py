@@ -81,8 +81,9 @@ def run_service(service, clock):
 
     with pytest.raises(Enough):
         serve(service.config, run_day, clock=ask_for_the_days, say=said.append, every=SHORTLY)
-    # Wake-ups this close together are lost on a busy machine; that it is said is tested below.
-    return [line for line in said if "the scheduler missed" not in line]
+    # Wake-ups this close together are lost or late on a busy machine; that it is said is tested
+    # below.
+    return [line for line in said if not line.endswith("; looking now")]
 
 
 def test_two_weeks_of_wakeups_run_every_day_once_and_say_so_once(tmp_path):

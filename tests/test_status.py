@@ -93,6 +93,8 @@ def test_status_says_which_days_were_not_trained_on(service, tmp_path):
         "3 new, 30 needed",
     )
     assert row["last_attempt"]["outcome"] == "degraded" and row["last_error"] is None
+    assert row["last_attempt"]["exit_code"] == row["last_exit_code"] == 12
+    assert facts["schedule"]["last_exit_code"] == 12
     told = "2 degraded and not trained on, the last 2026-03-04 (3 new, 30 needed)"
     assert told in in_lines(facts)
     write_prometheus(tmp_path / "varro.prom", facts)

@@ -180,7 +180,7 @@ def test_a_degraded_day_is_an_outcome_of_its_own(service):
     why = "4 new headlines, 30 are needed"
     service.days.degraded = why
     state = service.tick(MORNING)
-    assert (state.outcome, state.exit_code, state.error) == ("degraded", 0, "")
+    assert (state.outcome, state.exit_code, state.error) == ("degraded", 12, "")
     assert state.last_run["degraded"] == {"2026-03-02": why}
     assert in_words(state).startswith(
         f"2026-03-02 degraded; evaluated, not trained on: 2026-03-02, {why} (log: logs/live/"
@@ -190,17 +190,17 @@ def test_a_degraded_day_is_an_outcome_of_its_own(service):
     assert load_state(state_path(service.config.home, "live")).last_run["outcome"] == "degraded"
     service.days.degraded = None
     state = service.tick(MORNING + DAY)
-    assert (state.outcome, state.last_run["degraded"]) == ("done", {})
+    assert (state.outcome, state.exit_code, state.last_run["degraded"]) == ("done", 0, {})
     assert "not trained on" not in in_words(state)
 
 
 def test_a_cycle_without_news_is_no_failure_and_is_tried_again(service):
     """Catches an alert for each quiet morning, one that is taken back before the cycle is done, a
     service that runs an empty cycle without a pause, and weeks of silence that nobody hears of."""
-    service.days.code, service.days.said = 12, "varro: no new headline on 2026-03-02 (…)\n"
+    service.days.code, service.days.said = 13, "varro: no new headline on 2026-03-02 (…)\n"
     for hour in range(3):
         state = service.tick(MORNING + hour * HOUR)
-        assert (state.outcome, state.exit_code, state.left) == ("empty", 12, None)
+        assert (state.outcome, state.exit_code, state.left) == ("empty", 13, None)
         assert in_words(state).startswith("2026-03-02 empty so far: no new headline; tried again")
     assert service.days.started == ["2026-03-02"] * 3
     assert service.alerts() == []
@@ -208,7 +208,7 @@ def test_a_cycle_without_news_is_no_failure_and_is_tried_again(service):
     service.tick(MORNING + 3 * HOUR)
     (line,) = service.alerts()
     assert "failed with exit code 4" in line
-    service.days.code = 12
+    service.days.code = 13
     service.tick(MORNING + 4 * HOUR)
     assert service.alerts() == [line]  # it has not been done
     service.tick(MORNING + 37 * HOUR)
@@ -216,6 +216,16 @@ def test_a_cycle_without_news_is_no_failure_and_is_tried_again(service):
     service.days.code = 0
     service.tick(MORNING + 38 * HOUR)
     assert [text.split(": ")[1] for text in service.alerts()[2:]] == ["recovered"] * 2
+
+
+def test_what_falls_due_during_a_degraded_day_is_left_to_be_run(tmp_path):
+    """Catches a degraded day that is taken for a failure: the cycle after it would wait an hour."""
+    service = Service(tmp_path, "schedule.cadence=2h")
+    service.days.degraded = "thin"
+    times = iter([MORNING, MORNING + 3 * HOUR])
+    state = tick(service.config, service.days, clock=lambda: next(times), complain=print)
+    assert (state.outcome, state.exit_code) == ("degraded", 12)
+    assert (state.cycle, state.left) == ("2026-03-02T0630", "2026-03-02T0830")
 
 
 @pytest.mark.parametrize("cadence", ["1d", "2h"])
@@ -425,6 +435,26 @@ def test_a_day_that_breaks_its_ledger_is_told(service):
     assert service.days.started == ["2026-03-02"] and len(service.alerts()) == 1
 
 
+@of_sqlite
+def test_why_a_day_failed_is_kept_where_its_ledger_can_not_be_opened_either(service):
+    """Catches a disk's error, met on looking after the day, in the place of the day's own."""
+    service.tick(MORNING)
+    path = ledger_path(service.config.home)
+
+    def lose_the_ledger():
+        path.unlink()
+        path.mkdir()
+
+    service.days.then = lose_the_ledger
+    service.days.code, service.days.said = 9, "varro: stage update: No space left\n"
+    with pytest.raises(LedgerError):
+        service.tick(MORNING + DAY)
+    last = load_state(state_path(service.config.home, "live")).last_run
+    assert (last["cycle"], last["exit_code"], last["error"]) == (
+        "2026-03-03", 9, "stage update: No space left",
+    )  # fmt: skip
+
+
 @pytest.fixture
 def move(service, monkeypatch):
     """Takes the machine of a service without a zone of its own to another place."""
@@ -612,6 +642,17 @@ def test_a_tick_runs_a_whole_day_in_a_process_of_its_own(world):
         assert work.ledger.days_done("live") == [cycle]
     log = (world.home / "logs" / "live" / f"{cycle}.log").read_text()
     assert f"{cycle} report" in log and "report: " in log
+
+
+def test_a_degraded_day_has_an_exit_code_of_its_own(world):
+    """Catches a scheduler's log in which a day that was not trained on looks like any other."""
+    world.show(0, datetime.now(UTC))
+    thin = ("--set", "news.min_feeds=9")
+    done = subprocess.run(live_command(world, "tick", *thin), capture_output=True, text=True)
+    assert done.returncode == 12 and " degraded; evaluated, not trained on: " in done.stdout, done
+    assert done.stderr == ""
+    again = subprocess.run(live_command(world, "tick", *thin), capture_output=True, text=True)
+    assert (again.returncode, again.stdout[:14]) == (0, "nothing is due")
 
 
 def test_a_tick_that_is_terminated_ends_its_day(world):

@@ -27,7 +27,7 @@ from varro.cli_options import (
 )
 from varro.cli_service import schedule_app, serve, tick
 from varro.cli_state import backup, restore, rollback
-from varro.errors import ConfigError, StageError, VarroError
+from varro.errors import DEGRADED, ConfigError, StageError, VarroError
 from varro.service.ending import end_on_signals
 
 if TYPE_CHECKING:
@@ -40,7 +40,8 @@ app = typer.Typer(
     help="One small language model that learns from tomorrow's news, every day.",
     epilog="Exit codes: 0 done · 1 unforeseen · 2 usage · 3 configuration · 4 news · 5 ledger · "
     "6 policy or checkpoint · 7 stage · 8 cluster · 9 disk · 10 held by another process · 11 taken "
-    "over · 12 nothing new yet · 129 hung up · 130 interrupted · 143 terminated.",
+    "over · 12 done, but degraded · 13 nothing new yet · 129 hung up · 130 interrupted · 143 "
+    "terminated.",
     no_args_is_help=True,
     add_completion=True,
     pretty_exceptions_enable=False,
@@ -95,8 +96,8 @@ def train_day(
     """Run the next due day: ingest, settle, update, publish, forecast, evaluate, report.
 
     After sleep or power-off, --catch-up finishes what was stopped halfway and runs what is due:
-    all days of an archive, of live feeds only the newest cycle. Example:
-    varro train-day --config configs/live.toml
+    all days of an archive, of live feeds only the newest cycle. Exit code 12: done, but a day's
+    news was too thin to be trained on. Example: varro train-day --config configs/live.toml
     """
     from varro.day import report_folder
     from varro.domain import degraded_days
@@ -121,6 +122,8 @@ def train_day(
         lines = [f"degraded, not trained on: {day}, {why}" for day, why in degraded.items()]
         lines.append(f"report: {page}" if days else f"nothing is due; last day {last or 'none'}")
         print_result(as_json, facts, "\n".join(lines))
+    if degraded:
+        raise typer.Exit(DEGRADED)
 
 
 def _stage_command(name: str, help_text: str) -> None:

@@ -63,14 +63,14 @@ def show(
     """
     from varro.day import report_folder
     from varro.ledger.place import in_words, is_begun, ledger_place
-    from varro.ledger.store import open_ledger
+    from varro.ledger.store import open_ledger_of
     from varro.service.slots import is_cycle
 
     resolved = resolve_config(config, overrides, home=home, run=run)
     place = ledger_place(resolved)
     if not is_begun(place):
         raise StageError(f"no ledger at {in_words(place)}; begin with 'varro train-day'")
-    with open_ledger(place) as ledger:
+    with open_ledger_of(resolved) as ledger:
         if is_cycle(what):
             folder = report_folder(resolved.home, resolved.run.name, what)
             file = folder / ("report.json" if as_json else "report.md")

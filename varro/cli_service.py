@@ -45,21 +45,23 @@ def tick(
 ) -> None:
     """Run what is due, tell what is wrong, and leave a heartbeat; ends at once if nothing is due.
 
-    Safe to be called at any time and any number of times. Example:
-    varro tick --config configs/live.toml
+    Safe to be called at any time and any number of times. Exit code 12: done, but a day's news was
+    too thin to be trained on. Example: varro tick --config configs/live.toml
     """
+    from varro.errors import DEGRADED
     from varro.service.tick import in_words
     from varro.service.tick import tick as do_tick
 
     resolved, run_day = _day_service(config, overrides, home=home, run=run, seed=seed)
-    is_left = True
+    is_left, code = True, 0
     while is_left:
         state = do_tick(resolved, run_day, clock=lambda: datetime.now(UTC), complain=_say)
         if state.cycle is not None or not quiet:
             print(in_words(state), flush=True)
-        if state.exit_code:
-            raise typer.Exit(state.exit_code)
-        is_left = state.left is not None
+        code = state.exit_code or code
+        is_left = state.left is not None and code in (0, DEGRADED)
+    if code:
+        raise typer.Exit(code)
 
 
 def serve(

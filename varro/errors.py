@@ -3,7 +3,7 @@
 VarroError                 anything Varro refuses, with a message a person can act on
 ├── ConfigError            a configuration file, key or value (exit 3)
 ├── FeedError              an archive or a feed: what comes in from outside (exit 4)
-│   └── EmptyCycleError    feeds that are well and have nothing new, so far (exit 12)
+│   └── EmptyCycleError    feeds that are well and have nothing new, so far (exit 13)
 ├── LedgerError            the database: newer schema, conflicting facts (exit 5)
 │   └── StaleLeaseError    another process has taken the run over from this one (exit 11)
 ├── PolicyError            model, tokenizer or embedder that cannot be used (exit 6)
@@ -15,6 +15,9 @@ VarroError                 anything Varro refuses, with a message a person can a
 ├── ClusterError           other processes that are gone, or do not agree (exit 8)
 └── DiskError              a disk that is full, broken or not writable; no descriptor left (exit 9)
 """
+
+DEGRADED = 12
+"""exit code of a day that is done, but whose news was too thin to be trained on: no error"""
 
 
 class VarroError(Exception):
@@ -32,7 +35,7 @@ class FeedError(VarroError):
 
 
 class EmptyCycleError(FeedError):
-    exit_code = 12
+    exit_code = 13
 
 
 class LedgerError(VarroError):

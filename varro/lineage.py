@@ -95,12 +95,11 @@ def remove_versions(home: Path, checkpoints: Sequence[CheckpointInfo]) -> None:
         remove_folder(home / checkpoint.path)
 
 
-def refuse_full_disk(home: Path, policy: Policy, config: CheckpointsConfig) -> None:
-    """Stop before anything is trained that could not be written.
+def refuse_full_disk(home: Path, trained: int, config: CheckpointsConfig) -> None:
+    """Stop before anything is trained that could not be written; `trained` bytes do train.
 
     Raises: DiskError if there is no room for a checkpoint and `min_free_gb` beside it.
     """
-    trained = sum(array.nbytes for array in policy.adapter().values())
     needed = _SHARES * trained + config.min_free_gb * 1e9
     free = shutil.disk_usage(home).free
     if free < needed:

@@ -12,7 +12,7 @@ from varro.config import Config
 from varro.domain import RunInfo, Stage, stable_seed
 from varro.errors import ConfigError
 from varro.ledger.place import is_begun, ledger_place
-from varro.ledger.store import Ledger, open_ledger
+from varro.ledger.store import Ledger, open_ledger_of
 from varro.lineage import Damaged, load_live
 from varro.lock import hold_lock, lock_path
 from varro.news.archive import Archive, load_archive
@@ -90,9 +90,9 @@ def open_run(
     that holds it already.
 
     What can be refused is refused before anything is written.
-    Raises: FeedError for a bad archive or feed list; PolicyError; LedgerError; HeldError if
-    another process holds the run; ConfigError if the run was begun with another configuration, or
-    what news is wanted can not be told.
+    Raises: FeedError for a bad archive or feed list; PolicyError; LedgerError, also for a database
+    of another home; HeldError if another process holds the run; ConfigError if the run was begun
+    with another configuration, or what news is wanted can not be told.
     """
     check_wanted(config.news)
     archive: Archive | None = None
@@ -125,13 +125,14 @@ def open_run(
         lock = hold_lock(path, now=now, lease_s=config.schedule.lease_s)
     ledger = None
     try:
-        ledger = open_ledger(ledger_place(config))
+        ledger = open_ledger_of(config)
         known = ledger.run(wanted.name)
         if known is not None:
             _refuse_changed_config(known, wanted)
         if held is not None:
             ledger.continue_lease(wanted.name, held[1])
         else:
+            ledger.take_home(config.home)
             ledger.take_lease(wanted.name, str(lock.holder), now)
         return OpenRun(config, ledger, known or wanted, archive, feeds, lock=lock)
     except BaseException:

@@ -86,5 +86,5 @@ def _refuse_disorder(work: OpenRun, due: DueDay) -> None:
 
 def _load_machines(work: OpenRun) -> None:
     """Embedder, live policy and disk, checked before a day writes anything."""
-    refuse_full_disk(work.home, live_policy(work), work.config.checkpoints)
+    refuse_full_disk(work.home, live_policy(work).trained_bytes(), work.config.checkpoints)
     check_embedder(work.config.embedder)

@@ -11,7 +11,7 @@ from varro.day.timing import timed_stage
 from varro.domain import CheckpointInfo, Stage
 from varro.errors import StageError
 from varro.ledger.place import is_begun, ledger_place
-from varro.ledger.store import open_ledger
+from varro.ledger.store import open_ledger_of
 from varro.lineage import kept_versions, remove_versions
 from varro.report.build import build_report
 from varro.report.pages import write_report
@@ -44,10 +44,10 @@ def report_folder(home: Path, run: str, day: str) -> Path:
 def newest_report(config: Config, *, as_json: bool) -> str:
     """What the newest finished day's report says, read without the run's lock: a day may be at
     work.  Raises: StageError if there is none, or its file is gone."""
-    place, name = ledger_place(config), config.run.name
+    name = config.run.name
     days: list[str] = []
-    if is_begun(place):
-        with open_ledger(place) as ledger:
+    if is_begun(ledger_place(config)):
+        with open_ledger_of(config) as ledger:
             days = ledger.days_done(name)
     if not days:
         raise StageError(f"no finished day in run {name!r}; see 'varro status'")

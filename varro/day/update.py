@@ -32,7 +32,7 @@ def update_day(work: OpenRun, due: DueDay) -> None:
 
     config = work.config
     policy = live_policy(work)
-    refuse_full_disk(work.home, policy, config.checkpoints)
+    refuse_full_disk(work.home, policy.trained_bytes(), config.checkpoints)
     settled = work.ledger.settled_groups(work.name, day=due.day, role=Role.TRAIN)
     fresh = [s for s in settled if s.group.policy_version == policy.version]
     n_stale = len(settled) - len(fresh)

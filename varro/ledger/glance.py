@@ -52,15 +52,16 @@ class Glance:
     three"""
 
 
-def glance_at(place: Place, run: str) -> Glance:
+def glance_at(place: Place, run: str, *, home: Path | None = None) -> Glance:
     """What the ledger says of a run; nothing if there is no such ledger or run, or its first
     process was killed before it had made its tables: the next one makes them.
 
-    Raises: LedgerError if it can not be read.
+    Raises: LedgerError if it can not be read, or belongs to another home than `home`.
     """
     queries = (_NEWEST, _FIRST, _DONE, _UPDATES)
     if isinstance(place, str):
-        answers = ask_postgres(place, [q.replace(":run", "%(run)s") for q in queries], {"run": run})
+        asked = [query.replace(":run", "%(run)s") for query in queries]
+        answers = ask_postgres(place, asked, {"run": run}, home=home)
     else:
         answers = _ask_sqlite(place, queries, {"run": run}) if place.exists() else None
     if answers is None or not answers[0]:

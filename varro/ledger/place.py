@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 Place = Path | str
 """a SQLite file, or the URL of a Postgres database"""
+ID_FILE = "home.id"
+"""in a home whose ledger is in Postgres: what the database knows it by, wherever it lies"""
 
 # A server that is gone is noticed within a minute, and not after the system's two hours.
 _CONNECTION: dict[str, str | int] = {
@@ -50,12 +52,39 @@ def is_begun(place: Place) -> bool:
     return place.exists() if isinstance(place, Path) else ask_postgres(place, ()) is not None
 
 
+def home_id(home: Path) -> str | None:
+    try:
+        return (home / ID_FILE).read_text(encoding="utf-8").strip()
+    except FileNotFoundError:
+        return None
+    except (OSError, UnicodeDecodeError) as error:
+        raise LedgerError(f"{home / ID_FILE} can not be read: {error}") from error
+
+
+def refuse_other_home(url: str, home: Path) -> None:
+    """Raises: LedgerError if the database belongs to another home; or as `ask_postgres`."""
+    ask_postgres(url, (), home=home)
+
+
+def other_home(url: str, home: Path, *, owner: str, told: str) -> LedgerError:
+    return LedgerError(
+        f"the ledger {in_words(url)} belongs to another home than {home}, to the one that was "
+        f"{told} when it took it: use that one, or name an empty database in ledger.url; if "
+        f"{home} is that home, write {owner} into {home / ID_FILE}"
+    )
+
+
 def ask_postgres(
-    url: str, queries: Sequence[str], parameters: Mapping[str, Any] | None = None
+    url: str,
+    queries: Sequence[str],
+    parameters: Mapping[str, Any] | None = None,
+    *,
+    home: Path | None = None,
 ) -> list[list[tuple[Any, ...]]] | None:
     """The rows of each query, or None if the database has no ledger.
 
-    Raises: LedgerError for a server that does not answer, or refuses.
+    Raises: LedgerError for a server that does not answer, or refuses; with `home`, for a database
+    that belongs to another one.
     """
     with closing(connect_postgres(url)) as connection:
         import psycopg
@@ -63,6 +92,11 @@ def ask_postgres(
         try:
             if connection.execute("SELECT to_regclass('alembic_version')").fetchone() == (None,):
                 return None
+            # Ledgers before schema 0005 have no such table.
+            if home and connection.execute("SELECT to_regclass('homes')").fetchone() != (None,):
+                row = connection.execute("SELECT id, told FROM homes").fetchone()
+                if row is not None and row[0] != home_id(home):
+                    raise other_home(url, home, owner=row[0], told=row[1])
             return [connection.execute(query, parameters).fetchall() for query in queries]
         except psycopg.Error as error:
             raise LedgerError(f"ledger {in_words(url)}: {in_one_line(error)}") from error

@@ -10,6 +10,8 @@ sees one moment, a commit is on the disk. How each is told to is in `_set_up_sql
 
 from __future__ import annotations
 
+import secrets
+import socket
 import sqlite3
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
@@ -24,6 +26,7 @@ from sqlalchemy import (
     Table,
     and_,
     create_engine,
+    delete,
     event,
     func,
     inspect,
@@ -35,6 +38,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
+from varro.config import Config
 from varro.domain import (
     AdvantageInfo,
     CheckpointInfo,
@@ -54,12 +58,18 @@ from varro.domain import (
     settled_groups,
 )
 from varro.errors import DiskError, LedgerError, StaleLeaseError, VarroError
+from varro.files import write_file
 from varro.ledger.place import (
+    ID_FILE,
     Place,
     connect_postgres,
+    home_id,
     in_one_line,
     in_words,
+    ledger_place,
+    other_home,
     refuse_missing_psycopg,
+    refuse_other_home,
 )
 from varro.ledger.tables import (
     AdvantageRow,
@@ -72,6 +82,7 @@ from varro.ledger.tables import (
     ForecastRow,
     GroupRow,
     HeadlineRow,
+    HomeRow,
     LeaseRow,
     MissedCycleRow,
     RunRow,
@@ -96,6 +107,7 @@ class Ledger:
 
     def __init__(self, engine: Engine, place: Place) -> None:
         self._engine = engine
+        self._place = place
         self._name = f"ledger {in_words(place)}"
         self._lease: tuple[str, int] | None = None
 
@@ -107,6 +119,29 @@ class Ledger:
 
     def __exit__(self, *exc: object) -> None:
         self.close()
+
+    # -- one home
+
+    def take_home(self, home: Path, *, by_force: bool = False) -> None:
+        """Make a Postgres ledger this home's, and refuse it to all others from now on. A SQLite
+        file is its home's wherever it is copied to.
+
+        Raises: LedgerError if it is another home's, unless `by_force`.
+        """
+        if not isinstance(self._place, str):
+            return
+        with self._session(writes=True) as session:
+            owner = session.scalars(select(HomeRow)).one_or_none()
+            mine = home_id(home)
+            if owner is not None and owner.id == mine:
+                return
+            if owner is not None and not by_force:
+                raise other_home(self._place, home, owner=owner.id, told=owner.told)
+            if mine is None:
+                mine = secrets.token_hex(8)
+                write_file(home / ID_FILE, f"{mine}\n".encode())
+            session.execute(delete(HomeRow))
+            session.add(HomeRow(id=mine, told=f"{home} on {socket.gethostname()}"))
 
     # -- one at a time
 
@@ -538,8 +573,9 @@ class Ledger:
     def copy_to(self, place: Place) -> None:
         """A copy of the whole ledger as of one moment, while others read and write.
 
-        From SQLite to SQLite a copy of the file, else of the rows but the leases, each compared
-        with its original before they are committed: a copy that was made before is no obstacle.
+        From SQLite to SQLite a copy of the file, else of the rows but leases and home, each
+        compared with its original before they are committed: a copy that was made before is no
+        obstacle.
         Raises: LedgerError for a ledger that cannot be copied, or a place that holds other rows.
         """
         if isinstance(place, str) or self._engine.dialect.name != "sqlite":
@@ -558,7 +594,7 @@ class Ledger:
     def _copy_rows(self, target: Ledger) -> None:
         with self._read() as mine, target._session(writes=True) as theirs:
             for table in Base.metadata.sorted_tables:
-                if table.name == LeaseRow.__tablename__:
+                if table.name in (LeaseRow.__tablename__, HomeRow.__tablename__):
                     continue
                 with mine.execute(_in_order(table)) as found:
                     for chunk in found.mappings().partitions():
@@ -626,6 +662,18 @@ class Ledger:
         # Only a known key is passed over; any other violated constraint is an error.
         dialect = sqlite if self._engine.dialect.name == "sqlite" else postgresql
         session.execute(dialect.insert(table).on_conflict_do_nothing(), list(rows))
+
+
+def open_ledger_of(config: Config) -> Ledger:
+    """The ledger of a configuration.
+
+    Raises: LedgerError if it belongs to another home, of which nothing is then touched; else as
+    `open_ledger`.
+    """
+    place = ledger_place(config)
+    if isinstance(place, str):
+        refuse_other_home(place, config.home)
+    return open_ledger(place)
 
 
 def open_ledger(place: Place, *, busy_s: float = 30.0) -> Ledger:

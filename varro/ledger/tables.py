@@ -276,6 +276,18 @@ class MissedCycleRow(Base):
     """the day that was begun next"""
 
 
+class HomeRow(Base):
+    """The one home that a Postgres ledger belongs to. A SQLite file has no row: it lies in its
+    home."""
+
+    __tablename__ = "homes"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    """as in the home's `place.ID_FILE`"""
+    told: Mapped[str]
+    """where it was when it took the database"""
+
+
 class LeaseRow(Base):
     """Who may write to a run. The one row that is edited: a new holder makes the number larger."""
 

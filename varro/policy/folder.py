@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ from varro.errors import PolicyError
 from varro.files import sha256_file
 
 MODEL_TYPES = ("qwen2", "qwen3")
+_METADATA = "__metadata__"
+"""the one entry of a safetensors header that is no tensor"""
 
 
 def check_policy(config: PolicyConfig) -> None:
@@ -28,6 +31,42 @@ def hash_weights(path: Path) -> str:
     """Identity of the base: sha256 of its safetensors file, or of the hashes of several."""
     hashes = [sha256_file(file) for file in sorted(path.glob("model*.safetensors"))]
     return hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest()
+
+
+def trained_bytes(config: PolicyConfig) -> int:
+    """Bytes of what trains, Σ rank · (in + out) · 4 over the adapter's layers, or 4 a weight of the
+    whole model: what a loaded policy's `adapter()` takes, told from the folder.
+
+    Raises: PolicyError as loading does.
+    Note: a head that is tied and stored all the same is counted, and is not there once loaded.
+    """
+    path = resolve_model(config.model)
+    model = check_model_config(path)
+    if config.fine_tune == "full":
+        return 4 * sum(_n_weights(file) for file in path.glob("model*.safetensors"))
+    try:
+        hidden, feed_forward = model["hidden_size"], model["intermediate_size"]
+        n_heads = model["num_attention_heads"]
+        n_kv_heads = model.get("num_key_value_heads") or n_heads
+        head_dim = model.get("head_dim") or hidden // n_heads
+        of_heads = 2 * (hidden + n_heads * head_dim) + 2 * (hidden + n_kv_heads * head_dim)
+        of_layer = of_heads + 3 * (hidden + feed_forward)
+        return int(4 * config.lora_rank * model["num_hidden_layers"] * of_layer)
+    except (KeyError, TypeError) as error:
+        raise PolicyError(f"{path}/config.json: the model's shape is not in it: {error}") from error
+
+
+def _n_weights(file: Path) -> int:
+    """From its header: a length in eight bytes, and as much JSON.
+
+    Source: https://github.com/huggingface/safetensors#format
+    """
+    try:
+        with file.open("rb") as handle:
+            header = json.loads(handle.read(int.from_bytes(handle.read(8), "little")))
+        return sum(prod(entry["shape"]) for name, entry in header.items() if name != _METADATA)
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, MemoryError) as error:
+        raise PolicyError(f"{file}: cannot read the model's weights: {error}") from error
 
 
 def resolve_model(name: str) -> Path:

@@ -93,10 +93,9 @@ class Policy:
 
         args = self.model.args
         arrays = [a for _, a in tree_flatten(self.model.parameters())]
-        trainable = sum(a.nbytes for a in self.adapter().values())
         return ModelShape(
             weights_bytes=sum(a.nbytes for a in arrays),
-            trainable_bytes=trainable,
+            trainable_bytes=self.trained_bytes(),
             value_bytes=self.model.model.embed_tokens.weight.itemsize,
             n_layers=self.n_layers,
             hidden=args.hidden_size,
@@ -140,6 +139,10 @@ class Policy:
         from mlx.utils import tree_flatten
 
         return dict(tree_flatten(self.model.trainable_parameters()))
+
+    def trained_bytes(self) -> int:
+        """Of `adapter()`."""
+        return sum(a.nbytes for a in self.adapter().values())
 
     def set_adapter(self, arrays: dict[str, mx.array]) -> None:
         """Replace the adapter's arrays; names and shapes must be exactly those of `adapter()`.

@@ -18,7 +18,9 @@ from varro.config import Config
 from varro.day import run_day
 from varro.domain import Stage
 from varro.errors import StageError
-from varro.policy.folder import check_policy
+from varro.files import disk_errors
+from varro.lineage import refuse_full_disk
+from varro.policy.folder import check_policy, trained_bytes
 from varro.reward.embed import check_embedder
 from varro.run import OpenRun, open_run
 from varro.service.ending import deaf_children, ending_of
@@ -30,11 +32,15 @@ def run_day_apart(work: OpenRun, due: DueDay) -> None:
     """`run_day`, each unfinished stage in a process of its own, under this one's lock.
 
     Raises: what the stage raises, with the child's traceback as a note; StageError if its process
-    ended without a word.
+    ended without a word; before the first, DiskError if there is no room for what the day makes.
     """
     check_policy(work.config.policy)
     check_embedder(work.config.embedder)
     finished = {s.stage for s in work.ledger.stage_runs(work.name, due.day)}
+    if Stage.REPORT not in finished:
+        with disk_errors(f"before {due.day}"):
+            trained = trained_bytes(work.config.policy)
+            refuse_full_disk(work.home, trained, work.config.checkpoints)
     for stage in Stage:
         if stage not in finished and stage is not Stage.PUBLISH:
             _run_stage_apart(work, due, stage)

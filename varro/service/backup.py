@@ -9,15 +9,18 @@ A Postgres ledger is copied row by row to a SQLite file, and a backup is restore
 A restored home is nobody's: the lock of the original is not copied, so its first writer is never
 refused; and its fencing numbers are far from any that the original has given out or will, so a
 process that still holds a run there cannot write here, not even where this home takes its place.
+In Postgres the database knows the restored home as its own, and refuses the original.
 """
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
 import secrets
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -34,7 +37,7 @@ from varro.errors import (
     StageError,
 )
 from varro.files import disk_errors, make_folder, publish_folder, sha256_file, write_file
-from varro.ledger.place import in_words, is_begun, ledger_path
+from varro.ledger.place import in_words, is_begun, ledger_path, refuse_other_home
 from varro.ledger.store import Ledger, open_ledger
 from varro.news.bodies import FOLDER as BODIES
 from varro.policy.manifest import verify_checkpoint
@@ -70,12 +73,15 @@ def back_up(
     """Copy a home's ledger (`url`: where it is in Postgres), checkpoints and feed bodies to a new
     folder, verified.
 
-    Raises: StageError if there is no ledger, or the folder exists; CheckpointError if no version of
-    a run is whole; LedgerError if the copied ledger is not sound; DiskError.
+    Raises: StageError if there is no ledger, or the folder exists or is being made;
+    CheckpointError if no version of a run is whole; LedgerError if it belongs to another home, or
+    the copied one is not sound; DiskError.
     """
     place = url or ledger_path(home)
     if not is_begun(place):
         raise StageError(f"no ledger at {in_words(place)}; there is nothing to back up")
+    if url is not None:
+        refuse_other_home(url, home)
     with _new_folder(target, f"backup to {target}") as partial:
         with open_ledger(place) as ledger:
             ledger.copy_to(ledger_path(partial))
@@ -101,7 +107,7 @@ def back_up(
 
 def restore(source: Path, home: Path, *, url: str | None = None) -> Backup:
     """Make a home of a backup, in a new folder, verified before and after; its ledger in a Postgres
-    database, if `url` names one, which must have none or the very same.
+    database, if `url` names one, which must have none or the very same, and is this home's then.
 
     Raises: StageError if it is no backup, or the folder is not new; LedgerError, CheckpointError or
     FeedError for one that is damaged, or a database with rows of its own; DiskError.
@@ -120,6 +126,9 @@ def restore(source: Path, home: Path, *, url: str | None = None) -> Backup:
             restored.outrun_leases(1 + secrets.randbits(_FAR_BITS), "a restored backup")
         if url is not None:
             ledger_path(partial).unlink()
+    if url is not None:
+        with open_ledger(url) as restored:
+            restored.take_home(home, by_force=True)
     return contents
 
 
@@ -129,16 +138,35 @@ def _new_folder(target: Path, doing: str) -> Iterator[Path]:
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise StageError(f"{target} exists; name a new folder")
     partial = target.with_name(f".{target.name}.partial")
-    with disk_errors(doing):
+    with disk_errors(doing), ExitStack() as stack:
         if partial.exists():
-            shutil.rmtree(partial)
+            with _alone_in(partial, doing):  # else it is what a killed one has left
+                shutil.rmtree(partial)
         make_folder(partial)
+        stack.enter_context(_alone_in(partial, doing))
         try:
             yield partial
             publish_folder(partial, target)
         finally:
             if partial.exists():
                 shutil.rmtree(partial)
+
+
+@contextmanager
+def _alone_in(folder: Path, doing: str) -> Iterator[None]:
+    """Raises: StageError if another process is at work in a folder, where its disk can tell."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(handle)
+        raise StageError(f"{doing}: another process is at it; wait for it to end") from None
+    except OSError:  # a share of another machine may have no locks
+        pass
+    try:
+        yield
+    finally:
+        os.close(handle)
 
 
 def _copy_run(

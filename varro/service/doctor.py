@@ -110,12 +110,12 @@ def _feeds(config: Config, now: datetime) -> Check:
 
 def _ledger(config: Config) -> Check:
     from varro.ledger.place import in_words, is_begun, ledger_place
-    from varro.ledger.store import open_ledger
+    from varro.ledger.store import open_ledger_of
 
     place = ledger_place(config)
     if not is_begun(place):
         return Check("ledger", "ok", f"none yet; will be made at {in_words(place)}", {"runs": []})
-    with open_ledger(place) as ledger:
+    with open_ledger_of(config) as ledger:
         runs = [run.name for run in ledger.runs()]
     text = f"{in_words(place)}: runs {', '.join(runs) or 'none'}"
     return Check("ledger", "ok", text, {"runs": runs})

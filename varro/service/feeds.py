@@ -14,7 +14,7 @@ from varro.day.topics import topics_of
 from varro.domain import GOOD_READS, FeedRead
 from varro.errors import ConfigError, FeedError
 from varro.ledger.place import is_begun, ledger_place
-from varro.ledger.store import Ledger, open_ledger
+from varro.ledger.store import Ledger, open_ledger_of
 from varro.news.bodies import read_body
 from varro.news.clean import shown_address
 from varro.news.feed_list import new_feed
@@ -118,10 +118,10 @@ def health_of(config: Config, *, now: datetime) -> list[dict[str, Any]]:
 
     Raises: ConfigError or FeedError for the list; LedgerError.
     """
-    feeds, place = load_opml(list_path(config)), ledger_place(config)
-    if not is_begun(place):
+    feeds = load_opml(list_path(config))
+    if not is_begun(ledger_place(config)):
         return feeds_health(None, feeds, now=now)
-    with open_ledger(place) as ledger:
+    with open_ledger_of(config) as ledger:
         return feeds_health(ledger, feeds, now=now)
 
 

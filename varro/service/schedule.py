@@ -24,7 +24,7 @@ from xml.parsers.expat import ExpatError
 
 from varro.config import Config
 from varro.domain import stable_hash
-from varro.errors import ConfigError, EmptyCycleError, HeldError, VarroError
+from varro.errors import DEGRADED, ConfigError, EmptyCycleError, HeldError, VarroError
 from varro.files import disk_errors, write_file
 from varro.lock import holder_of, is_held, lock_path
 from varro.service.slots import ONE_DAY, load_timetable
@@ -44,8 +44,9 @@ whose address can hold a password"""
 _TRIES = 5
 """of launchctl bootstrap"""
 _PAUSE_S = 1.0
-Call = Callable[[Sequence[str], bytes | None], tuple[int, bytes]]
-"""Runs a command with something on its standard input: exit code, and what it said."""
+Call = Callable[[Sequence[str], bytes | None], tuple[int, bytes, bytes]]
+"""Runs a command with something on its standard input: exit code, and what it said on standard
+output and standard error."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,22 +95,19 @@ def kind_of_this_system() -> Kind:
 
 def call(
     command: Sequence[str], told: bytes | None = None, *, timeout_s: float = 60.0
-) -> tuple[int, bytes]:
-    """Raises: ConfigError if there is no such command, or it does not end."""
+) -> tuple[int, bytes, bytes]:
+    """Raises: ConfigError if there is no such command, it can not be run, or it does not end."""
     try:
         done = subprocess.run(
-            command,
-            input=told,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            timeout=timeout_s,
-            check=False,
+            command, input=told, capture_output=True, timeout=timeout_s, check=False
         )
     except FileNotFoundError:
         raise ConfigError(f"there is no {command[0]} here; choose another with --kind") from None
+    except OSError as error:
+        raise ConfigError(f"{command[0]} can not be run: {error.strerror}") from error
     except subprocess.TimeoutExpired:
         raise ConfigError(f"{shlex.join(command)} did not end within {timeout_s:g} s") from None
-    return done.returncode, done.stdout
+    return done.returncode, done.stdout, done.stderr
 
 
 def job_of(
@@ -237,7 +235,7 @@ def installed(kind: Kind, job: Job, *, home: Path, call: Call = call) -> str:
     Raises: ConfigError if the scheduler does not say.
     """
     if kind == "cron":
-        ours = [line for line in _crontab(call).splitlines() if line.endswith(_mark(job))]
+        ours = [line for line in _lines(_crontab(call)) if line.endswith(_mark(job))]
         live = [line for line in ours if not line.lstrip().startswith("#")]
         if not live:
             return "off" if ours else "no"
@@ -264,7 +262,7 @@ def remark(kind: Kind, *, call: Call = call) -> str | None:
         )
     if kind == "systemd":
         try:
-            code, said = call(
+            code, said, _ = call(
                 ["loginctl", "show-user", str(os.getuid()), "--property=Linger"], None
             )
         except ConfigError:  # the manager may be here without logind
@@ -303,7 +301,7 @@ def plist(job: Job) -> dict[str, object]:
 
 def service_unit(job: Job) -> str:
     """A oneshot service: systemd starts no second one beside it. Held by another is no failure, nor
-    is a cycle without news."""
+    is a degraded day, or a cycle without news."""
     return (
         "[Unit]\n"
         f"Description=Varro: run what is due of {job.name} in {_escaped(str(job.home))}\n"
@@ -313,7 +311,7 @@ def service_unit(job: Job) -> str:
         f"WorkingDirectory={_escaped(str(job.folder))}\n"
         + "".join(f"Environment={_quoted(f'{k}={v}')}\n" for k, v in job.environment.items())
         + f"ExecStart={' '.join(_quoted(part).replace('$', '$$') for part in job.command)}\n"
-        f"SuccessExitStatus={HeldError.exit_code} {EmptyCycleError.exit_code}\n"
+        f"SuccessExitStatus={HeldError.exit_code} {DEGRADED} {EmptyCycleError.exit_code}\n"
         "Nice=10\n"
         "TimeoutStartSec=infinity\n"
         "TimeoutStopSec=20\n"
@@ -353,8 +351,13 @@ def cron_line(job: Job) -> str:
 
 def with_cron_line(crontab: str, job: Job, line: str | None) -> str:
     """A crontab with our line in place of an earlier one, or without it; the rest stays."""
-    kept = [text for text in crontab.splitlines() if not text.endswith(_mark(job))]
+    kept = [text for text in _lines(crontab) if not text.endswith(_mark(job))]
     return "".join(f"{text}\n" for text in [*kept, *([line] if line else [])])
+
+
+def _lines(crontab: str) -> list[str]:
+    """As cron has them: `splitlines` would break one at a form feed, too."""
+    return crontab.removesuffix("\n").split("\n") if crontab else []
 
 
 def _mark(job: Job) -> str:
@@ -448,24 +451,32 @@ def _launchctl(verb: str, job: Job) -> list[str]:
 
 
 def _must(call: Call, command: Sequence[str], told: bytes | None = None) -> str:
-    code, said = call(command, told)
-    text = said.decode(errors="replace")
+    """What the command said on its standard output."""
+    code, said, complained = call(command, told)
     if code:
-        raise ConfigError(f"{shlex.join(command)} ended with code {code}: {' '.join(text.split())}")
-    return text
+        raise _refused(command, code, said + complained)
+    return said.decode(errors="replace")
+
+
+def _refused(command: Sequence[str], code: int, said: bytes) -> ConfigError:
+    words = " ".join(said.decode(errors="replace").split())
+    return ConfigError(f"{shlex.join(command)} ended with code {code}: {words}")
 
 
 def _crontab(call: Call) -> str:
-    """Empty where the user has none."""
-    code, said = call(["crontab", "-l"], None)
-    if code and b"no crontab" not in said:
-        words = " ".join(said.decode(errors="replace").split())
-        raise ConfigError(f"crontab -l ended with code {code}: {words}")
-    return "" if code else said.decode()
+    """Empty where the user has none. Of the two outputs only one is the crontab; bytes that are no
+    text are kept for `_write_crontab`."""
+    command = ["crontab", "-l"]
+    code, said, complained = call(command, None)
+    if code == 1 and not said and b"no crontab for" in complained:
+        return ""
+    if code:
+        raise _refused(command, code, said + complained)
+    return said.decode(errors="surrogateescape")
 
 
 def _write_crontab(text: str, call: Call) -> None:
-    _must(call, ["crontab", "-"], text.encode())
+    _must(call, ["crontab", "-"], text.encode(errors="surrogateescape"))
 
 
 def _quoted(text: str) -> str:

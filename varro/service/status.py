@@ -15,7 +15,7 @@ from varro.errors import VarroError
 from varro.files import write_file
 from varro.ledger.glance import glance_at
 from varro.ledger.place import is_begun, ledger_place
-from varro.ledger.store import Ledger, open_ledger
+from varro.ledger.store import Ledger, open_ledger_of
 from varro.lock import holder_of, is_held, lock_path
 from varro.service.alerts import is_over
 from varro.service.slots import load_timetable
@@ -25,9 +25,8 @@ from varro.service.tick import State, due_cycle, glance_of, load_state, state_pa
 def describe(config: Config, now: datetime) -> dict[str, Any]:
     """{home, free_gb, schedule, runs: [row]}: plain JSON values."""
     runs: list[dict[str, Any]] = []
-    place = ledger_place(config)
-    if is_begun(place):
-        with open_ledger(place) as ledger:
+    if is_begun(ledger_place(config)):
+        with open_ledger_of(config) as ledger:
             runs = [_describe_run(config, ledger, info) for info in ledger.runs()]
     return {
         "home": str(config.home),
@@ -170,7 +169,7 @@ def _describe_run(config: Config, ledger: Ledger, info: RunInfo) -> dict[str, An
     newest = ledger.newest_day(name)
     stages = ledger.stage_runs(name, newest) if newest else []
     degraded = degraded_days(ledger.stage_runs(name, stage=Stage.INGEST))
-    glance = glance_at(ledger_place(config), name)
+    glance = glance_at(ledger_place(config), name, home=home)
     checkpoint = ledger.checkpoint(name)
     state = load_state(state_path(home, name))
     lock = lock_path(home, name)

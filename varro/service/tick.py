@@ -20,6 +20,7 @@ from typing import Any
 
 from varro.config import Config
 from varro.errors import (
+    DEGRADED,
     DiskError,
     EmptyCycleError,
     HeldError,
@@ -39,6 +40,7 @@ from varro.service.watch import Alert, Attempt, alerts_of
 
 OUTCOMES = {
     0: "done",
+    DEGRADED: "degraded",
     HeldError.exit_code: "held",
     EmptyCycleError.exit_code: "empty",
     StaleLeaseError.exit_code: "taken over",
@@ -46,7 +48,8 @@ OUTCOMES = {
     130: "interrupted",
     143: "interrupted",
 }
-"""what an exit code is called; any other is `failed`. A day that is done may also be `degraded`"""
+"""what an exit code is called; any other is `failed`"""
+_DONE = (0, DEGRADED)
 TOO_LONG = 124
 """exit code of a day that was ended because it took longer than schedule.max_run_h"""
 _BY_THE_LEDGER = ("quiet", "unsettled", "canary", "refused")
@@ -143,7 +146,7 @@ def tick(
                 state = _run(state, config, run_day, cycle=cycle, now=now)
                 now, glance = clock(), None
                 glance = glance_of(config)
-                if state.exit_code == 0:
+                if state.exit_code in _DONE:
                     state = replace(state, left=due_cycle(config, glance, now))
     except VarroError as error:
         refusal = error
@@ -199,7 +202,7 @@ def in_words(state: State) -> str:
 
 def glance_of(config: Config) -> Glance:
     """The configured run at a glance."""
-    return glance_at(ledger_place(config), config.run.name)
+    return glance_at(ledger_place(config), config.run.name, home=config.home)
 
 
 def due_cycle(config: Config, glance: Glance, now: datetime) -> str | None:
@@ -282,12 +285,15 @@ def _run(state: State, config: Config, run_day: RunDay, *, cycle: str, now: date
     started = time.monotonic()
     start_of_words = log.stat().st_size if log.exists() else 0
     code = run_day(log)
-    degraded = _degraded(config, cycle, is_whole=code == 0)
-    outcome = "degraded" if code == 0 and degraded else OUTCOMES.get(code, "failed")
-    error = "" if code == 0 else _last_word(log, start_of_words)
-    if code == 0 and not _is_done(cycle, glance_of(config)):
-        code, outcome = StageError.exit_code, "failed"
+    is_whole = code in _DONE
+    degraded = _degraded(config, cycle, is_whole=is_whole)
+    if is_whole:  # that process may have found the day done by another one
+        code = DEGRADED if degraded else 0
+    error = "" if is_whole else _last_word(log, start_of_words)
+    if is_whole and not _is_done(cycle, glance_of(config)):
+        code = StageError.exit_code
         error = f"the day's process ended well, but the ledger has no finished cycle {cycle}"
+    outcome = OUTCOMES.get(code, "failed")
     last_run = {
         "at": now.isoformat(),
         "cycle": cycle,
@@ -308,19 +314,20 @@ def _run(state: State, config: Config, run_day: RunDay, *, cycle: str, now: date
 def _degraded(config: Config, cycle: str, *, is_whole: bool) -> dict[str, str]:
     """Finished days from `cycle` on whose news was too thin to be trained on → why.
 
-    Raises: LedgerError, unless the days are not whole: then the ledger may be what is wrong.
+    Raises: LedgerError or DiskError, unless the days are not whole: then the ledger may be what is
+    wrong.
     """
     from varro.domain import Stage, degraded_days
-    from varro.ledger.store import open_ledger
+    from varro.ledger.store import open_ledger_of
 
-    run, place = config.run.name, ledger_place(config)
-    if not is_begun(place):
+    run = config.run.name
+    if not is_begun(ledger_place(config)):
         return {}
     try:
-        with open_ledger(place) as ledger:
+        with open_ledger_of(config) as ledger:
             done = set(ledger.days_done(run))
             thin = degraded_days(ledger.stage_runs(run, stage=Stage.INGEST))
-    except LedgerError:
+    except (LedgerError, DiskError):
         if is_whole:
             raise
         return {}
