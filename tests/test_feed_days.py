@@ -282,7 +282,7 @@ def test_what_servers_say_in_a_cycle_without_news_is_kept_for_its_next_try(world
         world.asked, world.down = [], {"a": "busy"}
         with pytest.raises(EmptyCycleError, match="no new headline on 2026-01-06") as caught:
             run_day(work, at("2026-01-06", 24), only=Stage.INGEST)
-        assert caught.value.exit_code == 12
+        assert caught.value.exit_code == 13
         assert len(world.asked) == 5
         assert states(work) == {"a": ("failed", 1), **dict.fromkeys("bcde", ("unchanged", 0))}
         assert work.ledger.days_begun(work.name) == ["2026-01-05"]

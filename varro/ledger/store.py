@@ -91,7 +91,7 @@ from varro.ledger.tables import (
     UpdateRow,
 )
 
-HEAD_REVISION = "0005"
+HEAD_REVISION = "0006"
 _OF_THE_DISK = (
     sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN,
 )  # fmt: skip
