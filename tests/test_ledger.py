@@ -59,7 +59,7 @@ def group_of(headline, role=Role.TRAIN, day="2026-01-05"):
     forecasts = tuple(
         Forecast(
             f"{group_id}-{k}", group_id, k, (3, 1, 2 + k), np.float32([-0.1, -2.5, -1e-7]), f"t{k}",
-            "stop", 2**62 + k,
+            "stop", 2**62 + k, np.float32([0.3, 1 / 3, 1e-9]),
         )
         for k in range(2)
     )  # fmt: skip
@@ -87,6 +87,7 @@ def test_a_group_comes_back_exactly_as_it_was_sampled(ledger):
         assert mine.token_ids == theirs.token_ids
         assert mine.seed == theirs.seed
         np.testing.assert_array_equal(mine.sampler_logprobs, theirs.sampler_logprobs)
+        np.testing.assert_array_equal(mine.sampler_entropies, theirs.sampler_entropies)
 
 
 def test_finishing_a_stage_twice_changes_nothing(ledger):
@@ -329,11 +330,13 @@ def test_a_ledger_of_the_first_schema_is_migrated_with_all_it_holds(tmp_path):
         "DROP TABLE missed_cycles",
         "DROP TABLE leases",
         "ALTER TABLE settlements DROP COLUMN invalid_reason",
+        "ALTER TABLE forecasts DROP COLUMN sampler_entropies",
         "UPDATE alembic_version SET version_num = '0001'",
     )
     with open_ledger(place) as ledger:
         found = ledger.settlements("main", day="2026-01-06")
         assert [s for s, _ in found] == settlements
+        assert {f.sampler_entropies for _, g in found for f in g.forecasts} == {None}
         ledger.keep_embeddings({"key": np.ones(2, np.float32)})
         ledger.finish_stage(
             stage(Stage.UPDATE, "2026-01-06"),

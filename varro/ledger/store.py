@@ -80,7 +80,7 @@ from varro.ledger.tables import (
     UpdateRow,
 )
 
-HEAD_REVISION = "0004"
+HEAD_REVISION = "0005"
 _OF_THE_DISK = (
     sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN,
 )  # fmt: skip
