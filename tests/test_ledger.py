@@ -162,6 +162,26 @@ def test_a_settlement_comes_back_with_all_it_says(ledger):
     assert found.settlements == tuple(settlements)
 
 
+def test_scores_are_what_all_days_settled_without_the_texts(ledger):
+    """Catches another run's scores, a day that is missing, and order by chance."""
+    groups = [group_of(headline()), group_of(headline(), Role.HELDOUT, "2026-01-06")]
+    ledger.finish_stage(stage(), headlines=[headline()], groups=groups)
+    for day, group in (("2026-01-07", groups[1]), ("2026-01-06", groups[0])):
+        ledger.finish_stage(
+            stage(Stage.SETTLE, day),
+            settlements=[
+                Settlement(f.id, group.id, day, "r-1", 0.5, {"format": 0.25})
+                for f in group.forecasts
+            ],
+        )
+    found = ledger.scores("main")
+    assert [(s.day, g.role) for s, g in found] == [
+        *[("2026-01-06", Role.TRAIN)] * 2, *[("2026-01-07", Role.HELDOUT)] * 2,
+    ]  # fmt: skip
+    assert found[0][1] == replace(groups[0], forecasts=())
+    assert ledger.scores("other") == []
+
+
 def test_an_advantage_is_kept_once_for_each_run_and_forecast(ledger):
     """Catches advantages of another day or run, or the same ones twice after a crash."""
     group = group_of(headline())

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from varro.domain import EvaluationInfo, Group, Role, Settlement, stable_seed
+from varro.evaluation.best_of import compare_best
 from varro.evaluation.stats import (
     block_interval,
     confidence_sequence,
@@ -53,14 +54,15 @@ def compare_with_base(
 
     `rivals`: name → headline id → contrast on even terms of a text that needs no policy.
     """
-    served = _headline_means(settled, SERVED)
-    base = _headline_means(settled, (Role.BASE,))
+    served_values = headline_values(settled, SERVED)
+    base_values = headline_values(settled, (Role.BASE,))
+    served, base = headline_means(served_values), headline_means(base_values)
     shared = sorted(served.keys() & base.keys())
     if not shared:
         return None
     heldout = {g.headline.id for _, g in settled if g.role is Role.HELDOUT}
     differences = {part: _differences(served, base, shared, part) for part in PARTS}
-    halves = [_headline_means(settled, (Role.BASE,), parity=p) for p in (0, 1)]
+    halves = [headline_means(headline_values(settled, (Role.BASE,), parity=p)) for p in (0, 1)]
     differences["base_against_base"] = _differences(halves[0], halves[1], shared, CLAIMED)
     differences["heldout"] = _differences(
         served, base, [h for h in shared if h in heldout], CLAIMED
@@ -90,6 +92,12 @@ def compare_with_base(
                 "base": _accuracy(settled, (Role.BASE,)),
             },
             "differences": differences,
+            "best_of": compare_best(
+                claimed(served_values),
+                claimed(base_values),
+                seed=stable_seed("best of", seed, day),
+                n_bootstrap=n_bootstrap,
+            ),
         },
     )
 
@@ -200,13 +208,13 @@ def _sign(part: Mapping[str, Any]) -> int:
     return int(part["claim_low"] > 0) - int(part["claim_high"] < 0)
 
 
-def _headline_means(
+def headline_values(
     settled: Sequence[tuple[Settlement, Group]],
     roles: Sequence[Role],
     *,
     parity: int | None = None,
-) -> dict[str, dict[str, float]]:
-    """Mean of each part over a headline's forecasts that have it; of one parity of k, if given."""
+) -> dict[str, dict[str, list[float]]]:
+    """Headline → part → what its forecasts have of it; of one parity of k, if given."""
     rows: dict[str, dict[str, list[float]]] = {}
     for settlement, group in settled:
         if group.role not in roles or settlement.reward is None:
@@ -224,10 +232,20 @@ def _headline_means(
                 continue  # what was thrown out has no skill to compare
             if value is not None:
                 parts.setdefault(part, []).append(value)
+    return rows
+
+
+def headline_means(rows: Mapping[str, Mapping[str, list[float]]]) -> dict[str, dict[str, float]]:
+    """Mean of each part over a headline's forecasts that have it."""
     return {
         headline: {part: float(np.mean(values)) for part, values in parts.items()}
         for headline, parts in rows.items()
     }
+
+
+def claimed(rows: Mapping[str, Mapping[str, list[float]]]) -> dict[str, list[float]]:
+    """Headline → the contrasts on even terms that the claim is about."""
+    return {headline: parts[CLAIMED] for headline, parts in rows.items() if CLAIMED in parts}
 
 
 def _k(settlement: Settlement, group: Group) -> int:
