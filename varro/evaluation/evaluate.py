@@ -54,9 +54,8 @@ def compare_with_base(
 
     `rivals`: name → headline id → contrast on even terms of a text that needs no policy.
     """
-    served_values = headline_values(settled, SERVED)
-    base_values = headline_values(settled, (Role.BASE,))
-    served, base = headline_means(served_values), headline_means(base_values)
+    served = headline_means(headline_values(settled, SERVED))
+    base = headline_means(headline_values(settled, (Role.BASE,)))
     shared = sorted(served.keys() & base.keys())
     if not shared:
         return None
@@ -92,27 +91,42 @@ def compare_with_base(
                 "base": _accuracy(settled, (Role.BASE,)),
             },
             "differences": differences,
-            "best_of": compare_best(
-                claimed(served_values),
-                claimed(base_values),
-                seed=stable_seed("best of", seed, day),
-                n_bootstrap=n_bootstrap,
-            ),
+            "best_of": day_curve(settled, seed=seed, day=day, n_bootstrap=n_bootstrap),
         },
+    )
+
+
+def day_curve(
+    settled: Sequence[tuple[Settlement, Group]], *, seed: int, day: str, n_bootstrap: int
+) -> list[dict[str, Any]]:
+    """The best of k of what a day settled, by the part that the claim is about: `compare_best`."""
+    served, base = (
+        {h: parts[CLAIMED] for h, parts in headline_values(settled, of).items() if CLAIMED in parts}
+        for of in (SERVED, (Role.BASE,))
+    )
+    return compare_best(
+        served, base, seed=stable_seed("best of", seed, day), n_bootstrap=n_bootstrap
     )
 
 
 def pooled(
     evaluations: Sequence[EvaluationInfo], part: str, *, seed: int, n_bootstrap: int
 ) -> dict[str, Any]:
-    """One paired difference over all days.
+    """One paired difference of a run over all its days: see `pooled_days`."""
+    days = [(e.day, e.detail["differences"].get(part) or []) for e in evaluations]
+    return pooled_days(days, seed=seed, n_bootstrap=n_bootstrap)
+
+
+def pooled_days(
+    days: Sequence[tuple[str, Sequence[float]]], *, seed: int, n_bootstrap: int
+) -> dict[str, Any]:
+    """A difference over days, each with those of its headlines; a day without any is left out.
 
     {n_days, n_headlines, mean, low, high: day-block bootstrap for display, claim_low, claim_high:
     the confidence sequence, valid however often it is read, since: the day from which it has stood
     on the side it stands on now, first: the first day it stood on either, n_days_above,
     n_days_below: on how many days it did}
     """
-    days = [(e.day, e.detail["differences"].get(part) or []) for e in evaluations]
     days = [(day, values) for day, values in days if values]
     means = [float(np.mean(values)) for _, values in days]
     interval = block_interval(
@@ -241,11 +255,6 @@ def headline_means(rows: Mapping[str, Mapping[str, list[float]]]) -> dict[str, d
         headline: {part: float(np.mean(values)) for part, values in parts.items()}
         for headline, parts in rows.items()
     }
-
-
-def claimed(rows: Mapping[str, Mapping[str, list[float]]]) -> dict[str, list[float]]:
-    """Headline → the contrasts on even terms that the claim is about."""
-    return {headline: parts[CLAIMED] for headline, parts in rows.items() if CLAIMED in parts}
 
 
 def _k(settlement: Settlement, group: Group) -> int:

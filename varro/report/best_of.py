@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from varro.domain import EvaluationInfo, Group, Role, Settlement, stable_seed
-from varro.evaluation.best_of import compare_best, pool_best, sharpening
-from varro.evaluation.evaluate import SERVED, claimed, headline_values
+from varro.domain import EvaluationInfo, Group, Settlement, stable_seed
+from varro.evaluation.best_of import pool_best, sharpening
+from varro.evaluation.evaluate import day_curve
 from varro.report.charts import Chart, Line, line_chart
 from varro.report.metrics import format_value
 from varro.report.page import Part, Row, Section, Table, between, number, shown
@@ -24,6 +24,7 @@ SAID = {
     "the worse",
 }
 """what `sharpening` found, in words"""
+_ALONE = "No day so far kept its curve, for none was measured then: this is the night alone."
 _HEADERS = ("k", "Served", "Frozen base", "Served minus base", "Interval", "Headlines")
 
 
@@ -46,25 +47,13 @@ def best_of_part(
     }
 
 
-def day_curve(
-    settled: Sequence[tuple[Settlement, Group]], *, seed: int, day: str, n_bootstrap: int
-) -> list[dict[str, Any]]:
-    """`compare_best` of what a day settled, by the contrast that the claim is about."""
-    return compare_best(
-        claimed(headline_values(settled, SERVED)),
-        claimed(headline_values(settled, (Role.BASE,))),
-        seed=stable_seed("best of", seed, day),
-        n_bootstrap=n_bootstrap,
-    )
-
-
 def best_of_section(part: Part) -> Section:
     """The curve over all days, what it shows, and this night's."""
     pooled, night = part["pooled"], part["night"]
     if not pooled and not night:
         return Section("Best of k", notes=("No headline has a contrast on both sides yet.",))
     said = SAID.get(part["word"], shown(part["word"]))
-    found = f"Over all days: {said}." if pooled else "No day before this one kept its curve."
+    found = f"Over all days: {said}." if pooled else _ALONE
     tables = (
         _table("Over all days, intervals by bootstrap over days", pooled, with_days=True),
         _table("This night, intervals by bootstrap over headlines", night),
