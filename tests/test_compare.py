@@ -128,10 +128,10 @@ def test_a_run_without_a_settled_day_has_dashes_and_no_zeros(found):
     for name in ("quality", "zeros_frac", "leak_frac", "words", "reward", "kl_ref", "lift"):
         assert new[name] is None, name
     assert (new["n_days"], new["claim"], new["is_placebo"]) == (0, "not enough days", True)
-    table = render_comparison(found, "md").splitlines()
-    row = next(line for line in table if "new (placebo)" in line)
-    cells = [cell.strip() for cell in row.strip("|").split("|")]
-    assert cells[:4] == ["new (placebo)", "3", "—", "0"] and set(cells[4:13]) == {"—"}
+    lines = [line for line in render_comparison(found, "md").splitlines() if "(placebo)" in line]
+    essay, lift = ([cell.strip() for cell in line.strip("|").split("|")] for line in lines)
+    assert essay[:6] == ["new (placebo)", "3", "—", "—", "—", "0"] and set(essay[6:]) == {"—"}
+    assert lift[1:3] == ["—", "—"] and lift[3] == "not enough days" and set(lift[4:]) == {"—"}
     *_, last = csv.DictReader(io.StringIO(render_comparison(found, "csv")))
     assert (last["run"], last["lift"], last["zeros_frac"], last["n_days"]) == ("new", "", "", "0")
 
@@ -217,6 +217,15 @@ def test_the_page_asks_nobody_for_anything(found):
     assert {tag for tag, _ in tags(html)}.isdisjoint({"script", "img", "iframe", "object", "form"})
     assert all("scope" in names for tag, names in tags(html) if tag == "th")
     assert len(html) < 60_000
+
+
+def test_as_many_curves_are_drawn_as_can_be_told_apart(found):
+    """Catches a fourth line that looks like the first, or an error for a comparison of four."""
+    main = found["runs"][0]
+    for n, drawn in ((1, 2), (3, 2), (4, 1)):
+        runs = [main | {"label": f"run {i}"} for i in range(n)]
+        html = render_comparison(found | {"runs": runs, "settings": []}, "html")
+        assert html.count("<figure") == drawn
 
 
 def test_one_run_alone_is_a_table_too(config):

@@ -12,20 +12,20 @@ from collections.abc import Sequence
 
 from varro.report.axes import Chart
 from varro.report.best_of import SAID
-from varro.report.charts import row_chart
+from varro.report.charts import Line, line_chart, row_chart
 from varro.report.markdown import sections_markdown
 from varro.report.metrics import Metric, find_metric, format_value
-from varro.report.page import DASH, Badge, Part, Row, Section, Table, between, number, shown
+from varro.report.page import Badge, Part, Row, Section, Table, between, number, shown
 from varro.report.templating import page_environment
 
 FORMATS = ("html", "md", "csv")
 TITLE = "Varro, runs compared"
-_COLUMNS = ("quality_original", "quality", "zeros_frac", "leak_frac", "words", "reward", "kl_ref",
-            "lift")  # fmt: skip
+MAX_LINES = 3
+_ESSAY = ("quality_original", "quality", "zeros_frac", "leak_frac", "words", "reward", "kl_ref")
 _CSV = ("label", "run", "seed", "corpus", "is_placebo", "first_day", "last_day", "n_days",
-        "n_updates", "n_forecasts", *_COLUMNS, "lift_low", "lift_high", "claim", "n_compared",
+        "n_updates", "n_forecasts", *_ESSAY, "lift", "lift_low", "lift_high", "claim", "n_compared",
         "n_lift_days")  # fmt: skip
-_DEFINED = (*_COLUMNS, "shuffled", "lift_best_of", "even_contrast", "n_headlines")
+_DEFINED = (*_ESSAY, "lift", "shuffled", "best_of", "lift_best_of", "even_contrast", "n_headlines")
 
 
 def render_comparison(found: Part, form: str) -> str:
@@ -54,7 +54,7 @@ def _sections(found: Part) -> tuple[Section, ...]:
                 "by these rows, but by the pairs below.",
             ),
             charts=(_lift_chart(runs),),
-            tables=(_runs_table(runs),),
+            tables=(_essay_table(runs), _lift_table(runs)),
         ),
         _pairs(found["pairs"]),
         _best_of(runs),
@@ -62,48 +62,54 @@ def _sections(found: Part) -> tuple[Section, ...]:
     )
 
 
-def _runs_table(runs: Sequence[Part]) -> Table:
-    headers = ("Run", "Seed", "Days", "Updates", *(find_metric(n).label for n in _COLUMNS),
-               "Confidence sequence", "Says", "Shuffled day")  # fmt: skip
+def _essay_table(runs: Sequence[Part]) -> Table:
+    headers = ("Run", "Seed", "From", "To", "Days", "Updates",
+               *(find_metric(name).label for name in _ESSAY))  # fmt: skip
     rows = tuple(
         Row(
-            shown(run["label"]) + (" (placebo)" if run["is_placebo"] else ""),
+            _label(run),
             (
                 shown(run["seed"]),
-                _days(run),
+                shown(run["first_day"]),
+                shown(run["last_day"]),
+                format_value("n_days", run["n_days"] or None),
                 shown(run["n_updates"]),
-                *(number(run, name) for name in _COLUMNS),
-                between("lift", run["lift_low"], run["lift_high"]),
-                _says(run),
-                _shuffled(run["shuffled"]),
+                *(number(run, name) for name in _ESSAY),
             ),
         )
         for run in runs
     )
-    return Table(f"Cross-run table, n = {len(runs)} runs", headers, rows)
+    return Table(f"The essay's figures, n = {len(runs)} runs", headers, rows)
 
 
-def _days(run: Part) -> str:
-    if not run["n_days"]:
-        return DASH
-    span = f"{shown(run['first_day'])} to {shown(run['last_day'])}"
-    return f"{number(run, 'n_days')}, {span}"
+def _lift_table(runs: Sequence[Part]) -> Table:
+    headers = ("Run", find_metric("lift").label, "Confidence sequence", "Says", "Headlines", "Days",
+               find_metric("shuffled").label, "Confidence sequence")  # fmt: skip
+    rows = tuple(
+        Row(
+            _label(run),
+            (
+                number(run, "lift"),
+                between("lift", run["lift_low"], run["lift_high"]),
+                _says(run),
+                format_value("n_headlines", run["n_compared"] or None),
+                format_value("n_days", run["n_lift_days"] or None),
+                number(run["shuffled"], "mean", "shuffled"),
+                between("shuffled", run["shuffled"]["claim_low"], run["shuffled"]["claim_high"]),
+            ),
+        )
+        for run in runs
+    )
+    return Table(f"Against the frozen base, n = {len(runs)} runs", headers, rows)
+
+
+def _label(run: Part) -> str:
+    return shown(run["label"]) + (" (placebo)" if run["is_placebo"] else "")
 
 
 def _says(run: Part) -> str:
     blocked = ", ".join(find_metric(name).label.lower() for name in run["blocked_by"])
-    counted = (
-        f"n = {number(run, 'n_compared', 'n_headlines')} headlines on "
-        f"{number(run, 'n_lift_days', 'n_days')} days"
-    )
-    return f"{shown(run['claim'])}{f' by {blocked}' if blocked else ''}, {counted}"
-
-
-def _shuffled(part: Part) -> str:
-    mean = number(part, "mean", "shuffled")
-    if part["claim_low"] is None:
-        return mean
-    return f"{mean}, {between('shuffled', part['claim_low'], part['claim_high'])}"
+    return shown(run["claim"]) + (f" by {blocked}" if blocked else "")
 
 
 def _lift_chart(runs: Sequence[Part]) -> Chart:
@@ -180,7 +186,38 @@ def _best_of(runs: Sequence[Part]) -> Section:
     return Section(
         "Best of k",
         notes=notes or ("No run has a headline with a contrast on both sides yet.",),
+        charts=_best_chart(runs),
         tables=(Table("Best of k, contrast on even terms", headers, tuple(rows)),) if rows else (),
+    )
+
+
+def _best_chart(runs: Sequence[Part]) -> tuple[Chart, ...]:
+    """What each run's best of k earns more than its base's, for as many runs as lines can be told
+    apart."""
+    curves = [{row["k"]: row["difference"] for row in run["best_of"]["pooled"]} for run in runs]
+    places = sorted({k for of in curves for k, d in of.items() if d is not None})
+    if not places or len(curves) > MAX_LINES:
+        return ()
+    lines = [
+        Line(shown(run["label"]), [of.get(k) for k in places])
+        for run, of in zip(runs, curves, strict=True)
+    ]
+    ends = ", ".join(
+        f"{line.name} {format_value('lift_best_of', line.values[0])} at k = {places[0]} and "
+        f"{format_value('lift_best_of', line.values[-1])} at k = {places[-1]}"
+        for line in lines
+    )
+    return (
+        line_chart(
+            "best-of",
+            "Best of k, served minus frozen base",
+            f"{ends}.",
+            [format_value("best_of_k", k) for k in places],
+            lines,
+            zero=True,
+            show=lambda value: format_value("lift_best_of", value),
+            heading="k",
+        ),
     )
 
 
