@@ -111,6 +111,14 @@ def test_what_is_not_there_is_said(example, pieces):
     assert section.charts == () and len(section.notes) == 2
 
 
+def test_a_long_forecast_is_drawn_as_far_as_the_page_has_room():
+    """Catches a page that grows with its longest forecast, and one that does not say so."""
+    found = part(forecast(*[0.5] * 150), [" word"] * 150)
+    (chart,) = cadence_section(found).charts
+    assert len(found["example"]["words"]) == 150 and len(chart.rows) == 100
+    assert chart.finding.endswith("Of 150 words the first 100.")
+
+
 def test_a_forecast_without_tokens_is_a_chart_without_words():
     """Catches a maximum of nothing."""
     (chart,) = cadence_section(part(forecast(), [])).charts

@@ -473,7 +473,7 @@ def test_colours_can_be_read_in_light_and_dark() -> None:
 def test_a_full_report_stays_small() -> None:
     """A page that grows with the day would not open on a phone."""
     report = _report()
-    long_text = "Growth & <slows> to 2.1 % by 2026-01-07, driven by exports. " * 14  # 176 tokens
+    long_text = "Growth & <slows> to 2.1 % by 2026-01-07, driven by exports. " * 20
     shown = ("best", "worst", "divided", "random", "display")
     for example in (example for name in shown for example in report[name]):
         example.update(text=long_text, headline="&" * 512)
@@ -481,6 +481,7 @@ def test_a_full_report_stays_small() -> None:
         report[name] = report[name][:1] * 5
     row = report["history"][0]
     report["history"] = [row | {"day": f"2026-01-{n:02}"} for n in range(HISTORY_DAYS)]
+    report["cadence"]["example"]["words"] = [["<international>", 12.345, True]] * 200
     report["feeds"] = [{**report["feeds"][0], "reason": "timeout" * 20}] * 1000
     report["config_changes"] = [report["config_changes"][0]] * 1000
     report["news"]["failures"] = [{"feed": f"feed {k}", "reason": "timeout"} for k in range(100)]

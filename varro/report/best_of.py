@@ -13,19 +13,16 @@ from varro.report.metrics import format_value
 from varro.report.page import Part, Row, Section, Table, between, number, shown
 
 SAID = {
-    "both": "one forecast earns more than the base's, and so does the best of many: training found "
-    "what the base rarely says",
+    "both": "one forecast earns more than the base's, and so does the best of many",
     "sharper": "one forecast earns more than the base's, the best of many no more: training says "
     "more often what the base could say already",
     "wider": "the best of many earns more than the base's, one forecast does not",
-    "narrower": "the best of many earns less than the base's: what is written differs less, and "
-    "the best of it is lost",
-    "open": "neither one forecast nor the best of many can be told from the base's yet, or only to "
-    "the worse",
+    "narrower": "the best of many earns less than the base's: forecasts differ less",
+    "open": "neither one forecast nor the best of many can be told to earn more than the base's",
 }
 """what `sharpening` found, in words"""
-_ALONE = "No day so far kept its curve, for none was measured then: this is the night alone."
-_HEADERS = ("k", "Served", "Frozen base", "Served minus base", "Interval", "Headlines")
+_ALONE = "No day so far kept its curve: this is the night alone."
+_HEADERS = ("k", "Served", "Frozen base", "Difference", "Interval", "Headlines")
 
 
 def best_of_part(
@@ -55,14 +52,14 @@ def best_of_section(part: Part) -> Section:
     said = SAID.get(part["word"], shown(part["word"]))
     found = f"Over all days: {said}." if pooled else _ALONE
     tables = (
-        _table("Over all days, intervals by bootstrap over days", pooled, with_days=True),
-        _table("This night, intervals by bootstrap over headlines", night),
+        _table("Over all days, bootstrap over days", pooled, with_days=True),
+        _table("This night, bootstrap over headlines", night),
     )
     return Section(
         "Best of k",
         notes=(
-            "The best of k forecasts on a headline, by contrast on even terms: the mean over all "
-            "choices of k of those made. Beyond what the base made there is nothing to compare.",
+            "The best of k of the forecasts on a headline. Where the base made fewer than k there "
+            "is nothing to compare.",
         ),
         tables=tuple(table for table in tables if table.rows),
         charts=(best_of_chart("best-of", found, pooled or night),),

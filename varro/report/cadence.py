@@ -13,11 +13,11 @@ from varro.report.charts import Chart, sequence_chart
 from varro.report.metrics import format_value
 from varro.report.page import DASH, Part, Section, Table, between, metric_row, number, shown
 
+MAX_WORDS = 100
+"""of a chart: with more than these, its table would be a tenth of the page"""
 END = "(end)"
 """stands for the tokens behind the last word, which only stop"""
-_NOTE = (
-    "Diagnostics, not a claim: a policy that writes other words has another cadence, better or not."
-)
+_NOTE = "Diagnostics, not a claim: who writes other words has another cadence, better or not."
 
 
 def cadence_part(
@@ -93,23 +93,26 @@ def _table(compared: Part) -> Table:
     caption = (
         f"Forecasts made this day, n = {number(compared, 'n_headlines')} headlines: "
         f"{number(compared, 'n_served', 'n_forecasts')} forecasts of the served policy, "
-        f"{number(compared, 'n_base', 'n_forecasts')} of the frozen base; intervals by bootstrap "
-        "over headlines"
+        f"{number(compared, 'n_base', 'n_forecasts')} of the frozen base; bootstrap over headlines"
     )
-    headers = ("Measure", "Served", "Frozen base", "Served minus base", "Interval", "n")
+    headers = ("Measure", "Served", "Frozen base", "Difference", "Interval", "n")
     return Table(caption, headers, rows)
 
 
 def _chart(example: Part) -> Chart:
-    words = [shown(word) + (" ▲" if spiked else "") for word, _, spiked in example["words"]]
-    values = [nats for _, nats, _ in example["words"]]
+    told = example["words"][:MAX_WORDS]
+    words = [shown(word) + (" ▲" if spiked else "") for word, _, spiked in told]
+    values = [nats for _, nats, _ in told]
     known = [(nats, word) for word, nats in zip(words, values, strict=True) if nats is not None]
     top = max(known, default=(None, DASH))
     return sequence_chart(
         "cadence",
         "Surprisal over one forecast's words",
         f"Forecast {shown(example['forecast_id'])}: the least expected word is {top[1]}, at "
-        f"{_nats(top[0])} nats. ▲ marks a word with a spike.",
+        f"{_nats(top[0])} nats. ▲ marks a word with a spike."
+        + (
+            f" Of {len(example['words'])} words the first {MAX_WORDS}." * (told != example["words"])
+        ),
         words,
         values,
         series="Surprisal, nats a word",

@@ -176,7 +176,7 @@ def _best_of(runs: Sequence[Part]) -> Section:
             )
             for row in told
         ]
-    headers = ("Run", "Served", "Frozen base", "Served minus base", "Bootstrap over days",
+    headers = ("Run", "Served", "Frozen base", "Difference", "Bootstrap over days",
                "Headlines", "Days")  # fmt: skip
     notes = tuple(
         f"{shown(run['label'])}: {SAID[run['best_of']['word']]}."

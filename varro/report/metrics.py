@@ -852,8 +852,8 @@ METRICS: tuple[Metric, ...] = (
     Metric(
         "best_of",
         "Best of k",
-        "mean over headlines of the contrast on even terms of the best of k forecasts: the mean "
-        "over all choices of k of those made, on headlines where each side has all its contrasts",
+        "contrast on even terms of the best of k forecasts on a headline, mean over all choices of "
+        "k; headlines where each side has all its contrasts",
         "cosine",
         None,
         4,
@@ -871,8 +871,8 @@ METRICS: tuple[Metric, ...] = (
     Metric(
         "cadence_surprisal",
         "Surprisal",
-        "-log of the probability that the sampler gave the token, mean over a forecast's tokens; "
-        "of a word, the sum over its tokens",
+        "-log of the sampler's probability of the token, mean over a forecast's tokens; of a word, "
+        "the sum",
         "nats",
         None,
         3,
@@ -880,8 +880,8 @@ METRICS: tuple[Metric, ...] = (
     Metric(
         "cadence_entropy",
         "Entropy where sampled",
-        "mean over a forecast's tokens of the entropy of the distribution that the token was drawn "
-        "from; not in ledgers before schema 0005",
+        "entropy of what the token was drawn from, mean over a forecast's tokens; not in ledgers "
+        "before 0005",
         "nats",
         None,
         3,
@@ -889,8 +889,7 @@ METRICS: tuple[Metric, ...] = (
     Metric(
         "cadence_spikes_per_100",
         "Spikes",
-        "tokens whose surprisal is at least the forecast's mean plus one standard deviation, a "
-        "hundred tokens",
+        "tokens with a surprisal of the forecast's mean plus one standard deviation or more",
         "per 100",
         None,
         1,
@@ -915,8 +914,7 @@ METRICS: tuple[Metric, ...] = (
     Metric(
         "cadence_acf1",
         "Autocorrelation, lag 1",
-        "of surprisal, from one token to the next; not for fewer than three tokens, or a level "
-        "series",
+        "of surprisal, from one token to the next",
         "correlation",
         None,
         3,
@@ -924,7 +922,7 @@ METRICS: tuple[Metric, ...] = (
     Metric(
         "cadence_acf2",
         "Autocorrelation, lag 2",
-        "of surprisal, over two tokens; not for fewer than four tokens, or a level series",
+        "of surprisal, over two tokens",
         "correlation",
         None,
         3,
