@@ -104,6 +104,19 @@ def test_a_day_without_any_contrast_has_a_comparison_and_no_lift():
     assert found.detail["differences"]["format"] == pytest.approx([0.3])
 
 
+def test_the_best_of_k_is_of_the_claimed_contrast():
+    """Catches a best of rewards, in which style counts, and one of forecasts that are no skill."""
+    found = compared(
+        contrasts("a", Role.TRAIN, 0.1, 0.3),
+        contrasts("a", Role.BASE, 0.1, 0.2),
+        settled("b", Role.TRAIN, {CLAIMED: 9.0, "valid": 0.0}, {CLAIMED: 0.3, "valid": 1.0}),
+        contrasts("b", Role.BASE, 0.1, 0.2),
+    )
+    rows = found.detail["best_of"]
+    assert [(row["k"], row["n"]) for row in rows] == [(1, 1), (2, 1)]
+    assert [row["difference"] for row in rows] == pytest.approx([0.05, 0.1])
+
+
 def test_void_forecasts_are_left_out():
     """Catches what could not be scored read as a contrast of nothing."""
     void = contrasts("a", Role.BASE, 0.0, reward=None)

@@ -18,7 +18,7 @@ LAYERS = {
     "reward.hygiene": 2, "reward.injection": 2, "reward.words": 2,
     "training.advantage": 2, "training.curriculum": 2, "training.gspo": 2, "training.guard": 2,
     "training.leash": 2, "training.selection": 2, "training.steering": 2,
-    "evaluation.calibration": 2, "evaluation.stats": 2,
+    "evaluation.best_of": 2, "evaluation.calibration": 2, "evaluation.stats": 2,
     "news.clean": 2, "news.duplicates": 2, "news.times": 2,
     "policy.attention": 2, "policy.blas": 2, "policy.cluster": 2, "policy.fastmath": 2,
     "policy.folder": 2, "policy.head": 2, "policy.manifest": 2, "policy.memory": 2,
@@ -29,7 +29,8 @@ LAYERS = {
     "lineage": 4, "run": 5, "worker": 5,
     "day": 6,
     "service": 7,
-    "cli": 8, "cli_feeds": 8, "cli_look": 8, "cli_options": 8, "cli_service": 8, "cli_state": 8,
+    "cli": 8, "cli_compare": 8, "cli_feeds": 8, "cli_look": 8, "cli_options": 8, "cli_service": 8,
+    "cli_state": 8,
 }  # fmt: skip
 
 OWNERS = {
@@ -55,7 +56,15 @@ OWNERS = {
     "transformers": {"reward"},
     "jinja2": {"report"},
     "scipy": {"evaluation"},
-    "typer": {"cli", "cli_feeds", "cli_look", "cli_options", "cli_service", "cli_state"},
+    "typer": {
+        "cli",
+        "cli_compare",
+        "cli_feeds",
+        "cli_look",
+        "cli_options",
+        "cli_service",
+        "cli_state",
+    },
     "rich": {"cli", "service"},
     "pydantic": {"config"},
     "apscheduler": {"service"},

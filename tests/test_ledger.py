@@ -60,7 +60,7 @@ def group_of(headline, role=Role.TRAIN, day="2026-01-05"):
     forecasts = tuple(
         Forecast(
             f"{group_id}-{k}", group_id, k, (3, 1, 2 + k), np.float32([-0.1, -2.5, -1e-7]), f"t{k}",
-            "stop", 2**62 + k,
+            "stop", 2**62 + k, np.float32([0.3, 1 / 3, 1e-9]),
         )
         for k in range(2)
     )  # fmt: skip
@@ -88,6 +88,7 @@ def test_a_group_comes_back_exactly_as_it_was_sampled(ledger):
         assert mine.token_ids == theirs.token_ids
         assert mine.seed == theirs.seed
         np.testing.assert_array_equal(mine.sampler_logprobs, theirs.sampler_logprobs)
+        np.testing.assert_array_equal(mine.sampler_entropies, theirs.sampler_entropies)
 
 
 def test_finishing_a_stage_twice_changes_nothing(ledger):
@@ -160,6 +161,26 @@ def test_a_settlement_comes_back_with_all_it_says(ledger):
     ledger.finish_stage(stage(Stage.SETTLE, "2026-01-06"), settlements=settlements)
     (found,) = ledger.settled_groups("main", day="2026-01-06", role=Role.TRAIN)
     assert found.settlements == tuple(settlements)
+
+
+def test_scores_are_what_all_days_settled_without_the_texts(ledger):
+    """Catches another run's scores, a day that is missing, and order by chance."""
+    groups = [group_of(headline()), group_of(headline(), Role.HELDOUT, "2026-01-06")]
+    ledger.finish_stage(stage(), headlines=[headline()], groups=groups)
+    for day, group in (("2026-01-07", groups[1]), ("2026-01-06", groups[0])):
+        ledger.finish_stage(
+            stage(Stage.SETTLE, day),
+            settlements=[
+                Settlement(f.id, group.id, day, "r-1", 0.5, {"format": 0.25})
+                for f in group.forecasts
+            ],
+        )
+    found = ledger.scores("main")
+    assert [(s.day, g.role) for s, g in found] == [
+        *[("2026-01-06", Role.TRAIN)] * 2, *[("2026-01-07", Role.HELDOUT)] * 2,
+    ]  # fmt: skip
+    assert found[0][1] == replace(groups[0], forecasts=())
+    assert ledger.scores("other") == []
 
 
 def test_an_advantage_is_kept_once_for_each_run_and_forecast(ledger):
@@ -355,11 +376,13 @@ def test_a_ledger_of_the_first_schema_is_migrated_with_all_it_holds(tmp_path):
         "DROP TABLE leases",
         "DROP TABLE homes",
         "ALTER TABLE settlements DROP COLUMN invalid_reason",
+        "ALTER TABLE forecasts DROP COLUMN sampler_entropies",
         "UPDATE alembic_version SET version_num = '0001'",
     )
     with open_ledger(place) as ledger:
         found = ledger.settlements("main", day="2026-01-06")
         assert [s for s, _ in found] == settlements
+        assert {f.sampler_entropies for _, g in found for f in g.forecasts} == {None}
         ledger.keep_embeddings({"key": np.ones(2, np.float32)})
         ledger.finish_stage(
             stage(Stage.UPDATE, "2026-01-06"),

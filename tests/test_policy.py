@@ -94,6 +94,19 @@ def test_sampler_logprobs_equal_a_teacher_forced_pass(policy):
             np.testing.assert_allclose(found[row, :n], sample.logprobs, atol=1e-4)
 
 
+def test_sampler_entropies_are_those_of_what_each_token_was_drawn_from(policy):
+    """Catches an entropy that is a step late, at another temperature, or of the tokens drawn."""
+    perturb(policy)
+    prompts, groups = sampled(policy, HEADLINES)
+    for prompt, samples in zip(prompts, groups, strict=True):
+        tokens, _ = pad_responses([s.token_ids for s in samples])
+        found = np.array(behaviour_logprobs(policy, prompt, tokens, temperature=0.8).entropy)
+        for row, sample in enumerate(samples):
+            n = len(sample.token_ids)
+            assert sample.entropies.shape == sample.logprobs.shape == (n,)
+            np.testing.assert_allclose(found[row, :n], sample.entropies, atol=1e-4)
+
+
 def test_logprobs_equal_a_naive_loop_token_by_token(policy):
     """Catches a pass that sees the token it predicts, or forgets the prompt."""
     perturb(policy)
@@ -281,11 +294,14 @@ def test_inverse_cdf_draws_the_distribution(size):
     probs = rng.dirichlet(np.full(size, 0.5)).astype(np.float32)
     uniforms = (np.arange(20_000, dtype=np.float32) + 0.5) / 20_000
     logits = mx.log(mx.array(probs)) + 7.0  # any constant: only differences count
-    tokens, logprobs = draw_token(mx.broadcast_to(logits, (20_000, size)), mx.array(uniforms))
+    rows = mx.broadcast_to(logits, (20_000, size))
+    tokens, logprobs, entropies = draw_token(rows, mx.array(uniforms))
     drawn = np.array(tokens)
     shares = np.bincount(drawn, minlength=size) / 20_000
     np.testing.assert_allclose(shares, probs, atol=1.1e-4)
     np.testing.assert_allclose(np.array(logprobs), np.log(probs)[drawn], atol=1e-5)
+    surprise = -np.log(probs, out=np.zeros_like(probs), where=probs > 0).astype(np.float64)
+    np.testing.assert_allclose(np.array(entropies), (probs * surprise).sum(), atol=1e-5)
 
 
 def test_inverse_cdf_never_draws_the_impossible():
@@ -293,7 +309,7 @@ def test_inverse_cdf_never_draws_the_impossible():
     probs = np.zeros((3, 1024), dtype=np.float32)
     probs[:, 700] = 0.3
     probs[:, 900] = 0.7
-    drawn, _ = draw_token(mx.log(mx.array(probs)), mx.array([1e-30, 1.0, 0.30001]))
+    drawn, *_ = draw_token(mx.log(mx.array(probs)), mx.array([1e-30, 1.0, 0.30001]))
     assert drawn.tolist() == [700, 900, 900]
 
 

@@ -354,7 +354,12 @@ def test_an_older_ledger_is_the_home_s_that_opens_it_next(tmp_path, place):
     home, other = tmp_path / "home", tmp_path / "other"
     config = taken(home, place)
     (home / "home.id").unlink()
-    raw_sql(place, "DROP TABLE homes", "UPDATE alembic_version SET version_num = '0005'")
+    raw_sql(
+        place,
+        "ALTER TABLE forecasts DROP COLUMN sampler_entropies",
+        "DROP TABLE homes",
+        "UPDATE alembic_version SET version_num = '0005'",
+    )
     assert glance_of(config) == Glance()
     assert describe(config, NOON)["runs"] and not (home / "home.id").exists()
     taken(home, place)

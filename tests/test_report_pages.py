@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from varro.errors import VarroError
+from varro.evaluation.cadence import MEASURES
 from varro.report import pages
 from varro.report.build import HISTORY_DAYS
 from varro.report.history import CHARTED
@@ -480,6 +481,7 @@ def test_a_full_report_stays_small() -> None:
         report[name] = report[name][:1] * 5
     row = report["history"][0]
     report["history"] = [row | {"day": f"2026-01-{n:02}"} for n in range(HISTORY_DAYS)]
+    report["cadence"]["example"]["words"] = [["<international>", 12.345, True]] * 200
     report["feeds"] = [{**report["feeds"][0], "reason": "timeout" * 20}] * 1000
     report["config_changes"] = [report["config_changes"][0]] * 1000
     report["news"]["failures"] = [{"feed": f"feed {k}", "reason": "timeout"} for k in range(100)]
@@ -865,6 +867,33 @@ def _report() -> dict[str, Any]:
             "degraded": "13 of 14 feeds are alive, 14 are needed",
             "failures": [{"feed": "x", "reason": "timeout"}],
         },
+        "best_of": {
+            "night": [_curve(1, 0.11), _curve(2, 0.12)],
+            "pooled": [_curve(1, 0.13) | {"n_days": 9}, _curve(2, 0.14) | {"n_days": 8}],
+            "word": "sharper",
+        },
+        "cadence": {
+            "compared": {
+                "n_headlines": 41,
+                "n_served": 328,
+                "n_base": 164,
+                "measures": {
+                    name: {
+                        "served": 0.1 * n,
+                        "base": 0.2 * n,
+                        "difference": 0.3 * n,
+                        "low": 0.4 * n,
+                        "high": 0.5 * n,
+                        "n": n,
+                    }
+                    for n, name in enumerate(MEASURES, start=1)
+                },
+            },
+            "example": {
+                "forecast_id": "f-0",
+                "words": [["Exports", 0.5, True], ["rise", 2.25, False]],
+            },
+        },
         "checkpoint": {
             "version": 4,
             "parent": 3,
@@ -898,6 +927,12 @@ def _row() -> dict[str, Any]:
         "invalid": {"too short": 0.0215},
         **{name: 0.1 + k / 1000 for k, name in enumerate(numbers)},
     }
+
+
+def _curve(k: int, served: float) -> dict[str, Any]:
+    """The best of k."""
+    return {"k": k, "n": 30 + k, "served": served, "base": served - 0.05,
+            "difference": 0.05 + k / 99, "low": 0.01 + k / 99, "high": 0.09 + k / 99}  # fmt: skip
 
 
 def _pooled(k: int) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from varro import __version__
+from varro.cli_compare import compare
 from varro.cli_feeds import feeds_app
 from varro.cli_look import config_app, doctor, score, show, status
 from varro.cli_options import (
@@ -262,7 +263,7 @@ def replay(
     print_result(as_json, summary, _days_text(summary))
 
 
-for verb in (score, status, show, doctor, tick, serve, backup, restore, rollback):
+for verb in (score, status, show, compare, doctor, tick, serve, backup, restore, rollback):
     app.command()(verb)
 
 

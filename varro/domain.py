@@ -83,6 +83,8 @@ class Forecast:
     finish_reason: str
     """`stop`, `paragraph` or `length`"""
     seed: int
+    sampler_entropies: NDArray[np.float32] | None = None
+    """(T,) nats: of the distribution each token was drawn from; None from ledgers before 0005"""
 
 
 @dataclass(frozen=True, slots=True)

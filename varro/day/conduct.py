@@ -38,6 +38,7 @@ def judge_trained(work: OpenRun, due: DueDay) -> Verdict:
             sampler_logprobs=sample.logprobs,
             text=policy.decode(sample.token_ids),
             finish_reason=sample.finish_reason,
+            sampler_entropies=sample.entropies,
         )
         for forecast, sample in zip(old, (s for samples in sampled for s in samples), strict=True)
     ]

@@ -19,6 +19,7 @@ from varro.domain import (
 )
 from varro.evaluation.stats import medoid
 from varro.ledger.store import Ledger
+from varro.policy.pieces import token_pieces
 from varro.report.build import ReportFacts
 from varro.report.history import history_rows
 from varro.report.machine import describe_machine
@@ -74,6 +75,7 @@ def report_facts(work: OpenRun, day: str, history: RunHistory | None = None) -> 
     evaluated = next((s for s in stages if s.stage is Stage.EVALUATE), None)
     outcome_ids = {s.outcome_id for s, _ in settled if s.outcome_id}
     made = ledger.groups(name, day=day, roles=[Role.TRAIN, Role.HELDOUT])
+    display = _displayed(work, made)
     updates = [u for u in history.updates if u.day <= day]
     return ReportFacts(
         config=work.config,
@@ -83,7 +85,9 @@ def report_facts(work: OpenRun, day: str, history: RunHistory | None = None) -> 
         settled=settled,
         outcomes={i: h for i in outcome_ids if (h := ledger.headline(i)) is not None},
         made=made,
-        display=_displayed(work, made),
+        base=ledger.groups(name, day=day, roles=[Role.BASE]),
+        display=display,
+        pieces=token_pieces(work.config.policy, display[0][1].token_ids) if display else None,
         settles=[
             s
             for other, found in history.stages.items()

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from varro.domain import EvaluationInfo, Group, Role, Settlement, stable_seed
+from varro.evaluation.best_of import compare_best
 from varro.evaluation.stats import (
     block_interval,
     confidence_sequence,
@@ -53,14 +54,14 @@ def compare_with_base(
 
     `rivals`: name → headline id → contrast on even terms of a text that needs no policy.
     """
-    served = _headline_means(settled, SERVED)
-    base = _headline_means(settled, (Role.BASE,))
+    served = headline_means(headline_values(settled, SERVED))
+    base = headline_means(headline_values(settled, (Role.BASE,)))
     shared = sorted(served.keys() & base.keys())
     if not shared:
         return None
     heldout = {g.headline.id for _, g in settled if g.role is Role.HELDOUT}
     differences = {part: _differences(served, base, shared, part) for part in PARTS}
-    halves = [_headline_means(settled, (Role.BASE,), parity=p) for p in (0, 1)]
+    halves = [headline_means(headline_values(settled, (Role.BASE,), parity=p)) for p in (0, 1)]
     differences["base_against_base"] = _differences(halves[0], halves[1], shared, CLAIMED)
     differences["heldout"] = _differences(
         served, base, [h for h in shared if h in heldout], CLAIMED
@@ -90,21 +91,42 @@ def compare_with_base(
                 "base": _accuracy(settled, (Role.BASE,)),
             },
             "differences": differences,
+            "best_of": day_curve(settled, seed=seed, day=day, n_bootstrap=n_bootstrap),
         },
+    )
+
+
+def day_curve(
+    settled: Sequence[tuple[Settlement, Group]], *, seed: int, day: str, n_bootstrap: int
+) -> list[dict[str, Any]]:
+    """The best of k of what a day settled, by the part that the claim is about: `compare_best`."""
+    served, base = (
+        {h: parts[CLAIMED] for h, parts in headline_values(settled, of).items() if CLAIMED in parts}
+        for of in (SERVED, (Role.BASE,))
+    )
+    return compare_best(
+        served, base, seed=stable_seed("best of", seed, day), n_bootstrap=n_bootstrap
     )
 
 
 def pooled(
     evaluations: Sequence[EvaluationInfo], part: str, *, seed: int, n_bootstrap: int
 ) -> dict[str, Any]:
-    """One paired difference over all days.
+    """One paired difference of a run over all its days: see `pooled_days`."""
+    days = [(e.day, e.detail["differences"].get(part) or []) for e in evaluations]
+    return pooled_days(days, seed=seed, n_bootstrap=n_bootstrap)
+
+
+def pooled_days(
+    days: Sequence[tuple[str, Sequence[float]]], *, seed: int, n_bootstrap: int
+) -> dict[str, Any]:
+    """A difference over days, each with those of its headlines; a day without any is left out.
 
     {n_days, n_headlines, mean, low, high: day-block bootstrap for display, claim_low, claim_high:
     the confidence sequence, valid however often it is read, since: the day from which it has stood
     on the side it stands on now, first: the first day it stood on either, n_days_above,
     n_days_below: on how many days it did}
     """
-    days = [(e.day, e.detail["differences"].get(part) or []) for e in evaluations]
     days = [(day, values) for day, values in days if values]
     means = [float(np.mean(values)) for _, values in days]
     interval = block_interval(
@@ -200,13 +222,13 @@ def _sign(part: Mapping[str, Any]) -> int:
     return int(part["claim_low"] > 0) - int(part["claim_high"] < 0)
 
 
-def _headline_means(
+def headline_values(
     settled: Sequence[tuple[Settlement, Group]],
     roles: Sequence[Role],
     *,
     parity: int | None = None,
-) -> dict[str, dict[str, float]]:
-    """Mean of each part over a headline's forecasts that have it; of one parity of k, if given."""
+) -> dict[str, dict[str, list[float]]]:
+    """Headline → part → what its forecasts have of it; of one parity of k, if given."""
     rows: dict[str, dict[str, list[float]]] = {}
     for settlement, group in settled:
         if group.role not in roles or settlement.reward is None:
@@ -224,6 +246,11 @@ def _headline_means(
                 continue  # what was thrown out has no skill to compare
             if value is not None:
                 parts.setdefault(part, []).append(value)
+    return rows
+
+
+def headline_means(rows: Mapping[str, Mapping[str, list[float]]]) -> dict[str, dict[str, float]]:
+    """Mean of each part over a headline's forecasts that have it."""
     return {
         headline: {part: float(np.mean(values)) for part, values in parts.items()}
         for headline, parts in rows.items()

@@ -69,6 +69,7 @@ def forecast_headlines(
                         text=policy.decode(sample.token_ids),
                         finish_reason=sample.finish_reason,
                         seed=row_seeds[k],
+                        sampler_entropies=sample.entropies,
                     )
                     for k, sample in enumerate(samples)
                 ),

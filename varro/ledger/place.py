@@ -92,7 +92,7 @@ def ask_postgres(
         try:
             if connection.execute("SELECT to_regclass('alembic_version')").fetchone() == (None,):
                 return None
-            # Ledgers before schema 0005 have no such table.
+            # Ledgers before schema 0006 have no such table.
             if home and connection.execute("SELECT to_regclass('homes')").fetchone() != (None,):
                 row = connection.execute("SELECT id, told FROM homes").fetchone()
                 if row is not None and row[0] != home_id(home):

@@ -93,7 +93,7 @@ from varro.ledger.tables import (
     UpdateRow,
 )
 
-HEAD_REVISION = "0006"
+HEAD_REVISION = "0007"
 _OF_THE_DISK = (
     sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN,
 )  # fmt: skip
@@ -475,6 +475,24 @@ class Ledger:
         )
         with self._read() as session:
             return {url: day for url, day in session.execute(query)}
+
+    def scores(self, run: str) -> list[tuple[Settlement, Group]]:
+        """What all days settled, oldest first, each with its group, whose forecasts are left out:
+        what they earned, without the texts, which are most of the ledger."""
+        query = (
+            select(SettlementRow, GroupRow.id)
+            .join(GroupRow, GroupRow.id == SettlementRow.group_id)
+            .where(GroupRow.run == run)
+            .order_by(SettlementRow.day, GroupRow.role, GroupRow.headline_id)
+        )
+        of_run = (
+            select(GroupRow, HeadlineRow)
+            .join(HeadlineRow, HeadlineRow.id == GroupRow.headline_id)
+            .where(GroupRow.run == run)
+        )
+        with self._read() as session:
+            groups = {g.id: _to_group(g, h, ()) for g, h in session.execute(of_run)}
+            return [(_to_settlement(s), groups[i]) for s, i in session.execute(query)]
 
     def settled_groups(self, run: str, *, day: str, role: Role) -> list[SettledGroup]:
         """Groups of one role that a day settled, without the void ones: the update's food."""

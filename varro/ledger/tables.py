@@ -132,6 +132,7 @@ class ForecastRow(Base):
     text: Mapped[str] = mapped_column(SampledText)
     finish_reason: Mapped[str]
     seed: Mapped[int] = mapped_column(BigInteger)
+    sampler_entropies: Mapped[Any] = mapped_column(Float32Array, nullable=True)
 
 
 class SettlementRow(Base):

@@ -55,6 +55,8 @@ class Sample:
     """the stop token included"""
     logprobs: NDArray[np.float32]
     """(T,) at the sampling temperature"""
+    entropies: NDArray[np.float32]
+    """(T,) nats, of the distribution that each token was drawn from"""
     finish_reason: str
 
 
@@ -65,6 +67,7 @@ class _Row:
     uniforms: NDArray[np.float32]
     token_ids: list[int]
     logprobs: list[float]
+    entropies: list[float]
     finish_reason: str | None = None
 
 
@@ -108,10 +111,16 @@ def sample_groups(
         on_tokens=on_tokens and (lambda *n: on_tokens(*(k * cluster.size for k in n))),
     )
     everyone = cluster.gather(
-        [[(s.token_ids, s.logprobs, s.finish_reason) for s in samples] for samples in found]
+        [
+            [(s.token_ids, s.logprobs, s.entropies, s.finish_reason) for s in samples]
+            for samples in found
+        ]
     )
     return [
-        [Sample(tuple(ids), logprobs, reason) for ids, logprobs, reason in samples]
+        [
+            Sample(tuple(ids), logprobs, entropies, reason)
+            for ids, logprobs, entropies, reason in samples
+        ]
         for samples in everyone
     ]
 
@@ -137,7 +146,7 @@ def _sample_share(
         n_rows = min(n_rows, in_budget)
     for start, end in _batches([len(s) for s in seeds], n_rows):
         rows = [
-            _Row(p, k, _uniforms(seed, settings.max_tokens), [], [])
+            _Row(p, k, _uniforms(seed, settings.max_tokens), [], [], [])
             for p in range(start, end)
             for k, seed in enumerate(seeds[p])
         ]
@@ -147,6 +156,7 @@ def _sample_share(
                 Sample(
                     tuple(row.token_ids),
                     np.asarray(row.logprobs, dtype=np.float32),
+                    np.asarray(row.entropies, dtype=np.float32),
                     row.finish_reason or "length",
                 )
             )
@@ -192,6 +202,7 @@ class _Part:
     """(B, max_tokens)"""
     chosen: list[mx.array] = field(default_factory=list)
     logprobs: list[mx.array] = field(default_factory=list)
+    entropies: list[mx.array] = field(default_factory=list)
 
 
 def _decode(
@@ -269,24 +280,28 @@ def _begin(
 def _step(policy: Policy, head: Head, part: _Part, step: int, settings: SamplingSettings) -> None:
     """Draw each live row's next token and read it."""
     n_rows = rows_at_once(head.weight.shape[0])
-    tokens, logprobs = [], []
+    tokens, logprobs, entropies = [], [], []
     for a in range(0, part.hidden.shape[0], n_rows):
         logits = scaled_logits(head, part.hidden[a : a + n_rows], settings.temperature)
-        token, logprob = draw_token(logits, part.uniforms[a : a + n_rows, step])
+        token, logprob, entropy = draw_token(logits, part.uniforms[a : a + n_rows, step])
         tokens.append(token)
         logprobs.append(logprob)
+        entropies.append(entropy)
     token = mx.concatenate(tokens)
     part.chosen.append(token)
     part.logprobs.append(mx.concatenate(logprobs))
+    part.entropies.append(mx.concatenate(entropies))
     if step + 1 < settings.max_tokens:
         part.hidden = policy.hidden(token[:, None], part.memory)[:, -1]
 
 
 def _finish_rows(part: _Part, stop: NDArray[Any], eos_ids: frozenset[int]) -> None:
     """Record the steps since the last look, and take finished rows out."""
-    tokens, logprobs = mx.stack(part.chosen, axis=1), mx.stack(part.logprobs, axis=1)
-    _record(part.live, np.array(tokens), np.array(logprobs), stop, eos_ids)
-    part.chosen, part.logprobs = [], []
+    tokens, logprobs, entropies = (
+        np.array(mx.stack(steps, axis=1)) for steps in (part.chosen, part.logprobs, part.entropies)
+    )
+    _record(part.live, tokens, logprobs, entropies, stop, eos_ids)
+    part.chosen, part.logprobs, part.entropies = [], [], []
     kept = [i for i, row in enumerate(part.live) if row.finish_reason is None]
     if len(kept) == len(part.live):
         return
@@ -306,16 +321,17 @@ def _finish_rows(part: _Part, stop: NDArray[Any], eos_ids: frozenset[int]) -> No
     part.hidden, part.uniforms = part.hidden[index], part.uniforms[index]
 
 
-def draw_token(logits: mx.array, uniforms: mx.array) -> tuple[mx.array, mx.array]:
-    """A token per row by the inverse CDF, and its log-prob.
+def draw_token(logits: mx.array, uniforms: mx.array) -> tuple[mx.array, mx.array, mx.array]:
+    """A token per row by the inverse CDF, its log-prob, and the entropy of what it was drawn from.
 
     The first index whose cumulative probability reaches u × total. Two levels (blocks, then inside
     the block), because a float32 running sum over 150,000 terms loses the tail.
-    Shapes: logits (B, V) over the temperature, uniforms (B,) → (B,), (B,).
+    Shapes: logits (B, V) over the temperature, uniforms (B,) → (B,), (B,), (B,).
     """
     n_rows, size = logits.shape
     shifted = logits - mx.max(logits, axis=-1, keepdims=True)
     powers = exp(shifted)
+    weighted = (powers * shifted).sum(axis=-1)
     n_blocks = -(-size // _BLOCK)
     if n_blocks * _BLOCK > size:
         powers = mx.pad(powers, [(0, 0), (0, n_blocks * _BLOCK - size)])
@@ -333,13 +349,15 @@ def draw_token(logits: mx.array, uniforms: mx.array) -> tuple[mx.array, mx.array
     inside = (cdf < mx.maximum(rest, _TINY)).sum(axis=-1)
     token = block[:, 0] * _BLOCK + inside
     chosen = mx.take_along_axis(shifted, token[:, None], axis=-1)[:, 0]
-    return token, chosen - mx.log(total[:, 0])
+    log_total = mx.log(total[:, 0])
+    return token, chosen - log_total, log_total - weighted / total[:, 0]
 
 
 def _record(
     live: list[_Row],
     tokens: NDArray[Any],
     logprobs: NDArray[Any],
+    entropies: NDArray[Any],
     stop: NDArray[Any],
     eos_ids: frozenset[int],
 ) -> None:
@@ -349,5 +367,6 @@ def _record(
         end = tokens.shape[1] if not len(hits) else int(hits[0]) + 1
         row.token_ids.extend(tokens[i, :end].tolist())
         row.logprobs.extend(logprobs[i, :end].tolist())
+        row.entropies.extend(entropies[i, :end].tolist())
         if len(hits):
             row.finish_reason = "stop" if row.token_ids[-1] in eos_ids else "paragraph"

@@ -32,6 +32,8 @@ from varro.evaluation.evaluate import claim, pooled_accuracy
 from varro.evaluation.stats import mean_interval
 from varro.report.alarms import WEEK, alarms
 from varro.report.apart import components_apart
+from varro.report.best_of import best_of_part
+from varro.report.cadence import cadence_part
 from varro.report.examples import described, settled_examples
 from varro.report.groups import (
     links_of,
@@ -60,8 +62,12 @@ class ReportFacts:
     outcomes: Mapping[str, Headline]
     made: Sequence[Group]
     """what the served policy forecast that day"""
+    base: Sequence[Group]
+    """what the frozen base forecast that day"""
     display: Sequence[tuple[Group, Forecast]]
     """some of the day's groups, each with its medoid"""
+    pieces: Sequence[str] | None
+    """the text of each token of the first medoid; None where the tokenizer is not at hand"""
     settles: Sequence[StageRun]
     """the settle stages of all days up to this one"""
     update: UpdateInfo | None
@@ -105,6 +111,11 @@ def build_report(facts: ReportFacts) -> dict[str, Any]:
         seed=stable_seed("random forecasts", facts.run, facts.day),
         links=links,
     )
+    drawn: Any = {
+        "seed": facts.config.run.seed,
+        "day": facts.day,
+        "n_bootstrap": facts.config.evaluate.n_bootstrap,
+    }
     probabilities = [pair for s in facts.settles for pair in s.detail.get("probabilities", [])]
     rows = facts.history[-HISTORY_DAYS:]
     report = {
@@ -116,6 +127,7 @@ def build_report(facts: ReportFacts) -> dict[str, Any]:
         "made_at": f"{stage[Stage.INGEST].as_of:%Y-%m-%dT%H:%M:%SZ}",
         "verdict": verdict_of(facts.update, stage, settle),
         "learned": _learned(facts),
+        "best_of": best_of_part(facts.settled, facts.evaluations, **drawn),
         "is_placebo": facts.config.update.placebo,
         "week": _week(facts.evaluations),
         "history": [{key: row[key] for key in CHARTED} for row in rows],
@@ -148,6 +160,12 @@ def build_report(facts: ReportFacts) -> dict[str, Any]:
             for group, forecast_ in facts.display
         ],
         "n_in_group": facts.config.sampling.n_forecasts,
+        "cadence": cadence_part(
+            [*facts.made, *facts.base],
+            facts.display[0][1] if facts.display else None,
+            facts.pieces,
+            **drawn,
+        ),
         "pages": {
             "settled": [page["file"] for page in settled_pages(facts)],
             "made": [page["file"] for page in made_pages(facts)],

@@ -6,13 +6,14 @@ import re
 from collections.abc import Iterable
 from urllib.parse import quote
 
-from varro.report.metrics import CONTROLS, find_metric, format_value
+from varro.report.metrics import CONTROLS, Metric, find_metric, format_value
 from varro.report.page import (
     DASH,
     Badge,
     Example,
     Page,
     Part,
+    Section,
     Task,
     between,
     is_web_link,
@@ -32,7 +33,28 @@ def page_markdown(page: Page) -> str:
     if page.cards:
         cards = [(c.label, f"{c.value} {c.unit}".strip(), c.change, c.target) for c in page.cards]
         lines += [*_table(("Number", "Value", "Against the week", "Aim"), cards), ""]
-    for section in page.sections:
+    lines += _sections(page.sections)
+    lines += ["## To do", "", *(_task(task) for task in page.tasks)]
+    lines += ["Nothing to do.", ""] if not page.tasks else [""]
+    lines += ["## Commands", ""]
+    for what, command in page.commands:
+        # Four spaces make literal text: a command can be copied as it is.
+        lines += [f"{_escaped(what)}:", "", f"    {one_line(command)}", ""]
+    lines += [*_definitions(page.metrics), _escaped(page.made)]
+    return "\n".join(lines) + "\n"
+
+
+def sections_markdown(
+    title: str, sections: Iterable[Section], metrics: Iterable[Metric], made: str
+) -> str:
+    """A page that is sections and the definitions of what they show."""
+    lines = [f"# {_escaped(title)}", "", *_sections(sections), *_definitions(metrics)]
+    return "\n".join([*lines, _escaped(made)]) + "\n"
+
+
+def _sections(sections: Iterable[Section]) -> list[str]:
+    lines: list[str] = []
+    for section in sections:
         lines += [f"## {_escaped(section.title)}", ""]
         if section.badge is not None:
             lines += [_badge(section.badge), ""]
@@ -46,17 +68,13 @@ def page_markdown(page: Page) -> str:
             lines += [*_table(table.headers, cells), ""]
         for example in section.examples:
             lines += [*_example(example), ""]
-    lines += ["## To do", "", *(_task(task) for task in page.tasks)]
-    lines += ["Nothing to do.", ""] if not page.tasks else [""]
-    lines += ["## Commands", ""]
-    for what, command in page.commands:
-        # Four spaces make literal text: a command can be copied as it is.
-        lines += [f"{_escaped(what)}:", "", f"    {one_line(command)}", ""]
-    definitions = [(m.label, m.name, m.definition, m.unit, m.healthy or DASH) for m in page.metrics]
-    lines += ["## Definitions", ""]
-    lines += [*_table(("Metric", "Name", "Definition", "Unit", "Healthy"), definitions), ""]
-    lines.append(_escaped(page.made))
-    return "\n".join(lines) + "\n"
+    return lines
+
+
+def _definitions(metrics: Iterable[Metric]) -> list[str]:
+    rows = [(m.label, m.name, m.definition, m.unit, m.healthy or DASH) for m in metrics]
+    headers = ("Metric", "Name", "Definition", "Unit", "Healthy")
+    return ["## Definitions", "", *_table(headers, rows), ""]
 
 
 def render_days_markdown(rows: Iterable[Part], total: Part) -> str:

@@ -848,6 +848,93 @@ METRICS: tuple[Metric, ...] = (
     ),
     Metric("n_days", "Days", "evaluated days that a claim pools", "count", None, 0),
     Metric("n_groups", "Groups", "headlines with their forecasts together", "count", None, 0),
+    # cadence, and the best of k
+    Metric(
+        "best_of",
+        "Best of k",
+        "contrast on even terms of the best of k forecasts on a headline, mean over all choices of "
+        "k; headlines where each side has all its contrasts",
+        "cosine",
+        None,
+        4,
+    ),
+    Metric(
+        "lift_best_of",
+        "Best of k, difference",
+        "mean over headlines of (served - frozen base) in best of k; over days, the mean of the "
+        "days' means. At k = 1 it is the lift, on fewer headlines",
+        "cosine",
+        None,
+        4,
+    ),
+    Metric("best_of_k", "k", "forecasts to choose from", "count", None, 0),
+    Metric(
+        "cadence_surprisal",
+        "Surprisal",
+        "-log of the sampler's probability of the token, mean over a forecast's tokens; of a word, "
+        "the sum",
+        "nats",
+        None,
+        3,
+    ),
+    Metric(
+        "cadence_entropy",
+        "Entropy where sampled",
+        "entropy of what the token was drawn from, mean over a forecast's tokens; not in ledgers "
+        "before 0005",
+        "nats",
+        None,
+        3,
+    ),
+    Metric(
+        "cadence_spikes_per_100",
+        "Spikes",
+        "tokens with a surprisal of the forecast's mean plus one standard deviation or more",
+        "per 100",
+        None,
+        1,
+    ),
+    Metric(
+        "cadence_peak_interval",
+        "Between peaks",
+        "mean distance between peaks: spikes that are higher than the token before and not lower "
+        "than the next",
+        "tokens",
+        None,
+        1,
+    ),
+    Metric(
+        "cadence_masd",
+        "Step of surprisal",
+        "mean absolute successive difference of surprisal (MASD)",
+        "nats",
+        None,
+        3,
+    ),
+    Metric(
+        "cadence_acf1",
+        "Autocorrelation, lag 1",
+        "of surprisal, from one token to the next",
+        "correlation",
+        None,
+        3,
+    ),
+    Metric(
+        "cadence_acf2",
+        "Autocorrelation, lag 2",
+        "of surprisal, over two tokens",
+        "correlation",
+        None,
+        3,
+    ),
+    Metric(
+        "cadence_cooldown",
+        "Cooldown",
+        "entropy at a spike less its mean over up to three tokens behind it, mean over spikes",
+        "nats",
+        None,
+        3,
+    ),
     Metric("n_forecasts", "Forecasts", "sampled answers", "count", None, 0),
     Metric(
         "n_zero_variance",

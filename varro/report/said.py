@@ -13,7 +13,7 @@ from varro.report.metrics import format_value
 from varro.report.page import Example, Part, Piece, Row, Section, Table, number, shown
 from varro.reward.summary import BEATS
 
-MAX_BYTES = 12_000
+MAX_BYTES = 8_500
 """of the forecasts of a section, so that the page stays under 200 kB whatever is said"""
 _OF_EXAMPLE = 900
 """bytes of markup around one, generous"""

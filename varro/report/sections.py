@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from varro.report.best_of import best_of_section
+from varro.report.cadence import cadence_section
 from varro.report.cards import cards_of, sentence_of
 from varro.report.learning import learning_section
 from varro.report.measures import (
@@ -69,6 +71,10 @@ def _sections(report: Part) -> list[Section]:
                          "Drawn by the day and the run alone: the others were picked."),
             new_section(report["forecast"], report["display"], report["n_in_group"]),
         ]  # fmt: skip
+    if report["best_of"] is not None:
+        sections.insert(1, best_of_section(report["best_of"]))
+    if report["cadence"] is not None:
+        sections.append(cadence_section(report["cadence"]))
     if report["news"] is not None:
         sections.append(news_section(report["news"], report["feeds"]))
     sections.append(
