@@ -79,6 +79,41 @@ def serve(
     do_serve(resolved, run_day, clock=lambda: datetime.now(UTC), say=_say)
 
 
+def pause(
+    config: ConfigOption = None,
+    overrides: SetOption = None,
+    home: HomeOption = None,
+    run: RunOption = None,
+) -> None:
+    """Have `tick` and `serve` begin nothing until `varro resume`; a day at work is finished.
+
+    Wake-ups and alerts go on, and status and doctor tell of it. Example: varro pause --run main
+    """
+    from varro.service.pause import pause as do_pause
+
+    resolved = resolve_config(config, overrides, home=home, run=run)
+    found = do_pause(resolved.home, resolved.run.name, now=datetime.now(UTC), by="'varro pause'")
+    print(f"{resolved.run.name} in {resolved.home} is {found}")
+
+
+def resume(
+    config: ConfigOption = None,
+    overrides: SetOption = None,
+    home: HomeOption = None,
+    run: RunOption = None,
+) -> None:
+    """End a pause: what is due is run at the next wake-up, or by `varro tick` now.
+
+    Example: varro resume --run main
+    """
+    from varro.service.pause import resume as do_resume
+
+    resolved = resolve_config(config, overrides, home=home, run=run)
+    found = do_resume(resolved.home, resolved.run.name)
+    told = f"goes on, was {found}" if found else "was not paused"
+    print(f"{resolved.run.name} in {resolved.home} {told}")
+
+
 @schedule_app.command("install")
 def schedule_install(
     config: ConfigOption = None,

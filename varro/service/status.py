@@ -18,6 +18,7 @@ from varro.ledger.place import is_begun, ledger_place
 from varro.ledger.store import Ledger, open_ledger
 from varro.lock import holder_of, is_held, lock_path
 from varro.service.alerts import is_over
+from varro.service.pause import load_pause
 from varro.service.slots import load_timetable
 from varro.service.tick import State, due_cycle, glance_of, load_state, state_path
 
@@ -38,8 +39,9 @@ def describe(config: Config, now: datetime) -> dict[str, Any]:
 
 
 def describe_schedule(config: Config, now: datetime) -> dict[str, Any]:
-    """{run, zone, at, cadence, due, refused, next_due, heartbeat, last_exit_code, alerts} of the
-    configured run; `due` is the cycle that can be run now, `refused` why that can not be told."""
+    """{run, zone, at, cadence, due, refused, paused, next_due, heartbeat, last_exit_code, alerts} of
+    the configured run; `due` is the cycle that can be run now, `refused` why that can not be told,
+    `paused` since when and by whom."""
     timetable = load_timetable(config.schedule)
     due = refused = None
     try:
@@ -55,6 +57,7 @@ def describe_schedule(config: Config, now: datetime) -> dict[str, Any]:
         "cadence": config.schedule.cadence,
         "due": due,
         "refused": refused,
+        "paused": _paused(config.home, config.run.name),
         "next_due": timetable.following(now).at.isoformat() if live else None,
         "heartbeat": state and state.at,
         "last_exit_code": _exit_code(state),
@@ -94,6 +97,8 @@ def in_lines(facts: dict[str, Any]) -> str:
         + (f", next due {following[:16]}Z" if following else "")
         + (f", last looked {schedule['heartbeat'][:16]}Z" if schedule["heartbeat"] else "")
     )
+    if schedule["paused"]:
+        lines.append(f"{schedule['run']} is {schedule['paused']}: 'varro resume' lets it go on")
     return "\n".join([*lines, *(f"alert: {text}" for text in schedule["alerts"])])
 
 
@@ -146,6 +151,8 @@ def write_prometheus(path: Path, facts: dict[str, Any]) -> None:
     add("last_cycle_degraded", "gauge", "1 while the newest cycle is not to be trained on.", thin)
     held = [(labels, float(row["held_by"] is not None)) for labels, row in runs]
     add("at_work", "gauge", "1 while a process holds the run.", held)
+    paused = [(labels, float(row["paused"] is not None)) for labels, row in runs]
+    add("paused", "gauge", "1 while the service is to begin nothing.", paused)
     for name, text in (("heartbeat", "The newest wake-up."), ("next_due", "The next cycle.")):
         add(f"{name}_timestamp_seconds", "gauge", text, [(of_schedule, _seconds(schedule[name]))])
     is_due = float(schedule["due"] is not None)
@@ -195,10 +202,16 @@ def _describe_run(config: Config, ledger: Ledger, info: RunInfo) -> dict[str, An
         "n_degraded": len(degraded),
         "degraded": dict(sorted(degraded.items())[-10:]),
         "held_by": holder and str(holder),
+        "paused": _paused(home, name),
         "policy_version": checkpoint.version if checkpoint else None,
         "n_updates": counts["updates"],
         **counts,
     }
+
+
+def _paused(home: Path, run: str) -> str | None:
+    found = load_pause(home, run)
+    return None if found is None else str(found)
 
 
 def _exit_code(state: State | None) -> int | None:
@@ -229,6 +242,8 @@ def _run_line(row: dict[str, Any]) -> str:
         parts.append(row["claim"])
     if row["held_by"]:
         parts.append(f"at work: {row['held_by']}")
+    if row["paused"]:
+        parts.append(row["paused"])
     if row["last_error"]:
         parts.append(f"last error: {row['last_error']}")
     return ", ".join(parts)
