@@ -32,7 +32,7 @@ def load_pause(home: Path, run: str) -> Pause | None:
     path = pause_path(home, run)
     try:
         return Pause(**json.loads(path.read_text(encoding="utf-8")))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError, TypeError) as error:
         return Pause("an unknown time", f"{path}, which can not be read ({error})")

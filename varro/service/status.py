@@ -39,9 +39,9 @@ def describe(config: Config, now: datetime) -> dict[str, Any]:
 
 
 def describe_schedule(config: Config, now: datetime) -> dict[str, Any]:
-    """{run, zone, at, cadence, due, refused, paused, next_due, heartbeat, last_exit_code, alerts} of
-    the configured run; `due` is the cycle that can be run now, `refused` why that can not be told,
-    `paused` since when and by whom."""
+    """{run, zone, at, cadence, due, refused, paused, next_due, heartbeat, last_exit_code, alerts}
+    of the configured run; `due` is the cycle that can be run now, `refused` why that can not be
+    told, `paused` since when and by whom."""
     timetable = load_timetable(config.schedule)
     due = refused = None
     try:
