@@ -190,7 +190,7 @@ def _describe_run(config: Config, ledger: Ledger, info: RunInfo) -> dict[str, An
         "days_done": len(done),
         "last_day": done[-1] if done else None,
         "last_done_at": glance.done[0][1].astimezone(UTC).isoformat() if glance.done else None,
-        "claim": _claim(home, name, done[-1] if done else None),
+        "claim": claim_of(home, name, done[-1] if done else None),
         "unfinished": unfinished,
         "last_cycle": None if newest is None else _cycle(newest, stages),
         "last_stage": str(stages[-1].stage) if stages else None,
@@ -249,8 +249,8 @@ def _run_line(row: dict[str, Any]) -> str:
     return ", ".join(parts)
 
 
-def _claim(home: Path, run: str, day: str | None) -> str | None:
-    """The word of the newest report."""
+def claim_of(home: Path, run: str, day: str | None) -> str | None:
+    """The word of a day's report."""
     try:
         page = home / "reports" / run / str(day) / "report.json"
         return str(json.loads(page.read_text(encoding="utf-8"))["learned"]["word"])
