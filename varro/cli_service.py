@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -68,15 +69,33 @@ def serve(
     home: HomeOption = None,
     run: RunOption = None,
     seed: SeedOption = None,
+    web: Annotated[
+        bool, typer.Option("--web", help="Show reports and what is going on to a browser here.")
+    ] = False,
+    port: Annotated[
+        int | None,
+        typer.Option(min=0, max=65535, help="Of --web, on 127.0.0.1; default 8321, 0: any."),
+    ] = None,
 ) -> None:
     """Stay, and run each cycle when it falls due; ends on SIGTERM or Ctrl-C.
 
-    Example: varro serve --config configs/live.toml
+    With --web the address of the live view is said once; the token in it is for its buttons.
+    Example: varro serve --config configs/live.toml --web
     """
+    from varro.errors import ConfigError
     from varro.service.serve import serve as do_serve
 
+    if port is not None and not web:
+        raise ConfigError("--port is of --web: give both, or neither")
     resolved, run_day = _day_service(config, overrides, home=home, run=run, seed=seed)
-    do_serve(resolved, run_day, clock=lambda: datetime.now(UTC), say=_say)
+    if not web:
+        do_serve(resolved, run_day, clock=_now, say=_say)
+        return
+    from varro.web.server import live_view
+
+    port = 8321 if port is None else port
+    beside = partial(live_view, resolved, port=port, say=_say)
+    do_serve(resolved, run_day, clock=_now, say=_say, beside=beside)
 
 
 def pause(
@@ -233,6 +252,10 @@ def _kind(wanted: str | None) -> Kind:
     if wanted not in ("launchd", "systemd", "cron"):
         raise ConfigError(f"--kind is launchd, systemd or cron, found {wanted!r}")
     return wanted  # type: ignore[return-value]
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
 
 
 def _say(words: str) -> None:

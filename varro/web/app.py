@@ -13,7 +13,6 @@ from urllib.parse import parse_qs, quote
 
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
-from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import (
     FileResponse,
@@ -25,6 +24,7 @@ from starlette.responses import (
 )
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp
 
 from varro.errors import VarroError
 from varro.lock import holder_of, is_held, lock_path
@@ -32,7 +32,8 @@ from varro.report.templating import page_environment
 from varro.service.doing import PACE_S
 from varro.service.pause import load_pause, pause, resume
 from varro.web.doors import Doors, is_from_our_page, is_token
-from varro.web.look import Looker, in_figures
+from varro.web.facts import Looker
+from varro.web.now import in_figures
 
 TEMPLATES = Path(__file__).parent / "templates"
 _MAX_FORM = 1000
@@ -56,7 +57,7 @@ def live_app(
     wake: Callable[[], None],
     clock: Callable[[], datetime],
     is_ending: Callable[[], bool],
-) -> Starlette:
+) -> ASGIApp:
     """What answers. `wake` has the service look now; streams end when `is_ending`."""
     page = page_environment(TEMPLATES).get_template("live.html")
     config = looker.config
@@ -124,16 +125,16 @@ def live_app(
         wake()
 
     buttons = {"/pause": begin_pause, "/resume": end_pause, "/run-now": run_now}
-    return Starlette(
+    app = Starlette(
         routes=[
             Route("/", live),
             Route("/live.js", script),
             Route("/events", events),
             *(Route(path, button(do), methods=["POST"]) for path, do in buttons.items()),
             Mount("/reports", Reports(directory=config.home / "reports", html=True)),
-        ],
-        middleware=[Middleware(Doors)],
+        ]
     )
+    return Doors(app)  # around what answers for an error, too
 
 
 class Reports(StaticFiles):

@@ -12,11 +12,12 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 
 from varro.config import Config
 from varro.errors import ConfigError, VarroError
 from varro.files import make_folder
-from varro.web.look import Looker, utc_now
+from varro.web.facts import Looker
 
 HOST = "127.0.0.1"
 _END_S = 2.0
@@ -46,7 +47,11 @@ def live_view(
         token = secrets.token_urlsafe(24)
         looker = Looker(config)
         app = live_app(
-            looker, token=token, wake=wake, clock=utc_now, is_ending=lambda: server.should_exit
+            looker,
+            token=token,
+            wake=wake,
+            clock=lambda: datetime.now(UTC),
+            is_ending=lambda: server.should_exit,
         )
         logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
         server = uvicorn.Server(
