@@ -80,7 +80,7 @@ def live_app(
     async def told() -> AsyncIterator[str]:
         last, quiet = "", 0.0
         while not is_ending():
-            figures = in_figures(await run_in_threadpool(looker.runs), clock())
+            figures = in_figures(await run_in_threadpool(looker.runs), clock(), looker.last)
             text = json.dumps(figures)
             if text != last:
                 last, quiet = text, 0.0

@@ -34,20 +34,29 @@ class Looker:
     def __init__(self, config: Config) -> None:
         self.config = config
         self.run = config.run.name
+        self._known: list[str] = []
+        """runs of the ledger, when a page was made last: not all need to have been opened here"""
+        self.last: dict[str, dict[str, float]] = {}
+        """seconds of each run's stages, the last time that a page was made"""
         self._archive: tuple[tuple[int, int], list[str]] | None = None
 
     def runs(self) -> list[RunNow]:
-        return look_at_runs(self.config.home, self.run)
+        """All that are known, as they are now."""
+        return look_at_runs(self.config.home, self.run, *self._known)
 
     def page_facts(self, now: datetime) -> dict[str, Any]:
         """What `live.html` is given."""
         home, place = self.config.home, ledger_place(self.config)
         refused, histories = None, {}
         try:
-            runs = look_at_runs(home, self.run, *runs_at(place))
-            histories = {found.run: history_at(place, found.run) for found in runs}
+            self._known = runs_at(place)
+            histories = {run: history_at(place, run) for run in self._known}
         except VarroError as error:
-            refused, runs = str(error), self.runs()
+            refused = str(error)
+        runs = self.runs()
+        for run, history in histories.items():
+            for day in reversed(history.days):
+                self.last[run] = {**self.last.get(run, {}), **day.seconds}
         rows = [self._row(found, histories.get(found.run), now) for found in runs]
         # The configured run first, for the buttons are its own.
         rows.sort(key=lambda row: (row["run"] != self.run, row["run"]))
@@ -82,7 +91,7 @@ class Looker:
         done = [day["day"] for day in days if day["is_done"]]
         return {
             **asdict(found),
-            "words": found.in_words(now),
+            "words": found.in_words(now, self.last.get(found.run, {})),
             "share": found.share(),
             "n_done": history and history.n_done,
             "version": history and history.version,

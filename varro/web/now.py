@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -27,8 +27,9 @@ class RunNow:
     state: State | None
     """of the service that runs its days, if one has ever looked"""
 
-    def in_words(self, now: datetime) -> str:
-        """What is going on, in a line."""
+    def in_words(self, now: datetime, last: Mapping[str, float]) -> str:
+        """What is going on, in a line. `last`: how long each stage took the last time, for those
+        whose end can not be told before."""
         if self.doing is None:
             return f"at work: {self.holder}" if self.holder else "nobody is at work"
         doing = self.doing
@@ -46,6 +47,8 @@ class RunNow:
         parts.append(f"for {duration(doing.seconds(now))}")
         if left is not None:
             parts.append(f"about {duration(left)} left")
+        elif not doing.total and doing.stage in last:
+            parts.append(f"took {duration(last[doing.stage])} the last time")
         return ", ".join(parts)
 
     def share(self) -> float | None:
@@ -77,10 +80,20 @@ def state_key(runs: Sequence[RunNow]) -> str:
     return hashlib.sha256(repr(shapes).encode()).hexdigest()[:16]
 
 
-def in_figures(runs: Sequence[RunNow], now: datetime) -> dict[str, Any]:
+def in_figures(
+    runs: Sequence[RunNow], now: datetime, last: Mapping[str, Mapping[str, float]]
+) -> dict[str, Any]:
     """{key, runs: {run: {words, share}}}: what an event carries."""
-    rows = {run.run: {"words": run.in_words(now), "share": run.share()} for run in runs}
-    return {"key": state_key(runs), "runs": rows}
+    return {
+        "key": state_key(runs),
+        "runs": {
+            found.run: {
+                "words": found.in_words(now, last.get(found.run, {})),
+                "share": found.share(),
+            }
+            for found in runs
+        },
+    }
 
 
 def _look_at(home: Path, run: str) -> RunNow:
@@ -97,9 +110,11 @@ def _look_at(home: Path, run: str) -> RunNow:
 
 def duration(seconds: float) -> str:
     """Such as 1.3 s, 45 s, 4:05 min or 3:04 h."""
-    if seconds < 60:
-        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
+    if not minutes:
+        return f"{rest} s"
     if minutes < 60:
         return f"{minutes}:{rest:02d} min"
     return f"{minutes // 60}:{minutes % 60:02d} h"
