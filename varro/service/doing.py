@@ -90,34 +90,39 @@ class DoingFile:
         self._holder = str(holder_of(lock_path(home, run)))
         self._clock, self._ticks = clock, ticks
         self._doing: Doing | None = None
+        self._done = self._spared = 0
         self._written = 0.0
 
     def started(self, day: str, stage: Stage, *, total: int | None, unit: str) -> None:
         now = self._clock().isoformat()
         self._doing = Doing(self._holder, day, str(stage), now, now, unit, total)
+        self._done = self._spared = 0
         self._write()
 
     def advanced(self, n: int, spared: int) -> None:
-        if self._doing is None:
-            return
-        doing = self._doing
-        self._doing = replace(doing, done=doing.done + n, spared=doing.spared + spared)
+        self._done += n
+        self._spared += spared
         if self._ticks() - self._written >= PACE_S:
             self._write()
 
     def finished(self) -> None:
-        if self._doing is not None:
-            self._doing = replace(self._doing, is_finished=True)
-            self._write()
+        self._write(is_finished=True)
 
     def stop(self) -> None:
         with contextlib.suppress(OSError):
             self._path.unlink(missing_ok=True)
 
-    def _write(self) -> None:
-        assert self._doing is not None
+    def _write(self, *, is_finished: bool = False) -> None:
+        if self._doing is None:
+            return
         self._written = self._ticks()
-        doing = self._doing = replace(self._doing, at=self._clock().isoformat())
+        doing = replace(
+            self._doing,
+            at=self._clock().isoformat(),
+            done=self._done,
+            spared=self._spared,
+            is_finished=is_finished,
+        )
         partial = self._path.with_suffix(".partial")
         with contextlib.suppress(OSError):
             self._path.parent.mkdir(parents=True, exist_ok=True)

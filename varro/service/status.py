@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -17,6 +16,7 @@ from varro.ledger.glance import glance_at
 from varro.ledger.place import is_begun, ledger_place
 from varro.ledger.store import Ledger, open_ledger
 from varro.lock import holder_of, is_held, lock_path
+from varro.report.claim import claim_of
 from varro.service.alerts import is_over
 from varro.service.pause import load_pause
 from varro.service.slots import load_timetable
@@ -247,15 +247,6 @@ def _run_line(row: dict[str, Any]) -> str:
     if row["last_error"]:
         parts.append(f"last error: {row['last_error']}")
     return ", ".join(parts)
-
-
-def claim_of(home: Path, run: str, day: str | None) -> str | None:
-    """The word of a day's report."""
-    try:
-        page = home / "reports" / run / str(day) / "report.json"
-        return str(json.loads(page.read_text(encoding="utf-8"))["learned"]["word"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return None  # reports may be deleted, and are made again by `varro report`
 
 
 def _seconds(time: str | None) -> float | None:

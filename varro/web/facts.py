@@ -17,10 +17,10 @@ from varro.domain import Stage
 from varro.errors import VarroError
 from varro.ledger.glance import History, history_at, runs_at
 from varro.ledger.place import ledger_place
+from varro.report.claim import claim_of
 from varro.report.page import Badge
 from varro.service.alerts import is_over
 from varro.service.slots import ONE_DAY, load_timetable
-from varro.service.status import claim_of
 from varro.service.tick import due_cycle, glance_of
 from varro.web.now import RunNow, duration, look_at_runs, state_key
 
