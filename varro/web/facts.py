@@ -160,7 +160,7 @@ def _state_of(
         return Badge("AT WORK", f"{run}: {this.holder}", "▶", "good")
     if refused:
         return Badge("REFUSED", refused, "✕", "bad")
-    if state is not None and state.exit_code:
+    if state is not None and state.exit_code and state.outcome != "held":
         return Badge("FAILED", f"{run}: {state.error}", "✕", "bad")
     if queue["due"]:
         return Badge("DUE", f"{queue['due']} is due, and is begun at the next wake-up", "…", "calm")
