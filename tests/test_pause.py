@@ -58,6 +58,8 @@ def test_a_paused_service_is_never_silent(service, tmp_path):
     assert "live is paused since 2026-03-02T06:40Z by a test: 'varro resume'" in in_lines(facts)
     write_prometheus(tmp_path / "varro.prom", facts)
     assert 'varro_paused{run="live"} 1' in (tmp_path / "varro.prom").read_text()
+    write_prometheus(tmp_path / "new.prom", facts | {"runs": []})  # one that has not begun
+    assert 'varro_paused{run="live"} 1' in (tmp_path / "new.prom").read_text()
     resume(home, "live")
     service.tick(MORNING + 2 * DAY + timedelta(hours=3))
     assert "recovered" in service.alerts()[-1]
@@ -67,10 +69,12 @@ def test_a_pause_whose_file_is_damaged_is_a_pause(service):
     """Catches a day that is begun because the file that forbids it can not be read."""
     path = pause_path(service.config.home, "live")
     path.parent.mkdir(parents=True)
-    for content in (b"", b"\xff\xfe", b'{"since": 1}'):
+    for content in (b"", b"\xff\xfe", b"[]", b'{"since": 1}', b'{"since": 1, "by": 2}'):
         path.write_bytes(content)
-        assert service.tick(MORNING).outcome == "paused"
-    assert "can not be read" in str(resume(service.config.home, "live"))
+        assert service.tick(MORNING + 2 * DAY).outcome == "paused"
+    path.write_bytes(b"")
+    told = f"paused by {path}, which can not be read"
+    assert str(resume(service.config.home, "live")) == told
     assert service.tick(MORNING).outcome == "done"
 
 

@@ -15,11 +15,13 @@ from varro.files import sync_folder, write_file
 @dataclass(frozen=True, slots=True)
 class Pause:
     since: str
+    """empty if it is not known"""
     by: str
     """how it was asked for"""
 
     def __str__(self) -> str:
-        return f"paused since {self.since[:16]}Z by {self.by}"
+        since = f" since {self.since[:16]}Z" if self.since else ""
+        return f"paused{since} by {self.by}"
 
 
 def pause_path(home: Path, run: str) -> Path:
@@ -31,11 +33,12 @@ def load_pause(home: Path, run: str) -> Pause | None:
     someone has stopped is not begun again by a damaged file."""
     path = pause_path(home, run)
     try:
-        return Pause(**json.loads(path.read_text(encoding="utf-8")))
+        facts = json.loads(path.read_text(encoding="utf-8"))
+        return Pause(str(facts["since"]), str(facts["by"]))
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except (OSError, ValueError, TypeError) as error:
-        return Pause("an unknown time", f"{path}, which can not be read ({error})")
+    except (OSError, ValueError, KeyError, TypeError):
+        return Pause("", f"{path}, which can not be read")
 
 
 def pause(home: Path, run: str, *, now: datetime, by: str) -> Pause:

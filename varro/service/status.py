@@ -151,7 +151,8 @@ def write_prometheus(path: Path, facts: dict[str, Any]) -> None:
     add("last_cycle_degraded", "gauge", "1 while the newest cycle is not to be trained on.", thin)
     held = [(labels, float(row["held_by"] is not None)) for labels, row in runs]
     add("at_work", "gauge", "1 while a process holds the run.", held)
-    paused = [(labels, float(row["paused"] is not None)) for labels, row in runs]
+    is_paused = {row["run"]: row["paused"] is not None for row in (*facts["runs"], schedule)}
+    paused = [(f'{{run="{run}"}}', float(is_so)) for run, is_so in is_paused.items()]
     add("paused", "gauge", "1 while the service is to begin nothing.", paused)
     for name, text in (("heartbeat", "The newest wake-up."), ("next_due", "The next cycle.")):
         add(f"{name}_timestamp_seconds", "gauge", text, [(of_schedule, _seconds(schedule[name]))])

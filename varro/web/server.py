@@ -20,7 +20,7 @@ from varro.files import make_folder
 from varro.web.facts import Looker
 
 HOST = "127.0.0.1"
-_END_S = 2.0
+_END_S = 2
 """for answers under way when the service ends"""
 _MAX_CONNECTIONS = 64
 
@@ -66,13 +66,19 @@ def live_view(
                 loop="asyncio",
                 proxy_headers=False,
                 server_header=False,
-                timeout_graceful_shutdown=round(_END_S),
+                timeout_graceful_shutdown=_END_S,
                 ws="none",
             )
         )
-        thread = threading.Thread(
-            target=server.run, kwargs={"sockets": [listener]}, name="live view", daemon=True
-        )
+
+        def answer() -> None:
+            try:
+                server.run(sockets=[listener])
+            finally:
+                if not server.should_exit:
+                    say("the live view has ended; the service goes on without it")
+
+        thread = threading.Thread(target=answer, name="live view", daemon=True)
         thread.start()
         try:
             address = f"http://{HOST}:{listener.getsockname()[1]}/?token={token}"
