@@ -8,7 +8,7 @@ import sys
 from datetime import datetime, timedelta
 
 import pytest
-from conftest import ROOT, lend_embedder
+from conftest import ROOT
 from test_tick import DAY, MORNING, Service
 
 from varro.errors import StageError
@@ -87,22 +87,32 @@ def test_a_pause_that_the_disk_does_not_take_is_an_error(service):
         pause(service.config.home, "live", now=MORNING, by="a test")
 
 
-def test_a_catch_up_stops_after_the_day_at_work(configured, embedder):
+def test_a_catch_up_stops_after_the_day_at_work(configured, tmp_path):
     """Catches a pause that waits for the end of an archive; and one that holds up who calls a day
     by hand while it lasts."""
-    config = configured("news.n_headlines=2", "evaluate.n_headlines=1", "sampling.max_tokens=8")
+    archive = tmp_path / "three.jsonl"
+    archive.write_text(
+        "".join(
+            f'{{"title": "Item {n} of day {day}", "source": "s", "link": "", '
+            f'"first_seen": "2026-01-0{day}T07:0{n}:00Z"}}\n'
+            for day in (5, 6, 7)
+            for n in range(2)
+        )
+    )
+    config = configured(
+        f"news.archive={archive}", "news.n_headlines=1", "evaluate.n_headlines=1",
+        "sampling.max_tokens=8", "run.name=live",
+    )  # fmt: skip
     with open_run(config) as work:
-        lend_embedder(work, embedder)
 
         class Watcher(type(work.progress)):
             def finished(self, day, stage, **more):
                 if stage == "report":
-                    pause(config.home, work.name, now=MORNING, by="a test")
+                    pause(config.home, "live", now=MORNING, by="a test")
 
         work.progress = Watcher()
-        days, n_left = run_due(work, lambda: MORNING, catch_up=True)
-        assert len(days) == 1 and n_left > 5
-        assert run_due(work, lambda: MORNING)[0] == work.ledger.days_done(work.name)[1:]
+        assert run_due(work, lambda: MORNING, catch_up=True) == (["2026-01-05"], 2)
+        assert run_due(work, lambda: MORNING) == (["2026-01-06"], 1)
 
 
 def test_the_verbs_pause_and_resume(tmp_path):
