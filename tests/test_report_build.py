@@ -26,7 +26,9 @@ from varro.domain import (
 )
 from varro.evaluation.evaluate import PARTS
 from varro.report.build import ReportFacts, build_report
+from varro.report.history import history_rows
 from varro.report.pages import render_html, render_markdown
+from varro.report.verdict import MARKS, in_words
 from varro.reward.score import News, score_texts
 from varro.reward.summary import summarize_day
 
@@ -46,7 +48,7 @@ def test_a_full_day_becomes_a_page_of_values_that_json_can_hold() -> None:
     facts = _facts()
     report = build_report(facts)
     assert json.loads(json.dumps(report, allow_nan=False)) == report
-    assert report["schema"] == 5
+    assert report["schema"] == 6
     for text in (render_html(report), render_markdown(report)):
         assert "Copper prices steady" in text
     assert report["display"][0]["forecast_id"] == "f-0"
@@ -109,45 +111,61 @@ def test_unsettled_and_base_forecasts_are_no_examples() -> None:
         assert report["best"] == report["worst"] == []
 
 
-MARKS = {"trained": ("✓", "good"), "no update": ("○", "calm"), "first day": ("◆", "calm")}
-"""whatever else a night came to is marked as bad"""
-
-
 @pytest.mark.parametrize(
     ("settle", "reason", "word", "said"),
     [
-        ({}, "", "trained", "Policy v1 became v2 after learning from 8 settled forecasts."),
+        (
+            {},
+            "",
+            "TRAINED WITH WARNINGS (2 alarms)",
+            "Policy v1 became v2 after learning from 8 settled forecasts.",
+        ),
         (
             {"refused": {"2026-01-04": "7 outcomes, 10 are needed"}},
             "",
-            "trained",
+            "TRAINED WITH WARNINGS (2 alarms)",
             "The forecasts of 2026-01-04 were refused: 7 outcomes, 10 are needed.",
         ),
         (
             {"canaries": {"n_headlines": 8, "frozen": False, "means": {}, "broken": "shuffled"}},
             "the canaries are out of order: exact is not above shuffled",
-            "canaries out of order",
+            "HELD BACK (canaries out of order)",
             "Nothing was trained: the exact outcome does not score above shuffled.",
         ),
         (
             {"refused": {"2026-01-05": "too old"}},
             "2026-01-05 was refused: too old",
-            "day refused",
+            "HELD BACK (day guard)",
             "Nothing was trained. The forecasts of 2026-01-05 were refused: too old.",
         ),
-        ({}, "refused: kl_ref 13 past 12", "refused", "The update was refused: kl_ref 13 past 12;"),
+        (
+            {},
+            "refused: kl_ref 13 past 12",
+            "HELD BACK (training guard)",
+            "The update was refused: kl_ref 13 past 12;",
+        ),
         (
             {},
             "rolled back: worse, lift -0.1",
-            "rolled back",
+            "HELD BACK (rolled back)",
             "rolled back: worse, lift -0.1. It has",
         ),
-        ({"n_settled": 0, "n_void": 0}, "0 groups", "first day", "Nothing was due to be settled"),
-        ({}, "1 settled group, 2 are needed", "no update", "1 settled group, 2 are needed."),
+        (
+            {"n_settled": 0, "n_void": 0},
+            "0 groups",
+            "NO UPDATE (first day)",
+            "Nothing was due to be settled",
+        ),
+        (
+            {},
+            "1 settled group, 2 are needed",
+            "NO UPDATE (too little to learn from)",
+            "1 settled group, 2 are needed.",
+        ),
         (
             {"refused": {"2026-01-05": "too old"}},
             "the day is degraded: 9 new headlines, 10 are needed",
-            "degraded",
+            "HELD BACK (thin news)",
             "news is thin: 9 new headlines, 10 are needed. The forecasts of 2026-01-05 were",
         ),
     ],
@@ -173,12 +191,14 @@ def test_the_verdict_says_what_the_night_came_to(
             ],
         )
     report = build_report(facts)
-    assert report["verdict"]["word"] == word
+    assert in_words(report["verdict"]) == word
     assert said in report["verdict"]["text"]
-    mark, tone = MARKS.get(word, ("✗", "bad"))
+    mark, tone = MARKS[report["verdict"]["word"]]
     assert f"**{mark} {word}**" in render_markdown(report)
     badge = f'<p class="badge {tone}"><span class="icon" aria-hidden="true">{mark}</span>'
-    assert f"{badge} <strong>{word}</strong>" in render_html(report)
+    html = render_html(report)
+    assert f"{badge} <strong>{word}</strong>" in html
+    assert f"<title>{mark} {word}: Varro, run main, 2026-01-06</title>" in html
 
 
 def test_the_guards_word_is_in_the_report_whether_or_not_there_was_an_update() -> None:
@@ -307,6 +327,7 @@ def _facts(texts: list[str] | None = None, settle: dict[str, Any] | None = None)
         stages=stages,
         settled=[(s, group) for s in settlements],
         outcomes={"o": outcome},
+        made=[group],
         display=[(group, forecasts[0])],
         settles=stages[1:2],
         update=update,
@@ -321,6 +342,14 @@ def _facts(texts: list[str] | None = None, settle: dict[str, Any] | None = None)
             "device": "cpu", "blas": "x", "platform": "x", "python": "3.11", "versions": {},
             "n_parameters": None, "trainable_frac": None,
         },
+        history=history_rows(
+            stages, [update], [_evaluation("2026-01-06", n=4, frac=0.5)],
+            {"2026-01-06": [("train", "h", s.reward) for s in settlements]}, changes={},
+        ),
+        changes=None,
+        feeds=[],
+        feed_news={},
+        previous=None,
     )  # fmt: skip
 
 

@@ -15,6 +15,8 @@ import pytest
 
 from varro.errors import VarroError
 from varro.report import pages
+from varro.report.build import HISTORY_DAYS
+from varro.report.history import CHARTED
 from varro.report.metrics import CONTROLS, MEMORY, METRICS, format_value
 from varro.report.page import is_web_link
 from varro.report.pages import (
@@ -103,7 +105,7 @@ def test_only_web_addresses_become_links() -> None:
     ):
         assert not is_web_link(link), link
         report = _report()
-        for name in ("best", "worst", "display"):
+        for name in ("best", "worst", "divided", "random", "display"):
             for example in report[name]:
                 example["headline_link"] = link
                 if "outcome_link" in example:
@@ -111,7 +113,8 @@ def test_only_web_addresses_become_links() -> None:
         hrefs = [
             dict(attrs)["href"] for tag, attrs in _parse(render_html(report)).tags if tag == "a"
         ]
-        assert hrefs and all(href is not None and href.startswith("#def-") for href in hrefs)
+        own = ("#", "../index.html", "../2026-01-05/report.html", "settled", "made")
+        assert hrefs and all(href is not None and href.startswith(own) for href in hrefs)
         assert "](" not in render_markdown(report)
     assert is_web_link("HTTPS://example.org/a?b=1&c=(2)#d")
 
@@ -119,8 +122,8 @@ def test_only_web_addresses_become_links() -> None:
 def test_outward_links_tell_nothing_about_the_reader() -> None:
     """Without rel, the news site would learn the address of the report and could script it."""
     anchors = [dict(attrs) for tag, attrs in _parse(render_html(_report())).tags if tag == "a"]
-    outward = [a for a in anchors if not (a["href"] or "").startswith("#")]
-    assert len(outward) == 5
+    outward = [a for a in anchors if (a["href"] or "").startswith("http")]
+    assert len(outward) == 9
     assert {a.get("rel") for a in outward} == {"noopener noreferrer"}
 
 
@@ -160,8 +163,8 @@ def test_every_value_of_the_report_reaches_the_page() -> None:
     report = _report()
     before = build_page(report)
     for path in _leaves(report):
-        if path == ("schema",):
-            continue
+        if path in (("schema",), ("learned", "days_for_this_lift")) or path[0] == "not_finite":
+            continue  # what was told needs no more days; the last stands among what is to be done
         changed = copy.deepcopy(report)
         parent: Any = changed
         for key in path[:-1]:
@@ -177,7 +180,7 @@ def _other(value: Any) -> Any:
 
 def test_missing_numbers_are_dashes() -> None:
     """A number that is not available would read None, 0 or nan."""
-    report = _replace_numbers(_report())
+    report = _replace_numbers(_report()) | {"schema": 6}
     html, markdown = render_html(report), render_markdown(report)
     for text in (_parse(html).text, markdown):
         assert not re.search(r"\b(None|nan)\b", text)
@@ -194,7 +197,9 @@ def test_a_first_day_renders() -> None:
     report = _report()
     report.update(update=None, evaluation=None, checkpoint=None, best=[], worst=[], display=[])
     report.update(canaries=None, calibration=None, n_probabilities=0, alarms=[], week=[])
-    report["verdict"] = {"word": "first day", "text": "Nothing is due before tomorrow."}
+    report.update(divided=[], random=[], apart=[], feeds=[], history=[], to_do=[], previous=None)
+    report["histogram"] = {"n_today": 0, "n_week": 0, "today": None, "week": None}
+    report["verdict"] = {"word": "NO UPDATE", "reason": "first day", "text": "Nothing is due."}
     report["learned"]["reward"]["n_days"] = 0
     report["settled"].update(void_reasons={}, invalid_reasons={}, refused={}, components={})
     report["settled"].update(n_settled=0, n_groups=0, n_forecasts=0, essay=None)
@@ -211,6 +216,7 @@ def test_a_first_day_renders() -> None:
             "No checkpoint was published",
             "No settled forecasts to show",
             "No feed failed",
+            "Nothing to do.",
         ):
             assert note in text, note
         for row in ("Share of variance", "Shuffled day", "Reward difference"):
@@ -287,7 +293,9 @@ def test_every_metric_shown_links_to_its_definition() -> None:
     assert targets <= set(ids)
     assert len({metric.name for metric in METRICS}) == len(METRICS)
     markdown = next(t for t in _markdown_tables(render_markdown(_report())) if "Unit" in t[0][3:])
-    assert [row[1] for row in markdown[2:]] == [metric.name for metric in METRICS]
+    assert {f"def-{row[1]}" for row in markdown[2:]} == {i for i in targets if i.startswith("def")}
+    known = [metric.name for metric in METRICS]
+    assert [row[1] for row in markdown[2:]] == [n for n in known if f"def-{n}" in targets]
 
 
 def test_values_are_written_as_a_person_reads_them() -> None:
@@ -316,11 +324,14 @@ def test_the_page_asks_nobody_for_anything() -> None:
     html = render_html(_report())
     page = _parse(html)
     assert {tag for tag, _ in page.tags}.isdisjoint(
-        {"script", "link", "img", "iframe", "object", "embed", "base", "form", "svg"}
+        {"script", "img", "iframe", "object", "embed", "base", "form", "image", "use"}
     )
+    icons = [dict(attrs) for tag, attrs in page.tags if tag == "link"]
+    assert [icon["rel"] for icon in icons] == ["icon"]
+    assert (icons[0]["href"] or "").startswith("data:image/svg+xml,")
     names = {name for _, attrs in page.tags for name, _ in attrs}
     assert not {name for name in names if name.startswith("on") or name in {"src", "style"}}
-    assert not re.search(r"url\(|@import", html)
+    assert not re.search(r"url\((?!#)|@import", html)
     policy = next(a for t, attrs in page.tags if "http-equiv" in (a := dict(attrs)))
     assert policy["http-equiv"] == "Content-Security-Policy"
     assert (policy["content"] or "").startswith("default-src 'none'; style-src 'unsafe-inline'")
@@ -335,7 +346,8 @@ def test_tables_and_headings_can_be_followed_without_sight() -> None:
     assert headings[0] == 1 and headings.count(1) == 1
     assert all(after - before <= 1 for before, after in pairwise(headings))
     assert all("scope" in dict(attrs) for tag, attrs in page.tags if tag == "th")
-    assert names.count("caption") == names.count("table")
+    figures = names.count("details")  # the table of a chart is named by its summary
+    assert names.count("caption") == names.count("table") - figures
     assert page.is_balanced
 
 
@@ -344,20 +356,28 @@ def test_the_verdict_is_read_first_and_not_by_colour_alone() -> None:
     page = _parse(render_html(_report()))
     body = page.text[page.text.index("Varro, run main", page.text.index("Varro, run main") + 1) :]
     order = [
-        "✓ trained Policy v4 was published.",
+        "⚠ TRAINED WITH WARNINGS (2 alarms) Policy v4 was published.",
+        "Settled 400 of 402 due · reward 0.610 against 0.305 of the frozen base "
+        "(difference 0.0310, 0.0120 to 0.0520, n = 37 headlines) · KL 2.35 of 12.0 nats of leash "
+        "· 1 thing to do",
         "⚠ 2 alarms echo; length.",
+        "Settled of due400 of 402 forecasts",
         "Is it learning?",
         "▲ learned lift over the frozen base",
         "Is it safe?",
-        "The reward taken apart",
         "Hygiene",
         "Canaries",
+        "The reward taken apart",
         "Calibration",
         "Best forecasts",
         "Worst forecasts",
+        "Most divided groups",
+        "Forecasts at random",
         "Forecasts made today",
         "News and feeds",
         "Machine and provenance",
+        "To do",
+        "Commands",
         "Definitions",
     ]
     positions = [body.index(text) for text in order]
@@ -370,10 +390,12 @@ def test_the_claim_is_said_with_its_day_and_its_price() -> None:
     assert "To be told since 2026-01-05, first on 2026-01-04." in render_markdown(report)
     assert "A lift of 0.0100 would need about 12 more days at this spread (standard deviation of " \
         "days 0.0210)." in render_markdown(report)  # fmt: skip
+    assert "days to be told from 0, if it stays" not in render_markdown(report)
     report["learned"]["lift"].update(since=None)
     report["learned"].update(word="not yet distinguishable", days_for_small_lift=0)
     markdown = render_markdown(report)
     assert "To be told first on 2026-01-04, and no longer." in markdown
+    assert "The lift so far, 0.0110, needs about 21 more days to be told from 0" in markdown
     assert "A lift of 0.0100 would be told from 0 by now" in markdown
     report["learned"].update(days_for_small_lift=None)
     assert "A lift of 0.0100 would need more than ten years" in render_markdown(report)
@@ -431,9 +453,12 @@ def test_beats_are_marked_where_they_stand() -> None:
 
 def test_colours_can_be_read_in_light_and_dark() -> None:
     """A palette under 4.5 : 1 (WCAG AA) is grey on grey at seven in the morning."""
-    css = (Path(pages.__file__).parent / "templates" / "report.css").read_text(encoding="utf-8")
-    for scheme in css.split("@media")[:2]:
+    folder = Path(pages.__file__).parent / "templates"
+    css = (folder / "report.css").read_text(encoding="utf-8")
+    for scheme in (folder / "base.css").read_text(encoding="utf-8").split("@media")[:2]:
         colours = dict(re.findall(r"--(\w+): (#[0-9a-f]{6})", scheme))
+        for name in ("line", "reference", "third", "good", "calm", "bad"):  # of charts
+            assert _contrast(colours[name], colours["page"]) >= 3, name
         for name in ("ink", "muted", "link", "good", "bad", "calm"):
             for ground in ("page", "panel"):
                 assert _contrast(colours[name], colours[ground]) >= 4.5, (name, ground)
@@ -448,10 +473,15 @@ def test_a_full_report_stays_small() -> None:
     """A page that grows with the day would not open on a phone."""
     report = _report()
     long_text = "Growth & <slows> to 2.1 % by 2026-01-07, driven by exports. " * 20
-    for example in (*report["best"], *report["worst"], *report["display"]):
+    shown = ("best", "worst", "divided", "random", "display")
+    for example in (example for name in shown for example in report[name]):
         example.update(text=long_text, headline="&" * 512)
-    for name in ("best", "worst", "display"):
+    for name in shown:
         report[name] = report[name][:1] * 5
+    row = report["history"][0]
+    report["history"] = [row | {"day": f"2026-01-{n:02}"} for n in range(HISTORY_DAYS)]
+    report["feeds"] = [{**report["feeds"][0], "reason": "timeout" * 20}] * 1000
+    report["config_changes"] = [report["config_changes"][0]] * 1000
     report["news"]["failures"] = [{"feed": f"feed {k}", "reason": "timeout"} for k in range(100)]
     assert len(render_html(report).encode()) <= 200_000
 
@@ -565,6 +595,8 @@ def _report() -> dict[str, Any]:
         "source": "Example Wire",
         "text": text,
         "beats": beats,
+        "page": "settled.html#g-0a1b",
+        "made_at": "2026-01-05T00:00:00Z",
     }
     example = made | {
         "reward": 0.91,
@@ -582,13 +614,61 @@ def _report() -> dict[str, Any]:
         "role": "train",
     }
     return {
-        "schema": 3,
+        "schema": 6,
         "varro_version": "0.1.0",
         "run": "main",
         "day": "2026-01-06",
         "made_at": "2026-01-07T00:00:00Z",
         "is_placebo": False,
-        "verdict": {"word": "trained", "text": "Policy v4 was published."},
+        "previous": "2026-01-05",
+        "verdict": {
+            "word": "TRAINED WITH WARNINGS",
+            "reason": "2 alarms",
+            "text": "Policy v4 was published.",
+        },
+        "to_do": [{"text": "Look at the alarms.", "command": "varro rollback --to 3 --run main"}],
+        "not_finite": ["update.loss"],
+        "limits": {"kl_limit": 12.0},
+        "history": [_row()],
+        "changes": {
+            name: {"today": 0.5 + k, "mean": 0.4, "n_days": 7, "low": 0.05, "high": 0.15}
+            for k, name in enumerate(("reward", "valid", "kl_ref", "no_signal_frac", "seconds"))
+        },
+        "apart": [
+            {
+                "name": "semantic",
+                "n": 250,
+                "mean": 0.52,
+                "sd": 0.21,
+                "within_sd": 0.12,
+                "correlation": 0.83,
+                "missing_frac": 0.023,
+            },
+        ],
+        "histogram": {
+            "n_today": 256,
+            "n_week": 1792,
+            "today": [0.04, 0.06] * 10,
+            "week": [0.045, 0.055] * 10,
+        },
+        "pages": {"settled": ["settled.html"], "made": ["made.html"]},
+        "feeds": [
+            {
+                "feed": "x",
+                "status": "failed",
+                "reason": "timeout",
+                "http_status": 503,
+                "n_entries": 3,
+                "n_new": 2,
+                "n_failures": 4,
+                "newest": "2026-01-03",
+                "next_at": "2026-01-08T00:00:00Z",
+                "moved_to": "https://feed.example/new",
+                "seconds": 1.7,
+            },
+        ],
+        "config_changes": [{"key": "report.n_examples", "before": 5, "after": 3}],
+        "rollback": "varro rollback --to 3 --run main",
         "alarms": [
             {"name": "echo", "found": "copy rate 22.0 %, frozen base 11.0 %"},
             {"name": "length", "found": "words 34.5, frozen base 17.2"},
@@ -599,6 +679,7 @@ def _report() -> dict[str, Any]:
             "lift": _pooled(1) | {"since": "2026-01-05", "first": "2026-01-04"},
             "sd_of_days": 0.021,
             "days_for_small_lift": 12,
+            "days_for_this_lift": 21,
             "small_lift": 0.01,
             **{
                 name: _pooled(2 + k)
@@ -705,6 +786,10 @@ def _report() -> dict[str, Any]:
             "lift": 0.011,
             "lift_low": -0.002,
             "lift_high": 0.024,
+            "reward_difference": 0.031,
+            "reward_low": 0.012,
+            "reward_high": 0.052,
+            "n_reward": 37,
             "served": dict(side),
             "base": {name: value / 2 for name, value in side.items()},
             "rivals": {"echo": 0.055, "template": 0.007},
@@ -761,6 +846,8 @@ def _report() -> dict[str, Any]:
         },
         "best": [example],
         "worst": [example | {"forecast_id": "f-02", "reward": 0.11, "invalid_reason": "leak"}],
+        "divided": [example | {"forecast_id": "f-04"}],
+        "random": [example | {"forecast_id": "f-05"}],
         "display": [made | {"forecast_id": "f-03", "headline_link": "https://news.example/3"}],
         "n_in_group": 8,
         "news": {
@@ -801,6 +888,17 @@ def _report() -> dict[str, Any]:
     }
 
 
+def _row() -> dict[str, Any]:
+    """A day of the history, with a different value in each number."""
+    numbers = [name for name in CHARTED if name not in ("day", "config_changed", "invalid")]
+    return {
+        "day": "2026-01-06",
+        "config_changed": True,
+        "invalid": {"too short": 0.0215},
+        **{name: 0.1 + k / 1000 for k, name in enumerate(numbers)},
+    }
+
+
 def _pooled(k: int) -> dict[str, Any]:
     """A paired difference over days."""
     return {
@@ -827,6 +925,7 @@ def _replace_text(value: Any, replace: Callable[[str], str], name: str = "") -> 
             "versions",
             "timings",
             "memory",
+            "invalid",
         }
         return {
             f"{replace(key)} {index}" if is_free else key: _replace_text(child, replace, key)
@@ -864,7 +963,7 @@ class _Page(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append((tag, attrs))
-        if tag != "meta":
+        if tag not in ("meta", "link", "br"):
             self._open.append(tag)
 
     def handle_endtag(self, tag: str) -> None:

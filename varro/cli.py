@@ -160,22 +160,38 @@ def report(
     seed: SeedOption = None,
     day: Annotated[str | None, typer.Option(help="Day to render again (YYYY-MM-DD).")] = None,
     last: Annotated[bool, typer.Option("--last", help="Print the newest report.")] = False,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Render every finished day again, and the run's index.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Finish the due day with its report, or show one that is there.
 
     Example: varro report --last
     """
-    from varro.day import due_days, newest_report, report_folder, run_day, write_day_report
+    from varro.day import (
+        due_days,
+        newest_report,
+        report_folder,
+        run_day,
+        write_all_reports,
+        write_day_report,
+    )
     from varro.domain import Stage
 
     resolved = resolve_config(config, overrides, home=home, run=run, seed=seed)
-    if last and day is not None:
-        raise ConfigError("--last is the newest day's report and --day another's: give one of them")
+    if last + everything + (day is not None) > 1:
+        raise ConfigError("--last is the newest day's report, --day another's and --all every "
+                          "day's: give one of them")  # fmt: skip
     if last:
         print(newest_report(resolved, as_json=as_json))
         return
     with _opened(resolved) as work:
+        if everything:
+            n_days, index = write_all_reports(work)
+            facts = {"n_days": n_days, "index": str(index)}
+            print_result(as_json, facts, f"{n_days} reports, index: {index}")
+            return
         done = work.ledger.days_done(work.name)
         if day is None:
             due = due_days(work, datetime.now(UTC))

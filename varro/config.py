@@ -568,18 +568,23 @@ class Config(_Section):
         each other, how feeds are fetched (what of them is taken in, and trained on, stays), when a
         cycle is due, who is told, and which checkpoints are kept.
         """
-        left_out = {
-            "home", "ledger", "memory", "cluster", "checkpoints", "display", "report", "schedule",
-            "alerts",
-        }  # fmt: skip
-        dump = self.model_dump(mode="json", exclude=left_out)
+        left_out = {"memory", "cluster", "checkpoints", "display", "report", "schedule"}
+        dump = self.settings()
+        free = {"run.name", *(f"news.{key}" for key in _FETCHING_KEYS)}
+        return {
+            key: value
+            for key, value in dump.items()
+            if key not in free and key.partition(".")[0] not in left_out
+        }
+
+    def settings(self) -> dict[str, Any]:
+        """Flat `section.key → value` of everything but where the state lies and who is told; of
+        files and folders their names."""
+        dump = self.model_dump(mode="json", exclude={"home", "ledger", "alerts"})
         located = ("news", "archive"), ("news", "feeds"), ("policy", "model"), ("embedder", "model")
         for section, key in located:
             if dump[section][key] is not None:
                 dump[section][key] = Path(dump[section][key]).name
-        for fetching_key in _FETCHING_KEYS:
-            del dump["news"][fetching_key]
-        del dump["run"]["name"]
         return {f"{s}.{k}": v for s, section in dump.items() for k, v in section.items()}
 
     def identity_hash(self) -> str:

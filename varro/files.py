@@ -61,6 +61,15 @@ def write_file(path: Path, content: bytes) -> None:
     sync_folder(path.parent)
 
 
+@contextmanager
+def exclusive(path: Path) -> Iterator[None]:
+    """Hold a file's lock inside, waiting for who holds it: for moments, not for days."""
+    make_folder(path.parent)
+    with path.open("ab") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
 def make_folder(path: Path) -> None:
     """Make a folder and those above it, durably."""
     if not path.is_dir():

@@ -11,7 +11,7 @@ that sampled its data.
 
 from varro.day.due import due_days, end_of_day, newest_begun
 from varro.day.order import run_day
-from varro.day.report import newest_report, report_folder, write_day_report
+from varro.day.report import newest_report, report_folder, write_all_reports, write_day_report
 from varro.service.slots import DueDay
 
 __all__ = [
@@ -22,5 +22,6 @@ __all__ = [
     "newest_report",
     "report_folder",
     "run_day",
+    "write_all_reports",
     "write_day_report",
 ]

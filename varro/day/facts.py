@@ -2,42 +2,143 @@
 
 from __future__ import annotations
 
-from varro.domain import CheckpointInfo, Forecast, Group, Role, Stage
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from varro import __version__
+from varro.domain import (
+    CheckpointInfo,
+    EvaluationInfo,
+    Forecast,
+    Group,
+    Role,
+    Stage,
+    StageRun,
+    UpdateInfo,
+)
 from varro.evaluation.stats import medoid
 from varro.ledger.store import Ledger
 from varro.report.build import ReportFacts
+from varro.report.history import history_rows
 from varro.report.machine import describe_machine
 from varro.run import OpenRun, embedder_of
 
 
-def report_facts(work: OpenRun, day: str) -> ReportFacts:
+@dataclass(frozen=True)
+class RunHistory:
+    """What the reports of a run share, read once however many days are written."""
+
+    stages: Mapping[str, Sequence[StageRun]]
+    """by day"""
+    updates: Sequence[UpdateInfo]
+    evaluations: Sequence[EvaluationInfo]
+    changes: Mapping[str, list[dict[str, Any]]]
+    """day → what was configured otherwise than on the day before"""
+    rows: Sequence[dict[str, Any]]
+    """a day each, oldest first: see `report.history`"""
+
+
+def read_history(work: OpenRun, *, until: str) -> RunHistory:
+    """The days of a run up to one, from the ledger."""
+    ledger, name = work.ledger, work.name
+    stages = [s for s in ledger.stage_runs(name) if s.day <= until]
+    updates = [u for u in ledger.updates(name) if u.day <= until]
+    evaluations = ledger.evaluations(name, until=until)
+    changes = _config_changes(work, stages, until=until)
+    rows = history_rows(
+        stages, updates, evaluations, ledger.settled_rewards(name, until=until), changes=changes
+    )
+    by_day: dict[str, list[StageRun]] = {}
+    for stage in stages:
+        by_day.setdefault(stage.day, []).append(stage)
+    return RunHistory(by_day, updates, evaluations, changes, rows)
+
+
+def changed_settings(work: OpenRun, day: str) -> dict[str, Any] | None:
+    """What a day's report stage keeps if it is not what was kept last: later days can then say what
+    was changed."""
+    stages = work.ledger.stage_runs(work.name, stage=Stage.REPORT)
+    kept = [s.detail["settings"] for s in stages if s.day < day and "settings" in s.detail]
+    now = _settings(work)
+    return None if kept and kept[-1] == now else now
+
+
+def report_facts(work: OpenRun, day: str, history: RunHistory | None = None) -> ReportFacts:
     """The facts of a finished day: the same whenever it is asked."""
     ledger, name = work.ledger, work.name
+    if history is None:
+        history = read_history(work, until=day)
+    stages = history.stages[day]
     settled = ledger.settlements(name, day=day)
-    evaluated = ledger.stage_run(name, day, Stage.EVALUATE)
+    evaluated = next((s for s in stages if s.stage is Stage.EVALUATE), None)
     outcome_ids = {s.outcome_id for s, _ in settled if s.outcome_id}
-    updated = [
-        s.day
-        for s in ledger.stage_runs(name, stage=Stage.UPDATE)
-        if s.day <= day and s.detail["updated"]
-    ]
+    made = ledger.groups(name, day=day, roles=[Role.TRAIN, Role.HELDOUT])
+    updates = [u for u in history.updates if u.day <= day]
     return ReportFacts(
         config=work.config,
         run=name,
         day=day,
-        stages=ledger.stage_runs(name, day),
+        stages=stages,
         settled=settled,
         outcomes={i: h for i in outcome_ids if (h := ledger.headline(i)) is not None},
-        display=_displayed(work, day),
-        settles=[s for s in ledger.stage_runs(name, stage=Stage.SETTLE) if s.day <= day],
-        update=ledger.update(name, day),
-        evaluations=ledger.evaluations(name, until=day),
+        made=made,
+        display=_displayed(work, made),
+        settles=[
+            s
+            for other, found in history.stages.items()
+            if other <= day
+            for s in found
+            if s.stage is Stage.SETTLE
+        ],
+        update=next((u for u in updates if u.day == day), None),
+        evaluations=[e for e in history.evaluations if e.day <= day],
         advantages=ledger.advantages(name, day=day),
-        first_update=ledger.update(name, updated[0]) if updated else None,
+        first_update=updates[0] if updates else None,
         checkpoint=_served(ledger, name, day),
         lineage=_lineage(ledger, name, day),
         machine=evaluated.detail["machine"] if evaluated else describe_machine(),
+        history=[row for row in history.rows if row["day"] <= day],
+        changes=history.changes.get(day),
+        feeds=ledger.feed_reads(name, day),
+        feed_news=ledger.newest_feed_news(name, until=day),
+        previous=max(
+            (
+                s.day
+                for found in history.stages.values()
+                for s in found
+                if s.stage is Stage.REPORT and s.day < day
+            ),
+            default=None,
+        ),
     )
+
+
+def _config_changes(
+    work: OpenRun, stages: Sequence[StageRun], *, until: str
+) -> dict[str, list[dict[str, Any]]]:
+    """Day → [{key, before, after}], of each day after the first that kept its settings. `until` may
+    be a day whose report is being written: it has today's."""
+    reported = {s.day: s.detail for s in stages if s.stage is Stage.REPORT}
+    kept = {day: detail["settings"] for day, detail in reported.items() if "settings" in detail}
+    if until not in reported:
+        kept[until] = _settings(work)
+    changes: dict[str, list[dict[str, Any]]] = {}
+    before: Mapping[str, Any] | None = None
+    for day in sorted({s.day for s in stages} | kept.keys()):
+        now = kept.get(day, before)
+        if before is not None and now is not None:
+            changes[day] = [
+                {"key": key, "before": before.get(key), "after": now.get(key)}
+                for key in sorted(before.keys() | now.keys())
+                if before.get(key) != now.get(key)
+            ]
+        before = now
+    return changes
+
+
+def _settings(work: OpenRun) -> dict[str, Any]:
+    return work.config.settings() | {"varro": __version__}
 
 
 def _served(ledger: Ledger, run: str, day: str) -> CheckpointInfo | None:
@@ -76,9 +177,9 @@ def _published(ledger: Ledger, run: str, day: str) -> int | None:
     return stage.detail.get("version") if stage else None
 
 
-def _displayed(work: OpenRun, day: str) -> list[tuple[Group, Forecast]]:
+def _displayed(work: OpenRun, made: Sequence[Group]) -> list[tuple[Group, Forecast]]:
     """Some of the day's groups, each with the forecast nearest to all its others: the medoid."""
-    groups = work.ledger.groups(work.name, day=day, roles=[Role.TRAIN])
+    groups = [group for group in made if group.role is Role.TRAIN]
     shown = []
     for group in groups[: work.config.display.n_headlines]:
         vectors = embedder_of(work).encode([f.text for f in group.forecasts])

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from varro.day.due import newest_begun
 from varro.day.evaluate import evaluate_day
 from varro.day.forecast import forecast_day
 from varro.day.ingest import ingest_day
-from varro.day.report import report_day
+from varro.day.report import report_day, write_failed_report
 from varro.day.settle import settle_day
 from varro.day.update import update_day
 from varro.domain import Stage
-from varro.errors import StageError, VarroError
+from varro.errors import StageError, StaleLeaseError, VarroError
 from varro.files import disk_errors
 from varro.lineage import refuse_full_disk
 from varro.reward.embed import check_embedder
@@ -37,7 +38,7 @@ def run_day(work: OpenRun, due: DueDay, *, only: Stage | None = None) -> None:
     _refuse_disorder(work, due)
     finished = {s.stage for s in work.ledger.stage_runs(work.name, due.day)}
     if only is None and Stage.REPORT not in finished:
-        with disk_errors(f"before {due.day}"):
+        with _told(work, due, "start"), disk_errors(f"before {due.day}"):
             _load_machines(work)
     for stage, step in steps:
         if only is not None and stage is not only:
@@ -50,19 +51,29 @@ def run_day(work: OpenRun, due: DueDay, *, only: Stage | None = None) -> None:
                 )
             continue
         if stage not in finished:
-            try:
-                with disk_errors(f"stage {stage} of {due.day}"):
-                    step(work, due)
-            except VarroError:
-                raise
-            except Exception as error:
-                raise StageError(
-                    f"stage {stage} of {due.day} failed: {type(error).__name__}: {error}",
-                    day=due.day,
-                    stage=stage,
-                ) from error
+            with _told(work, due, stage), disk_errors(f"stage {stage} of {due.day}"):
+                step(work, due)
         if stage is only:
             return
+
+
+@contextmanager
+def _told(work: OpenRun, due: DueDay, stage: str) -> Iterator[None]:
+    """What ends a stage inside is a VarroError, and stands on the day's page; but not if another
+    process has taken the run over, whose page it is then."""
+    try:
+        yield
+    except StaleLeaseError:
+        raise
+    except Exception as error:
+        write_failed_report(work, due, stage, error)
+        if isinstance(error, VarroError):
+            raise
+        raise StageError(
+            f"stage {stage} of {due.day} failed: {type(error).__name__}: {error}",
+            day=due.day,
+            stage=stage,
+        ) from error
 
 
 def _refuse_disorder(work: OpenRun, due: DueDay) -> None:

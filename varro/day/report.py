@@ -4,19 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from varro.config import Config
-from varro.day.facts import report_facts
+from varro.day.facts import RunHistory, changed_settings, read_history, report_facts
 from varro.day.timing import timed_stage
 from varro.domain import CheckpointInfo, Stage
-from varro.errors import StageError
+from varro.errors import StageError, VarroError
 from varro.ledger.place import is_begun, ledger_place
 from varro.ledger.store import open_ledger
 from varro.lineage import kept_versions, remove_versions
-from varro.report.build import build_report
+from varro.report.across import load_lines, write_across
+from varro.report.build import build_report, failed_report, made_pages, settled_pages
+from varro.report.line import metrics_line
+from varro.report.machine import describe_machine
 from varro.report.pages import write_report
 from varro.run import OpenRun
 from varro.service.slots import DueDay
+
+MAX_ERROR = 2000
+"""characters of an error that a page shows"""
 
 
 def report_day(work: OpenRun, due: DueDay) -> None:
@@ -26,10 +33,12 @@ def report_day(work: OpenRun, due: DueDay) -> None:
         page = write_day_report(work, due.day)
         removed = _removable(work, due)
         remove_versions(work.home, removed)
-        detail = {
+        detail: dict[str, Any] = {
             "path": str(page.relative_to(work.home)),
             "removed_versions": _newly(work, [c.version for c in removed]),
         }
+        if (settings := changed_settings(work, due.day)) is not None:
+            detail["settings"] = settings
         work.ledger.finish_stage(timing.row(detail))
         timing.summary = str(page)
     if work.embedder is not None:
@@ -42,26 +51,73 @@ def report_folder(home: Path, run: str, day: str) -> Path:
 
 
 def newest_report(config: Config, *, as_json: bool) -> str:
-    """What the newest finished day's report says, read without the run's lock: a day may be at
-    work.  Raises: StageError if there is none, or its file is gone."""
+    """What the newest report says, of a finished day or of one that failed since, read without the
+    run's lock: a day may be at work.
+    Raises: StageError if there is none, or its file is gone."""
     place, name = ledger_place(config), config.run.name
     days: list[str] = []
     if is_begun(place):
         with open_ledger(place) as ledger:
             days = ledger.days_done(name)
+    days += [line["day"] for line in load_lines(config.home / "reports" / name)[-1:]]
     if not days:
         raise StageError(f"no finished day in run {name!r}; see 'varro status'")
-    file = report_folder(config.home, name, days[-1])
+    day = max(days)
+    file = report_folder(config.home, name, day)
     file /= "report.json" if as_json else "report.md"
     if not file.exists():
-        raise StageError(f"{file} is gone; 'varro report --day {days[-1]}' writes it again")
+        raise StageError(f"{file} is gone; 'varro report --day {day}' writes it again")
     return file.read_text(encoding="utf-8")
 
 
 def write_day_report(work: OpenRun, day: str) -> Path:
-    """(Re)write a day's report from the ledger; returns the page's path."""
-    report = build_report(report_facts(work, day))
-    return write_report(report_folder(work.home, work.name, day), report)
+    """(Re)write a day's report from the ledger, and what stands beside it; returns its page."""
+    history = read_history(work, until=day)
+    line, page = _write_day(work, day, history)
+    write_across(work.home / "reports", work.name, [line])
+    return page
+
+
+def write_all_reports(work: OpenRun) -> tuple[int, Path]:
+    """(Re)write the report of every finished day from the ledger; returns how many, and the page of
+    the run."""
+    days = work.ledger.days_done(work.name)
+    if not days:
+        raise StageError(f"no finished day in run {work.name!r}; see 'varro status'")
+    history = read_history(work, until=days[-1])
+    lines = [_write_day(work, day, history)[0] for day in days]
+    return len(days), write_across(work.home / "reports", work.name, lines)
+
+
+def write_failed_report(work: OpenRun, due: DueDay, stage: str, error: Exception) -> None:
+    """The page of a day that a stage ended, until the day has been run. The ledger knows nothing of
+    it: what a day is goes on from what it has finished.
+
+    Never raises: what ended the day is told, whatever becomes of its page.
+    """
+    try:
+        report = failed_report(
+            work.config,
+            run=work.name,
+            day=due.day,
+            as_of=due.as_of,
+            stage=stage,
+            error=" ".join(str(error).split())[:MAX_ERROR] or type(error).__name__,
+            stages=work.ledger.stage_runs(work.name, due.day),
+            machine=describe_machine(),
+        )
+        write_report(report_folder(work.home, work.name, due.day), report)
+        write_across(work.home / "reports", work.name, [metrics_line(report)])
+    except (VarroError, OSError) as other:
+        work.progress.warned(f"the page of {due.day} could not be written: {other}")
+
+
+def _write_day(work: OpenRun, day: str, history: RunHistory) -> tuple[dict[str, Any], Path]:
+    facts = report_facts(work, day, history)
+    report = build_report(facts)
+    pages = {"settled": settled_pages(facts), "made": made_pages(facts)}
+    folder = report_folder(work.home, work.name, day)
+    return metrics_line(report), write_report(folder, report, pages)
 
 
 def _removable(work: OpenRun, due: DueDay) -> list[CheckpointInfo]:

@@ -145,7 +145,7 @@ def pooled_accuracy(evaluations: Sequence[EvaluationInfo]) -> dict[str, dict[str
 
 def claim(evaluations: Sequence[EvaluationInfo], *, seed: int, n_bootstrap: int) -> dict[str, Any]:
     """What the days so far allow to say: {word, blocked_by, lift, sd_of_days, days_for_small_lift,
-    small_lift, and each part and control by its name}.
+    small_lift, days_for_this_lift, and each part and control by its name}.
 
     The word is `learned`, `worse`, `not yet distinguishable`, `not enough days`, or `blocked`: a
     lift could be told, but a control that must be 0 is not, or, on the good side, the policy copies
@@ -173,8 +173,18 @@ def claim(evaluations: Sequence[EvaluationInfo], *, seed: int, n_bootstrap: int)
         "sd_of_days": sd,
         "days_for_small_lift": None if needed is None else max(0, needed - lift["n_days"]),
         "small_lift": SMALL_LIFT,
+        "days_for_this_lift": _days_left(lift, sd),
         **parts,
     }
+
+
+def _days_left(lift: Mapping[str, Any], sd: float | None) -> int | None:
+    """More days until a lift as large as the mean so far would be told from 0, if it stays; None if
+    that takes ten years, or there is no mean to go by."""
+    if sd is None or not lift["mean"]:
+        return None
+    needed = days_to_claim(abs(lift["mean"]), sd=sd)
+    return None if needed is None else max(0, needed - lift["n_days"])
 
 
 def _word(lift: Mapping[str, Any]) -> str:

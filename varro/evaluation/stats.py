@@ -8,6 +8,7 @@ valid only while the true lift stays put; a policy that learns or decays moves i
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -42,14 +43,52 @@ def block_interval(
     n = len(means)
     if n < 2:
         return None
-    draw = np.random.Generator(np.random.PCG64(seed))
     n_bootstrap = min(n_bootstrap, max(_MIN_RESAMPLES, _MAX_DRAWS // n))
-    resampled: NDArray[np.float64] = means[draw.integers(0, n, size=(n_bootstrap, n))].mean(axis=1)
+    resampled = _resamples(n, n_bootstrap, seed) @ means / n
     tail = (1 - level) / 2
     width = np.sqrt(n / (n - 1)) * t.ppf(tail, n - 1) / norm.ppf(tail)
     widened = means.mean() + (resampled - means.mean()) * width
     low, high = np.quantile(widened, [tail, 1 - tail])
     return float(low), float(high)
+
+
+@lru_cache(maxsize=1)
+def _resamples(n: int, n_bootstrap: int, seed: int) -> NDArray[np.float64]:
+    """How often each of n blocks is drawn in each resample: the parts of one claim share them.
+
+    Shapes: → (n_bootstrap, n), rows that sum to n.
+    """
+    draws = np.random.Generator(np.random.PCG64(seed)).integers(0, n, size=(n_bootstrap, n))
+    places = draws + np.arange(n_bootstrap)[:, None] * n
+    return np.bincount(places.ravel(), minlength=n_bootstrap * n).reshape(-1, n).astype(np.float64)
+
+
+def change_interval(
+    today: float, earlier: Sequence[float], *, level: float = 0.95, min_n: int = 3
+) -> tuple[float, float] | None:
+    """Interval of today minus the mean of k earlier days, (today − x̄) ± t · s · sqrt(1 + 1/k).
+
+    It includes 0 where today is a day like those before: headlines of one day share their news, so
+    days are the units. None with fewer than `min_n` earlier days, or if they are all alike, which
+    tells no spread.
+    Raises: ValueError on a value that is not finite.
+    Source: the prediction interval of one new observation, Hahn and Meeker 1991, "Statistical
+    Intervals", section 4.7, turned round.
+    """
+    from scipy.stats import t
+
+    x = np.asarray(earlier, dtype=np.float64)
+    if not np.isfinite(x).all() or not np.isfinite(today):
+        raise ValueError("a day's value is not finite; leave the day out and count it")
+    k = len(x)
+    if k < min_n:
+        return None
+    sd = float(x.std(ddof=1))
+    if sd == 0:
+        return None
+    half = float(t.ppf((1 + level) / 2, k - 1) * sd * np.sqrt(1 + 1 / k))
+    change = float(today - x.mean())
+    return change - half, change + half
 
 
 def confidence_sequence(

@@ -20,8 +20,10 @@ from typing import Any
 
 from sqlalchemy import (
     Engine,
+    String,
     Table,
     and_,
+    cast,
     create_engine,
     event,
     func,
@@ -388,6 +390,46 @@ class Ledger:
                 for _, group, headline in found
             }
             return [(_to_settlement(row), groups[row.group_id]) for row, _, _ in found]
+
+    def settled_rewards(
+        self, run: str, *, after: str = "", until: str
+    ) -> dict[str, list[tuple[str, str, float]]]:
+        """Day that settled → (role, headline, reward) of its forecasts with a semantic reward, of
+        the days after one, up to and with another."""
+        query = (
+            select(SettlementRow.day, GroupRow.role, GroupRow.headline_id, SettlementRow.reward)
+            .join(GroupRow, GroupRow.id == SettlementRow.group_id)
+            .where(
+                GroupRow.run == run,
+                SettlementRow.day > after,
+                SettlementRow.day <= until,
+                SettlementRow.reward.is_not(None),
+                cast(SettlementRow.components, String).like('%"semantic"%'),
+            )
+            .order_by(SettlementRow.day, GroupRow.role, SettlementRow.forecast_id)
+        )
+        found: dict[str, list[tuple[str, str, float]]] = {}
+        with self._read() as session:
+            for day, role, headline, reward in session.execute(query):
+                found.setdefault(day, []).append((role, headline, float(reward or 0.0)))
+        return found
+
+    def feed_reads(self, run: str, day: str) -> list[FeedRead]:
+        """What came of each feed in a day, by the feed's name."""
+        query = select(FeedReadRow).where(FeedReadRow.run == run, FeedReadRow.day == day)
+        with self._read() as session:
+            rows = session.scalars(query.order_by(FeedReadRow.feed, FeedReadRow.url))
+            return [FeedRead(**_columns(row)) for row in rows]
+
+    def newest_feed_news(self, run: str, *, until: str) -> dict[str, str]:
+        """Feed's address → the newest day, up to one, on which it brought a new headline."""
+        query = (
+            select(FeedReadRow.url, func.max(FeedReadRow.day))
+            .where(FeedReadRow.run == run, FeedReadRow.day <= until, FeedReadRow.n_new > 0)
+            .group_by(FeedReadRow.url)
+        )
+        with self._read() as session:
+            return {url: day for url, day in session.execute(query)}
 
     def settled_groups(self, run: str, *, day: str, role: Role) -> list[SettledGroup]:
         """Groups of one role that a day settled, without the void ones: the update's food."""

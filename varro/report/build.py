@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -14,6 +17,7 @@ from varro.domain import (
     AdvantageInfo,
     CheckpointInfo,
     EvaluationInfo,
+    FeedRead,
     Forecast,
     Group,
     Headline,
@@ -22,14 +26,28 @@ from varro.domain import (
     Stage,
     StageRun,
     UpdateInfo,
+    stable_seed,
 )
 from varro.evaluation.evaluate import claim, pooled_accuracy
+from varro.evaluation.stats import mean_interval
 from varro.report.alarms import WEEK, alarms
+from varro.report.apart import components_apart
 from varro.report.examples import described, settled_examples
+from varro.report.groups import (
+    links_of,
+    made_groups_of_day,
+    paginate,
+    settled_groups_of_day,
+)
+from varro.report.history import CHANGES, CHARTED, change_of, histogram
 from varro.report.metrics import MEMORY, REPEATING
+from varro.report.schema import EMPTY, SCHEMA
+from varro.report.todo import to_do
+from varro.report.verdict import failed_verdict, verdict_of, with_warnings
 from varro.reward.summary import calibrated
 
-SCHEMA = 5
+HISTORY_DAYS = 30
+"""days of a page's charts; the index of the run has all of them"""
 
 
 @dataclass(frozen=True)
@@ -40,6 +58,8 @@ class ReportFacts:
     stages: Sequence[StageRun]
     settled: Sequence[tuple[Settlement, Group]]
     outcomes: Mapping[str, Headline]
+    made: Sequence[Group]
+    """what the served policy forecast that day"""
     display: Sequence[tuple[Group, Forecast]]
     """some of the day's groups, each with its medoid"""
     settles: Sequence[StageRun]
@@ -56,35 +76,55 @@ class ReportFacts:
     lineage: Sequence[str]
     """what happened to the run's versions besides training"""
     machine: dict[str, Any]
+    history: Sequence[dict[str, Any]]
+    """of all days up to this one: see `report.history`"""
+    changes: Sequence[Mapping[str, Any]] | None
+    """what is configured otherwise than the day before; None if that is not known"""
+    feeds: Sequence[FeedRead]
+    feed_news: Mapping[str, str]
+    """feed's address → the newest day on which it brought a headline"""
+    previous: str | None
+    """the day before it in the run"""
 
 
 def build_report(facts: ReportFacts) -> dict[str, Any]:
-    """The report of one day as plain JSON values ; `pages` renders it and nothing else."""
+    """The report of one day as plain JSON values; `pages` renders it and nothing else. A number
+    that is not finite is null, and named under `not_finite`."""
     stage = {s.stage: s for s in facts.stages}
     ingest, settle = stage[Stage.INGEST].detail, stage[Stage.SETTLE].detail
     forecast = stage[Stage.FORECAST].detail if Stage.FORECAST in stage else {}
     today = next((e for e in facts.evaluations if e.day == facts.day), None)
     window_h = facts.config.reward.window_h
-    best, worst = settled_examples(
+    links = {**links_of(made_pages(facts)), **links_of(settled_pages(facts))}
+    examples = settled_examples(
         facts.settled,
         facts.outcomes,
         facts.advantages,
         n=facts.config.report.n_examples,
         window_h=window_h,
+        seed=stable_seed("random forecasts", facts.run, facts.day),
+        links=links,
     )
     probabilities = [pair for s in facts.settles for pair in s.detail.get("probabilities", [])]
+    rows = facts.history[-HISTORY_DAYS:]
     report = {
         "schema": SCHEMA,
         "varro_version": __version__,
         "run": facts.run,
         "day": facts.day,
+        "previous": facts.previous,
         "made_at": f"{stage[Stage.INGEST].as_of:%Y-%m-%dT%H:%M:%SZ}",
-        "verdict": _verdict(facts, stage, settle),
+        "verdict": verdict_of(facts.update, stage, settle),
         "learned": _learned(facts),
         "is_placebo": facts.config.update.placebo,
         "week": _week(facts.evaluations),
-        "evaluation": None if today is None else _evaluation(today),
+        "history": [{key: row[key] for key in CHARTED} for row in rows],
+        "changes": {name: change_of(facts.history, name) for name in CHANGES},
+        "limits": {"kl_limit": facts.config.leash.kl_limit},
+        "evaluation": None if today is None else _evaluation(today, facts),
         "settled": _settled(facts, settle),
+        "apart": components_apart(facts.settled),
+        "histogram": histogram(facts.history),
         "canaries": settle["canaries"],
         "calibration": calibrated(probabilities),
         "n_probabilities": len(probabilities),
@@ -102,12 +142,16 @@ def build_report(facts: ReportFacts) -> dict[str, Any]:
                 "policy_version",
             )
         },
-        "best": best,
-        "worst": worst,
+        **examples,
         "display": [
-            described(group, forecast_, window_h=window_h) for group, forecast_ in facts.display
+            described(group, forecast_, window_h=window_h, links=links)
+            for group, forecast_ in facts.display
         ],
         "n_in_group": facts.config.sampling.n_forecasts,
+        "pages": {
+            "settled": [page["file"] for page in settled_pages(facts)],
+            "made": [page["file"] for page in made_pages(facts)],
+        },
         "news": {
             "source": facts.config.news.source,
             "corpus": ingest["corpus"],
@@ -123,6 +167,7 @@ def build_report(facts: ReportFacts) -> dict[str, Any]:
             "degraded": ingest.get("degraded"),
             "n_missed": ingest.get("n_missed", 0),
         },
+        "feeds": [_feed(read, facts.feed_news) for read in facts.feeds],
         "checkpoint": None
         if facts.checkpoint is None
         else {
@@ -134,10 +179,94 @@ def build_report(facts: ReportFacts) -> dict[str, Any]:
         "lineage": list(facts.lineage),
         "machine": facts.machine,
         "memory": _memory(facts.stages),
-        "timings": {str(s.stage): s.seconds for s in facts.stages},
+        "timings": {str(s.stage): s.seconds for s in facts.stages if s.stage is not Stage.REPORT},
+        "config_changes": None if facts.changes is None else list(facts.changes),
         "reproduce": _reproduce(facts),
+        "rollback": _rollback(facts),
     }
-    return {**report, "alarms": alarms(report)}
+    report, report["not_finite"] = _finite(report)
+    return _judged(report)
+
+
+def failed_report(
+    config: Config,
+    *,
+    run: str,
+    day: str,
+    as_of: datetime,
+    stage: str,
+    error: str,
+    stages: Sequence[StageRun],
+    machine: dict[str, Any],
+) -> dict[str, Any]:
+    """The report of a day that a stage ended: what it was, and what was finished before it. It is
+    replaced once the day has been run."""
+    failed = {
+        "schema": SCHEMA,
+        "varro_version": __version__,
+        "run": run,
+        "day": day,
+        "made_at": f"{as_of:%Y-%m-%dT%H:%M:%SZ}",
+        "verdict": failed_verdict(stage, error),
+        "news": None,
+        "machine": machine,
+        "memory": _memory(stages),
+        "timings": {str(s.stage): s.seconds for s in stages},
+        "reproduce": f"varro train-day --run {shlex.quote(run)}",
+    }
+    return _judged(EMPTY | failed)
+
+
+def settled_pages(facts: ReportFacts) -> list[dict[str, Any]]:
+    """All that was settled that day, on its own pages."""
+    return paginate("settled", settled_groups_of_day(facts.settled, facts.outcomes))
+
+
+def made_pages(facts: ReportFacts) -> list[dict[str, Any]]:
+    """All that was forecast that day, likewise."""
+    return paginate("made", made_groups_of_day(facts.made))
+
+
+def _judged(report: dict[str, Any]) -> dict[str, Any]:
+    """With what follows from the rest: alarms, the verdict in their light, what is to be done."""
+    report = {**report, "alarms": alarms(report) if report["settled"] else []}
+    report["verdict"] = with_warnings(report["verdict"], len(report["alarms"]))
+    return {**report, "to_do": to_do(report)}
+
+
+def _finite(value: Any, path: str = "") -> tuple[Any, list[str]]:
+    """The value with null for each number that JSON cannot hold, and where those were."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None, [path]
+    if isinstance(value, Mapping):
+        items = {key: _finite(child, f"{path}.{key}".lstrip(".")) for key, child in value.items()}
+        return {k: v for k, (v, _) in items.items()}, [p for _, ps in items.values() for p in ps]
+    if isinstance(value, list | tuple):
+        found = [_finite(child, f"{path}[{n}]") for n, child in enumerate(value)]
+        return [v for v, _ in found], [p for _, paths in found for p in paths]
+    return value, []
+
+
+def _feed(read: FeedRead, news: Mapping[str, str]) -> dict[str, Any]:
+    return {
+        "feed": read.feed,
+        "status": read.status,
+        "reason": read.reason,
+        "http_status": read.http_status,
+        "n_entries": read.n_entries,
+        "n_new": read.n_new,
+        "n_failures": read.n_failures,
+        "newest": news.get(read.url),
+        "next_at": f"{read.next_at:%Y-%m-%dT%H:%M:%SZ}" if read.next_at else None,
+        "moved_to": read.moved_to,
+        "seconds": read.seconds,
+    }
+
+
+def _rollback(facts: ReportFacts) -> str | None:
+    if facts.checkpoint is None or facts.checkpoint.parent is None:
+        return None
+    return f"varro rollback --to {facts.checkpoint.parent} --run {shlex.quote(facts.run)}"
 
 
 def _reproduce(facts: ReportFacts) -> str:
@@ -148,43 +277,6 @@ def _reproduce(facts: ReportFacts) -> str:
         f"varro replay --config {config} --archive {facts.config.news.archive} --to {facts.day} "
         f"--run {facts.run}-again"
     )
-
-
-def _verdict(
-    facts: ReportFacts, stage: Mapping[Stage, StageRun], settle: Mapping[str, Any]
-) -> dict[str, str]:
-    """What the night came to; a part of it that was refused is named whatever the word."""
-    refused = "".join(
-        f" The forecasts of {day} were refused: {why}." for day, why in settle["refused"].items()
-    )
-    update = facts.update
-    if update is not None:
-        text = (
-            f"Policy v{update.from_version} became v{update.to_version} after learning from "
-            f"{update.metrics['n_forecasts']} settled forecasts."
-        )
-        return {"word": "trained", "text": text + refused}
-    reason = stage[Stage.UPDATE].detail.get("reason", "") if Stage.UPDATE in stage else ""
-    broken = (settle["canaries"] or {}).get("broken")
-    if broken:
-        text = f"Nothing was trained: the exact outcome does not score above {broken}."
-        return {"word": "canaries out of order", "text": text + refused}
-    if reason.startswith("rolled back"):
-        text = f"The policy was {reason}. It has the frozen base's weights again."
-        return {"word": "rolled back", "text": text + refused}
-    degraded = stage[Stage.INGEST].detail.get("degraded")
-    if degraded:
-        text = f"Nothing was trained, for the day's news is thin: {degraded}."
-        return {"word": "degraded", "text": text + refused}
-    if reason.startswith("refused"):
-        text = f"The update was {reason}; the parent policy serves on."
-        return {"word": "refused", "text": text + refused}
-    if refused:
-        return {"word": "day refused", "text": f"Nothing was trained.{refused}"}
-    if not settle["n_settled"] and not settle["n_void"]:
-        text = "Nothing was due to be settled; the first forecasts were made today."
-        return {"word": "first day", "text": text}
-    return {"word": "no update", "text": f"The policy stays as it was: {reason}."}
 
 
 def _learned(facts: ReportFacts) -> dict[str, Any]:
@@ -241,12 +333,22 @@ def _settled(facts: ReportFacts, detail: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _evaluation(info: EvaluationInfo) -> dict[str, Any]:
+def _evaluation(info: EvaluationInfo, facts: ReportFacts) -> dict[str, Any]:
+    differences = info.detail["differences"].get("reward") or []
+    interval = mean_interval(
+        differences,
+        n_bootstrap=facts.config.evaluate.n_bootstrap,
+        seed=stable_seed("reward difference", facts.config.run.seed, info.day),
+    )
     return {
         "n_headlines": info.n_headlines,
         "lift": info.lift,
         "lift_low": info.lift_low,
         "lift_high": info.lift_high,
+        "reward_difference": float(np.mean(differences)) if differences else None,
+        "reward_low": interval[0] if interval else None,
+        "reward_high": interval[1] if interval else None,
+        "n_reward": len(differences),
         **{key: info.detail[key] for key in ("n_shared", "served", "base", "rivals", "accuracy")},
     }
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from varro.domain import AdvantageInfo, Forecast, Group, Headline, Role, Settlement
 from varro.forecast.beats import parse_beats
 from varro.reward.hygiene import without_copied_sentences
@@ -13,6 +15,7 @@ from varro.reward.words import sentences_in
 
 COPIED = "copied"
 """the span of a sentence taken from the headline: the scorer reads no beat there"""
+N_DIVIDED, N_RANDOM = 3, 2
 PARTS = ("format", "semantic", "contrast", "vote", "margin", "gate")
 
 
@@ -23,10 +26,14 @@ def settled_examples(
     *,
     n: int,
     window_h: float,
-) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """The served policy's best n settled forecasts, best first, and its worst, worst first.
+    seed: int,
+    links: Mapping[str, str],
+) -> dict[str, list[dict[str, Any]]]:
+    """The served policy's settled forecasts that a page shows: {best, worst, divided, random}.
 
-    A forecast is in one of them at most: on a short day the worst are fewer.
+    The best n, best first, and the worst n, worst first: a forecast is in one of them at most, so
+    that on a short day the worst are fewer. Of the three groups whose rewards differ most, the best
+    and the worst forecast each. Two drawn at random, by `seed`: the others were picked.
     """
     ranked = [
         (settlement, group)
@@ -36,13 +43,15 @@ def settled_examples(
     ranked.sort(key=lambda pair: (-(pair[0].reward or 0.0), pair[0].forecast_id))
     best = ranked[:n]
     worst = ranked[::-1][: min(n, len(ranked) - len(best))]
+    draw = np.random.Generator(np.random.PCG64(seed))
+    drawn = [ranked[i] for i in draw.permutation(len(ranked))[:N_RANDOM]]
 
     def shown(settlement: Settlement, group: Group) -> dict[str, Any]:
         forecast = next(f for f in group.forecasts if f.id == settlement.forecast_id)
         outcome = outcomes.get(settlement.outcome_id or "")
         advantage = advantages.get(forecast.id)
         return {
-            **described(group, forecast, window_h=window_h),
+            **described(group, forecast, window_h=window_h, links=links),
             "k": forecast.k,
             "role": str(group.role),
             "reward": settlement.reward,
@@ -53,12 +62,30 @@ def settled_examples(
             "outcome_link": outcome.link if outcome else None,
         }
 
-    return [shown(*pair) for pair in best], [shown(*pair) for pair in worst]
+    chosen = {"best": best, "worst": worst, "divided": _divided(ranked), "random": drawn}
+    return {kind: [shown(*pair) for pair in pairs] for kind, pairs in chosen.items()}
 
 
-def described(group: Group, forecast: Forecast, *, window_h: float) -> dict[str, Any]:
-    """A forecast with its headline and its beats, settled or not."""
+def _divided(ranked: Sequence[tuple[Settlement, Group]]) -> list[tuple[Settlement, Group]]:
+    """Best and worst forecast of each of the groups with the widest spread, the widest first."""
+    by_group: dict[str, list[tuple[Settlement, Group]]] = {}
+    for pair in ranked:
+        by_group.setdefault(pair[1].id, []).append(pair)
+    spreads = {
+        key: float(np.std([s.reward or 0.0 for s, _ in pairs])) for key, pairs in by_group.items()
+    }
+    widest = sorted((key for key in spreads if spreads[key] > 0), key=lambda k: (-spreads[k], k))
+    return [by_group[key][place] for key in widest[:N_DIVIDED] for place in (0, -1)]
+
+
+def described(
+    group: Group, forecast: Forecast, *, window_h: float, links: Mapping[str, str]
+) -> dict[str, Any]:
+    """A forecast with its headline and its beats, settled or not, and the link to all of its
+    group."""
     return {
+        "page": links.get(group.id),
+        "made_at": f"{group.made_at:%Y-%m-%dT%H:%M:%SZ}",
         "forecast_id": forecast.id,
         "headline": group.headline.title,
         "headline_link": group.headline.link,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from varro.evaluation.evaluate import MIN_DAYS
+from varro.report.days import learning_charts
 from varro.report.metrics import CONTROLS, MAX_COPY_RISE, find_metric, format_value
 from varro.report.page import (
     DASH,
@@ -29,7 +30,9 @@ _COMPARED = ("reward", "format", "semantic", "contrast", "similarity", "placebo"
              "copy_frac", "repetition_frac", "words", "valid")  # fmt: skip
 
 
-def learning_section(learned: Part, evaluation: Part | None, *, is_placebo: bool) -> Section:
+def learning_section(
+    learned: Part, evaluation: Part | None, *, is_placebo: bool, history: Sequence[Part]
+) -> Section:
     """The claim of all days so far, its cost in days, and this night beside them."""
     lift = learned["lift"]
     said = (
@@ -43,6 +46,7 @@ def learning_section(learned: Part, evaluation: Part | None, *, is_placebo: bool
         placebo if is_placebo else None,
         _blocked(learned["blocked_by"]),
         _since(learned),
+        _more_days(learned),
         _power(learned),
         _tonight(evaluation),
     )
@@ -53,6 +57,7 @@ def learning_section(learned: Part, evaluation: Part | None, *, is_placebo: bool
         "Is it learning?",
         mark_badge(learned["word"], said, _MARKS),
         notes=tuple(note for note in notes if note),
+        charts=learning_charts(history),
         tables=(*tables, *(() if evaluation is None else (_means(evaluation),))),
     )
 
@@ -77,6 +82,20 @@ def _since(learned: Part) -> str:
     if first is not None:
         return f"To be told first on {first}, and no longer."
     return "No day so far allowed a claim."
+
+
+def _more_days(learned: Part) -> str | None:
+    """What the lift so far still costs: only while it cannot be told."""
+    days = learned["days_for_this_lift"]
+    if learned["lift"]["mean"] is None or learned["word"] in ("learned", "worse", "blocked"):
+        return None
+    mean = number(learned["lift"], "mean", "lift")
+    if days is None:
+        return f"The lift so far, {mean}, is too small to be told from 0 within ten years."
+    return (
+        f"The lift so far, {mean}, needs about {max(days, 1):,} more days to be told from 0, if it "
+        "stays what it is."
+    )
 
 
 def _power(learned: Part) -> str:

@@ -13,6 +13,7 @@ from varro.report.page import (
     Example,
     Page,
     Part,
+    Task,
     between,
     is_web_link,
     one_line,
@@ -25,26 +26,36 @@ DAY_COLUMNS = ("n_headlines", "reward", "format", "semantic", "lift", "interval"
 
 def page_markdown(page: Page) -> str:
     """The whole page; all of its text stands there as it is, never as markup."""
-    lines = [f"# {_escaped(page.title)}", ""]
-    for badge in page.badges:
-        lines += [_badge(badge), ""]
+    lines = [f"# {_escaped(page.title)}", "", _badge(page.state), "", _escaped(page.sentence), ""]
+    if page.alarm is not None:
+        lines += [_badge(page.alarm), ""]
+    if page.cards:
+        cards = [(c.label, f"{c.value} {c.unit}".strip(), c.change, c.target) for c in page.cards]
+        lines += [*_table(("Number", "Value", "Against the week", "Aim"), cards), ""]
     for section in page.sections:
         lines += [f"## {_escaped(section.title)}", ""]
         if section.badge is not None:
             lines += [_badge(section.badge), ""]
         for note in section.notes:
             lines += [_escaped(note), ""]
+        for chart in section.charts:
+            lines += [f"**{_escaped(chart.title)}.** {_escaped(chart.finding)}", ""]
         for table in section.tables:
             lines += [f"**{_escaped(table.caption)}**", ""]
             cells = [(row.label, *row.cells) for row in table.rows]
             lines += [*_table(table.headers, cells), ""]
         for example in section.examples:
             lines += [*_example(example), ""]
+    lines += ["## To do", "", *(_task(task) for task in page.tasks)]
+    lines += ["Nothing to do.", ""] if not page.tasks else [""]
+    lines += ["## Commands", ""]
+    for what, command in page.commands:
+        # Four spaces make literal text: a command can be copied as it is.
+        lines += [f"{_escaped(what)}:", "", f"    {one_line(command)}", ""]
     definitions = [(m.label, m.name, m.definition, m.unit, m.healthy or DASH) for m in page.metrics]
     lines += ["## Definitions", ""]
     lines += [*_table(("Metric", "Name", "Definition", "Unit", "Healthy"), definitions), ""]
-    # Four spaces make literal text: a command can be copied as it is.
-    lines += ["## Reproduce", "", f"    {one_line(page.command)}", "", _escaped(page.made)]
+    lines.append(_escaped(page.made))
     return "\n".join(lines) + "\n"
 
 
@@ -107,6 +118,10 @@ def _control(
 
 def _lift_interval(row: Part) -> str:
     return between("lift", row["lift_low"], row["lift_high"])
+
+
+def _task(task: Task) -> str:
+    return f"- {_escaped(task.text)}\n\n      {one_line(task.command)}\n"
 
 
 def _badge(badge: Badge) -> str:

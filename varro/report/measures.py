@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from varro.evaluation.calibration import MIN_FORECASTS
-from varro.report.metrics import find_metric, format_value
+from varro.report.axes import three_digits
+from varro.report.days import baselines_chart, histogram_chart
+from varro.report.metrics import find_metric, format_value, is_metric
 from varro.report.page import (
     DASH,
     Badge,
@@ -32,7 +34,12 @@ _CANARIES = {
 }
 
 
-def reward_section(settled: Part) -> Section:
+def reward_section(
+    settled: Part,
+    apart: Sequence[Part] = (),
+    histogram: Part | None = None,
+    evaluation: Part | None = None,
+) -> Section:
     """Each part of the reward, what it weighed, and what was left out and why."""
     n_groups = number(settled, "n_groups")
     n = f"n = {number(settled, 'n_forecasts')} training forecasts in {n_groups} groups"
@@ -53,6 +60,7 @@ def reward_section(settled: Part) -> Section:
     refused = tuple(Row(shown(day), (shown(why),)) for day, why in settled["refused"].items())
     scored = (
         Table(f"Components, {n}", ("Mean", "Value", "Unit"), components),
+        _apart(apart),
         _influence(settled["influence"], settled["kind"]),
         _null_correlation(settled["null_correlation"], n),
         Table(f"Beats, {n}", ("Beat", "Value"), beats),
@@ -65,8 +73,34 @@ def reward_section(settled: Part) -> Section:
     )
     tables = (*(scored if settled["n_forecasts"] != 0 else ()), *counted)
     return Section(
-        "The reward taken apart", notes=(note,), tables=tuple(t for t in tables if t.rows)
+        "The reward taken apart",
+        notes=(note,),
+        charts=(*histogram_chart(histogram), *baselines_chart(evaluation)),
+        tables=tuple(t for t in tables if t.rows),
     )
+
+
+def _apart(apart: Sequence[Part]) -> Table:
+    rows = tuple(
+        _known_row(
+            part["name"],
+            *(three_digits(part[key]) for key in ("mean", "sd", "within_sd", "correlation")),
+            format_value("missing_frac", part["missing_frac"]),
+            number(part, "n", "n_forecasts"),
+        )
+        for part in apart
+    )
+    caption = (
+        "How far each moves: sd over forecasts, sd within groups (what a group can learn from), "
+        "correlation with the reward; missing is left out, never 0"
+    )
+    headers = ("Component", "Mean", "sd", "Within groups", "Correlation", "Missing", "n")
+    return Table(caption, headers, rows)
+
+
+def _known_row(name: object, *cells: str) -> Row:
+    """A metric's row, or a plain one if the report names what is none."""
+    return metric_row(str(name), *cells) if is_metric(name) else Row(shown(name), cells)
 
 
 def _influence(influence: Part, kind: object) -> Table:

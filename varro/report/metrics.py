@@ -857,6 +857,17 @@ METRICS: tuple[Metric, ...] = (
         None,
         0,
     ),
+    Metric(
+        "missing_frac", "Missing", "share of forecasts that have no such component", "%", None, 1
+    ),
+    Metric(
+        "no_signal_frac",
+        "Groups without signal",
+        "share of an update's groups whose forecasts earned (nearly) the same",
+        "%",
+        "few",
+        1,
+    ),
     Metric("n_steps", "Inner steps", "optimiser steps of the daily update", "count", None, 0),
     Metric("n_tokens", "Tokens", "sampled tokens, stop tokens included", "count", None, 0),
     Metric("tokens_per_s", "Tokens per second", "tokens handled by wall time", "tokens/s", None, 0),
@@ -910,6 +921,10 @@ METRICS: tuple[Metric, ...] = (
 )
 
 _BY_NAME = {metric.name: metric for metric in METRICS}
+
+
+def is_metric(name: object) -> bool:
+    return name in _BY_NAME
 
 
 def find_metric(name: str) -> Metric:

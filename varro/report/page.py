@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from varro.report.axes import Chart
 from varro.report.metrics import METRICS, Metric, find_metric, format_value
 
 Part = Mapping[str, Any]
@@ -52,6 +53,26 @@ class Piece:
 
 
 @dataclass(frozen=True, slots=True)
+class Card:
+    """One of the numbers at the top of the page."""
+
+    label: str
+    value: str
+    unit: str
+    change: str
+    """against the days before, in words; no arrow where the interval of the change includes 0"""
+    target: str
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A thing to do, and how."""
+
+    text: str
+    command: str
+
+
+@dataclass(frozen=True, slots=True)
 class Example:
     headline: str
     headline_link: str | None
@@ -62,6 +83,8 @@ class Example:
     """the forecast's text"""
     outcome: str | None
     outcome_link: str | None
+    page: str | None = None
+    """where all forecasts of its group are: a file of Varro's own making"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +92,7 @@ class Section:
     title: str
     badge: Badge | None = None
     notes: tuple[str, ...] = ()
+    charts: tuple[Chart, ...] = ()
     tables: tuple[Table, ...] = ()
     legend: tuple[Piece, ...] = ()
     examples: tuple[Example, ...] = ()
@@ -78,12 +102,28 @@ class Section:
 class Page:
     title: str
     made: str
-    badges: tuple[Badge, ...]
-    """how the night went, and what has to be looked at"""
+    state: Badge
+    """what the night came to"""
+    alarm: Badge | None
+    sentence: str
+    """the four numbers, and whether anything is to be done"""
+    cards: tuple[Card, ...]
     sections: tuple[Section, ...]
-    command: str
-    """repeats the day"""
-    metrics: tuple[Metric, ...] = METRICS
+    tasks: tuple[Task, ...]
+    commands: tuple[tuple[str, str], ...]
+    """(what for, command)"""
+    metrics: tuple[Metric, ...]
+    """the definitions of what the page shows"""
+    links: tuple[tuple[str, str], ...] = ()
+    """(text, file) of the pages beside this one; of Varro's own making"""
+    previous: str | None = None
+    """the day before it"""
+
+
+def used_metrics(sections: Iterable[Section]) -> tuple[Metric, ...]:
+    """The definitions that rows of the sections lead to, in the order of METRICS."""
+    used = {row.metric for s in sections for table in s.tables for row in table.rows}
+    return tuple(metric for metric in METRICS if metric.name in used)
 
 
 def metric_row(name: str, *cells: str) -> Row:
@@ -111,6 +151,11 @@ def mark_badge(word: object, text: object, marks: Mapping[str, tuple[str, str]])
 def number(part: Part, key: str, metric: str | None = None) -> str:
     """The number under a key, written as the metric of that name or of another."""
     return format_value(metric or key, part[key])
+
+
+def count(value: object) -> str:
+    """A whole number as it is read; a dash if there is none."""
+    return f"{value:,}" if isinstance(value, int | float) else DASH
 
 
 def one_line(text: str) -> str:

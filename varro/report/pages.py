@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,36 +20,85 @@ from varro.errors import VarroError
 from varro.files import write_file
 from varro.report.markdown import page_markdown, render_days_markdown
 from varro.report.page import Part
+from varro.report.schema import upgraded
 from varro.report.sections import build_page
 from varro.report.templating import page_environment
 
-__all__ = ["render_days_markdown", "render_html", "render_markdown", "write_report"]
+__all__ = ["load_report", "render_days_markdown", "render_html", "render_markdown", "write_report"]
+
+_ABOUT = {
+    "settled": "Every forecast of the served policy that was settled this day, and what it earned.",
+    "made": "Every forecast that the served policy made this day; tomorrow's news settles them.",
+}
 
 
-def write_report(folder: Path, report: dict[str, Any]) -> Path:
-    """The path of report.html, after report.json, report.md and report.html are in `folder`.
+def write_report(
+    folder: Path, report: dict[str, Any], groups: Mapping[str, Sequence[Part]] | None = None
+) -> Path:
+    """The path of report.html, after report.json, report.md, report.html and the pages of groups
+    (kind → pages of `report.groups`) are in `folder`; older pages of groups that are no more go.
 
     Raises: VarroError, with the files of before untouched, if the report has a value that JSON
     cannot hold.
     """
     payload = _encode(report)
+    report = json.loads(payload)  # what is on the disk, and in its order
+    pages = _group_pages(report, groups or {})
+    markdown, html = render_markdown(report), render_html(report)
+    for name, page in pages.items():
+        write_file(folder / name, page.encode())
     write_file(folder / "report.json", payload.encode())
-    written = json.loads((folder / "report.json").read_text(encoding="utf-8"))
-    markdown, html = render_markdown(written), render_html(written)
     write_file(folder / "report.md", markdown.encode())
     write_file(folder / "report.html", html.encode())
+    for file in folder.iterdir():
+        if re.fullmatch(r"(?:settled|made)(?:-\d+)?\.html", file.name) and file.name not in pages:
+            file.unlink()
     return folder / "report.html"
+
+
+def load_report(file: Path) -> dict[str, Any]:
+    """A report.json in the present form.
+
+    Raises: VarroError, in one line, if it is gone, is not JSON, or is of a form that can not be
+    read.
+    """
+    try:
+        report = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise VarroError(f"{file} cannot be read ({error}); 'varro report --all' writes it again")
+    return upgraded(report)
 
 
 def render_html(report: Part) -> str:
     """One page that needs nothing else: inline style, no script, nothing fetched."""
+    page = build_page(upgraded(report))
     template = page_environment().get_template("report.html")
-    return template.render(page=build_page(report)) + "\n"
+    return template.render(page=page, title=page.title, state=page.state) + "\n"
 
 
 def render_markdown(report: Part) -> str:
     """The same page for a terminal or a repository."""
-    return page_markdown(build_page(report))
+    return page_markdown(build_page(upgraded(report)))
+
+
+def _group_pages(report: Part, groups: Mapping[str, Sequence[Part]]) -> dict[str, str]:
+    template = page_environment().get_template("groups.html")
+    state = build_page(upgraded(report)).state if groups else None
+    return {
+        page["file"]: template.render(
+            title=f"Varro, run {report['run']}, {report['day']}: {kind} forecasts",
+            state=state,
+            about=_ABOUT[kind],
+            files=[other["file"] for other in pages],
+            here=page["file"],
+            groups=page["groups"],
+            run=report["run"],
+            day=report["day"],
+        )
+        + "\n"
+        for kind, pages in groups.items()
+        for page in pages
+    }
 
 
 def _encode(report: dict[str, Any]) -> str:

@@ -8,10 +8,12 @@ does not know is an error, and an address becomes a link only if it `is web_link
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
+from varro.report.axes import three_digits
 from varro.report.page import Badge, is_web_link, show_controls
 
 if TYPE_CHECKING:
@@ -21,6 +23,7 @@ TEMPLATES = Path(__file__).parent / "templates"
 _TONES = {"good": "#1a6b33", "bad": "#b3261e", "calm": "#6b5300"}
 
 
+@cache
 def page_environment(*folders: Path) -> jinja2.Environment:
     """Templates of `folders` first, then those shared by all pages: base.html, charts.html and
     their CSS."""
@@ -36,6 +39,7 @@ def page_environment(*folders: Path) -> jinja2.Environment:
     )
     environment.tests["web_link"] = is_web_link
     environment.globals["favicon"] = favicon
+    environment.filters["digits"] = three_digits
     return environment
 
 
