@@ -29,7 +29,7 @@ FILES = [
     f"tests/test_{name}.py"
     for name in (
         "ledger", "postgres", "lock", "lineage", "recovery", "day", "degraded", "feed_days",
-        "feeds_command", "tick", "status", "serve", "ending", "apart", "unattended",
+        "feeds_command", "tick", "status", "serve", "ending", "apart", "unattended", "web_facts",
     )
 ]  # fmt: skip
 FOLDERS = ("/usr/lib/postgresql/*/bin", "/usr/pgsql-*/bin", "/opt/homebrew/opt/postgresql*/bin")

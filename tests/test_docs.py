@@ -32,6 +32,27 @@ def test_the_readme_names_every_command():
     assert "`varro config show`" in read("README.md") and names(config_app) == {"show"}
 
 
+def test_the_operators_page_calls_what_there_is():
+    """Catches a runbook whose commands are gone: it is read when something is wrong."""
+    from varro.cli import app
+
+    told = read("docs/operating.md")
+    verbs = {c.name or c.callback.__name__.replace("_", "-") for c in app.registered_commands} | {
+        group.name for group in app.registered_groups
+    }
+    called = set(re.findall(r"(?:`|'|^|not )varro ([a-z][a-z-]+)", told, re.MULTILINE))
+    assert {"backup", "pause", "restore", "rollback", "schedule", "serve"} <= called <= verbs
+    for name in ("alerts", "checkpoints", "guard", "memory", "news", "schedule"):
+        keys = set(re.findall(rf"`{name}\.([a-z_]+)[` ]", told)) - {"log"}  # alerts.log is a file
+        assert keys <= set(defaults(name))
+
+
+def defaults(section):
+    from varro.config import Config
+
+    return Config.model_fields[section].annotation.model_fields
+
+
 def test_the_readme_names_every_exit_code():
     """Catches an error class whose code is not in the table."""
     from varro import errors

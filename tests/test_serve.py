@@ -6,6 +6,7 @@ import queue
 import signal
 import subprocess
 import threading
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -157,6 +158,43 @@ def test_cycles_that_last_longer_than_their_cadence_follow_one_another(tmp_path)
     assert [line.split()[:2] for line in said] == [[cycle, "done"] for cycle in cycles[:3]]
     start = MORNING + timedelta(hours=1)
     assert seen == [(start + n * timedelta(hours=2.5)).isoformat() for n in range(4)]
+
+
+def test_what_runs_beside_it_can_wake_it_at_once(tmp_path):
+    """Catches a run-now that waits for the next hour, and a neighbour that is left behind when the
+    service ends."""
+    service = Service(tmp_path)
+    service.days.code, service.days.said = 4, "varro: all feeds failed\n"
+    is_open = []
+
+    @contextmanager
+    def beside(wake):
+        is_open.append(True)
+        timers = [threading.Timer(seconds, wake) for seconds in (0.3, 0.6)]
+        for timer in timers:
+            timer.start()
+        try:
+            yield
+        finally:
+            is_open.clear()
+            for timer in timers:
+                timer.join()
+
+    def clock():
+        if len(service.days.started) == 3:
+            raise Enough
+        return MORNING
+
+    with pytest.raises(Enough):
+        serve(
+            service.config,
+            service.days,
+            clock=clock,
+            say=lambda words: None,
+            every=timedelta(hours=1),
+            beside=beside,
+        )
+    assert len(service.days.started) == 3 and not is_open
 
 
 def test_what_the_scheduler_says_is_heard():

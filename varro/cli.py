@@ -26,7 +26,7 @@ from varro.cli_options import (
     print_result,
     resolve_config,
 )
-from varro.cli_service import schedule_app, serve, tick
+from varro.cli_service import pause, resume, schedule_app, serve, tick
 from varro.cli_state import backup, restore, rollback
 from varro.errors import DEGRADED, ConfigError, StageError, VarroError
 from varro.service.ending import end_on_signals
@@ -263,7 +263,9 @@ def replay(
     print_result(as_json, summary, _days_text(summary))
 
 
-for verb in (score, status, show, compare, doctor, tick, serve, backup, restore, rollback):
+for verb in (
+    score, status, show, compare, doctor, tick, serve, pause, resume, backup, restore, rollback,
+):  # fmt: skip
     app.command()(verb)
 
 
@@ -275,12 +277,13 @@ def _opened(config: Config) -> Iterator[OpenRun]:
     from rich.console import Console
 
     from varro.run import open_run
+    from varro.service.doing import DoingFile
     from varro.service.progress import StageProgress
 
     cluster = _joined(config)
     with open_run(config, now=datetime.now(UTC)) as work:
         work.cluster = cluster
-        progress = StageProgress(Console(stderr=True))
+        progress = StageProgress(Console(stderr=True), DoingFile(work.home, work.name))
         work.progress = progress
         if work.archive is not None and work.archive.malformed:
             first = work.archive.malformed[0]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -70,15 +71,68 @@ def serve(
     home: HomeOption = None,
     run: RunOption = None,
     seed: SeedOption = None,
+    web: Annotated[
+        bool, typer.Option("--web", help="Show reports and what is going on to a browser here.")
+    ] = False,
+    port: Annotated[
+        int | None,
+        typer.Option(min=0, max=65535, help="Of --web, on 127.0.0.1; default 8321, 0: any."),
+    ] = None,
 ) -> None:
     """Stay, and run each cycle when it falls due; ends on SIGTERM or Ctrl-C.
 
-    Example: varro serve --config configs/live.toml
+    With --web the address of the live view is said once; the token in it is for its buttons.
+    Example: varro serve --config configs/live.toml --web
     """
+    from varro.errors import ConfigError
     from varro.service.serve import serve as do_serve
 
+    if port is not None and not web:
+        raise ConfigError("--port is of --web: give both, or neither")
     resolved, run_day = _day_service(config, overrides, home=home, run=run, seed=seed)
-    do_serve(resolved, run_day, clock=lambda: datetime.now(UTC), say=_say)
+    if not web:
+        do_serve(resolved, run_day, clock=_now, say=_say)
+        return
+    from varro.web.server import live_view
+
+    port = 8321 if port is None else port
+    beside = partial(live_view, resolved, port=port, say=_say)
+    do_serve(resolved, run_day, clock=_now, say=_say, beside=beside)
+
+
+def pause(
+    config: ConfigOption = None,
+    overrides: SetOption = None,
+    home: HomeOption = None,
+    run: RunOption = None,
+) -> None:
+    """Have `tick` and `serve` begin nothing until `varro resume`; a day at work is finished.
+
+    Wake-ups and alerts go on, and status and doctor tell of it. Example: varro pause --run main
+    """
+    from varro.service.pause import pause as do_pause
+
+    resolved = resolve_config(config, overrides, home=home, run=run)
+    found = do_pause(resolved.home, resolved.run.name, now=datetime.now(UTC), by="'varro pause'")
+    print(f"{resolved.run.name} in {resolved.home} is {found}")
+
+
+def resume(
+    config: ConfigOption = None,
+    overrides: SetOption = None,
+    home: HomeOption = None,
+    run: RunOption = None,
+) -> None:
+    """End a pause: what is due is run at the next wake-up, or by `varro tick` now.
+
+    Example: varro resume --run main
+    """
+    from varro.service.pause import resume as do_resume
+
+    resolved = resolve_config(config, overrides, home=home, run=run)
+    found = do_resume(resolved.home, resolved.run.name)
+    told = f"goes on, was {found}" if found else "was not paused"
+    print(f"{resolved.run.name} in {resolved.home} {told}")
 
 
 @schedule_app.command("install")
@@ -200,6 +254,10 @@ def _kind(wanted: str | None) -> Kind:
     if wanted not in ("launchd", "systemd", "cron"):
         raise ConfigError(f"--kind is launchd, systemd or cron, found {wanted!r}")
     return wanted  # type: ignore[return-value]
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
 
 
 def _say(words: str) -> None:

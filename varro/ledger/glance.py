@@ -1,4 +1,5 @@
-"""A run at a glance, without an ORM: what `varro tick` asks every hour, in a few milliseconds."""
+"""A run at a glance, without an ORM and without a lock: what `varro tick` asks every hour, and the
+live view whenever it is looked at, in a few milliseconds."""
 
 from __future__ import annotations
 
@@ -31,6 +32,16 @@ _UPDATES = """
 SELECT CAST(detail AS TEXT) FROM stage_runs
 WHERE run = :run AND stage = 'update' ORDER BY day DESC LIMIT 3
 """
+_RUNS = "SELECT name FROM runs ORDER BY name"
+_STAGES = """
+SELECT day, stage, as_of, seconds FROM stage_runs
+WHERE run = :run AND day IN (
+    SELECT DISTINCT day FROM stage_runs WHERE run = :run ORDER BY day DESC LIMIT 7
+)
+ORDER BY day DESC
+"""
+_N_DONE = "SELECT count(*) FROM stage_runs WHERE run = :run AND stage = 'report'"
+_VERSION = "SELECT max(version) FROM checkpoints WHERE run = :run"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,12 +69,7 @@ def glance_at(place: Place, run: str, *, home: Path | None = None) -> Glance:
 
     Raises: LedgerError if it can not be read, or belongs to another home than `home`.
     """
-    queries = (_NEWEST, _FIRST, _DONE, _UPDATES)
-    if isinstance(place, str):
-        asked = [query.replace(":run", "%(run)s") for query in queries]
-        answers = ask_postgres(place, asked, {"run": run}, home=home)
-    else:
-        answers = _ask_sqlite(place, queries, {"run": run}) if place.exists() else None
+    answers = _ask(place, (_NEWEST, _FIRST, _DONE, _UPDATES), run, home=home)
     if answers is None or not answers[0]:
         return Glance()
     newest, (first,), done, updates = answers
@@ -76,6 +82,55 @@ def glance_at(place: Place, run: str, *, home: Path | None = None) -> Glance:
         broken_canary=((settles[0]["canaries"] or {}).get("broken") or None) if settles else None,
         refused=tuple(takewhile(bool, (_refusal(json.loads(detail)) for (detail,) in updates))),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class PastDay:
+    """A day that was begun."""
+
+    day: str
+    as_of: datetime
+    seconds: dict[str, float]
+    """of each stage that is finished"""
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """What a run has done."""
+
+    n_done: int
+    version: int | None
+    """of its newest checkpoint"""
+    days: tuple[PastDay, ...]
+    """the newest seven, newest first"""
+
+
+def runs_at(place: Place) -> list[str]:
+    """The names of all runs.  Raises: LedgerError if it can not be read."""
+    answers = _ask(place, (_RUNS,), "")
+    return [name for (name,) in answers[0]] if answers else []
+
+
+def history_at(place: Place, run: str) -> History:
+    """What the ledger says that a run has done.  Raises: LedgerError if it can not be read."""
+    answers = _ask(place, (_STAGES, _N_DONE, _VERSION), run)
+    if answers is None:
+        return History(0, None, ())
+    stages, ((n_done,),), ((version,),) = answers
+    days: dict[str, PastDay] = {}
+    for day, stage, as_of, seconds in stages:
+        days.setdefault(day, PastDay(day, _time(as_of), {})).seconds[stage] = seconds
+    return History(n_done, version, tuple(days.values()))
+
+
+def _ask(
+    place: Place, queries: tuple[str, ...], run: str, *, home: Path | None = None
+) -> list[list[tuple[Any, ...]]] | None:
+    """The rows of each query, or None if there is no ledger."""
+    if isinstance(place, str):
+        asked = [query.replace(":run", "%(run)s") for query in queries]
+        return ask_postgres(place, asked, {"run": run}, home=home)
+    return _ask_sqlite(place, queries, {"run": run}) if place.exists() else None
 
 
 def _ask_sqlite(

@@ -23,6 +23,7 @@ from varro.lineage import refuse_full_disk
 from varro.policy.folder import check_policy, trained_bytes
 from varro.reward.embed import check_embedder
 from varro.run import OpenRun, open_run
+from varro.service.doing import DoingFile
 from varro.service.ending import deaf_children, ending_of
 from varro.service.progress import StageProgress
 from varro.service.slots import DueDay
@@ -122,7 +123,8 @@ def _stage(
             leave_out_torch()
         with open_run(config, held=(os.fdopen(held[0].fd, "ab"), held[1])) as work:
             if is_watched:
-                work.progress = StageProgress(Console(stderr=True))
+                file = DoingFile(work.home, work.name)
+                work.progress = StageProgress(Console(stderr=True), file)
             run_day(work, due, only=stage)
     except Exception as error:  # whatever it is, it is the parent's
         error.add_note(traceback.format_exc())

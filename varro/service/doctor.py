@@ -208,6 +208,8 @@ def _schedule(config: Config, now: datetime, arguments: Sequence[str]) -> Check:
         + (f"{facts['remark']}; " if facts["remark"] else "")
     )
     warnings = list(facts["alerts"])
+    if facts["paused"]:
+        warnings.append(f"{facts['paused']}: 'varro resume' lets it go on")
     if facts["installed"] == "differs":
         warnings.append("what is installed is not what this command line would install")
     if facts["installed"] == "off":

@@ -17,6 +17,7 @@ from rich.progress import (
 from rich.text import Text
 
 from varro.domain import Stage
+from varro.service.doing import DoingFile
 
 _SPEED_OVER_S = 3600.0
 """the time left follows from the speed of the last hour: a pass may take minutes"""
@@ -29,16 +30,26 @@ class _Rate(ProgressColumn):
 
 
 class StageProgress:
-    """Prints to a console (stderr), so that stdout stays for results."""
+    """Prints to a console (stderr), so that stdout stays for results; other processes see it in a
+    file."""
 
-    def __init__(self, console: Console, *, clock: Callable[[], float] | None = None) -> None:
+    def __init__(
+        self,
+        console: Console,
+        file: DoingFile | None = None,
+        *,
+        clock: Callable[[], float] | None = None,
+    ) -> None:
         self._console = console
+        self._file = file
         self._clock = clock
         self._bars: Progress | None = None
         self._task: Any = None
         self._done = 0
 
     def started(self, day: str, stage: Stage, *, total: int | None, unit: str) -> None:
+        if self._file is not None:
+            self._file.started(day, stage, total=total, unit=unit)
         if not self._console.is_terminal:
             return
         self._bars = Progress(
@@ -57,12 +68,16 @@ class StageProgress:
 
     def advanced(self, n: int, spared: int = 0) -> None:
         """`n` more are done, and `spared` need not be: they shorten the way and are no speed."""
+        if self._file is not None:
+            self._file.advanced(n, spared)
         if self._bars is not None:
             self._done += n
             self._bars.update(self._task, advance=n + spared, done=self._done)
 
     def finished(self, day: str, stage: Stage, *, seconds: float, summary: str) -> None:
-        self.stop()
+        self._stop_bars()
+        if self._file is not None:
+            self._file.finished()
         self._console.print(
             f"{day} {stage:<8} {seconds:6.1f} s  {summary}",
             highlight=False,
@@ -74,6 +89,11 @@ class StageProgress:
         self._console.print(f"varro: {text}", highlight=False, markup=False, soft_wrap=True)
 
     def stop(self) -> None:
+        self._stop_bars()
+        if self._file is not None:
+            self._file.stop()
+
+    def _stop_bars(self) -> None:
         if self._bars is not None:
             self._bars.stop()
             self._bars = None

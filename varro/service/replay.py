@@ -17,6 +17,7 @@ from varro.ledger.store import Ledger
 from varro.report.metrics import CONTROLS
 from varro.run import OpenRun
 from varro.service.apart import run_day_apart
+from varro.service.pause import load_pause
 from varro.service.slots import DueDay
 
 SETTLE_KEYS = ("format", "semantic", "placebo", "copy_frac", "repetition_frac", "words")
@@ -54,16 +55,25 @@ def run_due(
     Live, that is the day that was stopped halfway and then one that is new. What is due is asked
     again after each: the machine may have slept through the night in the middle of it, no cycle is
     begun under a clock that has passed, and one that fell due meanwhile is left to the next call.
+    A pause that begins meanwhile leaves what has not been begun.
     """
     due = due_days(work, clock())
+    days: list[str] = []
+    may_stop = load_pause(work.home, work.name) is None  # who calls it in a pause means it
+
+    def is_stopped() -> bool:
+        return bool(days) and may_stop and load_pause(work.home, work.name) is not None
+
     if work.archive is not None:
         chosen = due if catch_up else next_days(work, due)
         for day in chosen:
+            if is_stopped():
+                break
             _run_whole(work, day)
-        return [day.day for day in chosen], len(due) - len(chosen)
-    days: list[str] = []
+            days.append(day.day)
+        return days, len(due) - len(days)
     is_new = False
-    while due and not is_new:
+    while due and not is_new and not is_stopped():
         is_new = due[0].day not in work.ledger.days_begun(work.name)
         _run_whole(work, due[0])
         days.append(due[0].day)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import queue
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime, timedelta
 from typing import TypeAlias
 
@@ -40,10 +41,12 @@ def serve(
     clock: Callable[[], datetime],
     say: Callable[[str], None],
     every: timedelta | None = None,
+    beside: Callable[[Callable[[], None]], AbstractContextManager[object]] = nullcontext,
 ) -> None:
     """Wake up and tick until this process is told to end; what fails is said, and tried again.
 
-    `every`: instead of schedule.wake_every_min.
+    `every`: instead of schedule.wake_every_min; `beside`: what runs as long, and is given what
+    wakes this one at once.
     """
     woken: queue.SimpleQueue[Wakeup] = queue.SimpleQueue()
     every = every or timedelta(minutes=config.schedule.wake_every_min)
@@ -62,17 +65,18 @@ def serve(
         misfire_grace_time=_GRACE_S,
         max_instances=1,
     )
-    scheduler.start()
     told = ""
     woken.put(None)
-    try:
-        while True:
-            told = _tick(config, run_day, clock=clock, say=say, told=told)
-            complaint = _complaint(_next_wakeup(woken, timeout_s=3 * every.total_seconds()))
-            if complaint:
-                say(f"{complaint}; looking now")
-    finally:
-        scheduler.shutdown(wait=False)
+    with beside(lambda: woken.put(None)):
+        scheduler.start()
+        try:
+            while True:
+                told = _tick(config, run_day, clock=clock, say=say, told=told)
+                complaint = _complaint(_next_wakeup(woken, timeout_s=3 * every.total_seconds()))
+                if complaint:
+                    say(f"{complaint}; looking now")
+        finally:
+            scheduler.shutdown(wait=False)
 
 
 def _next_wakeup(woken: queue.SimpleQueue[Wakeup], *, timeout_s: float) -> list[Wakeup]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -17,7 +16,9 @@ from varro.ledger.glance import glance_at
 from varro.ledger.place import is_begun, ledger_place
 from varro.ledger.store import Ledger, open_ledger_of
 from varro.lock import holder_of, is_held, lock_path
+from varro.report.claim import claim_of
 from varro.service.alerts import is_over
+from varro.service.pause import load_pause
 from varro.service.slots import load_timetable
 from varro.service.tick import State, due_cycle, glance_of, load_state, state_path
 
@@ -37,8 +38,9 @@ def describe(config: Config, now: datetime) -> dict[str, Any]:
 
 
 def describe_schedule(config: Config, now: datetime) -> dict[str, Any]:
-    """{run, zone, at, cadence, due, refused, next_due, heartbeat, last_exit_code, alerts} of the
-    configured run; `due` is the cycle that can be run now, `refused` why that can not be told."""
+    """{run, zone, at, cadence, due, refused, paused, next_due, heartbeat, last_exit_code, alerts}
+    of the configured run; `due` is the cycle that can be run now, `refused` why that can not be
+    told, `paused` since when and by whom."""
     timetable = load_timetable(config.schedule)
     due = refused = None
     try:
@@ -54,6 +56,7 @@ def describe_schedule(config: Config, now: datetime) -> dict[str, Any]:
         "cadence": config.schedule.cadence,
         "due": due,
         "refused": refused,
+        "paused": _paused(config.home, config.run.name),
         "next_due": timetable.following(now).at.isoformat() if live else None,
         "heartbeat": state and state.at,
         "last_exit_code": _exit_code(state),
@@ -93,6 +96,8 @@ def in_lines(facts: dict[str, Any]) -> str:
         + (f", next due {following[:16]}Z" if following else "")
         + (f", last looked {schedule['heartbeat'][:16]}Z" if schedule["heartbeat"] else "")
     )
+    if schedule["paused"]:
+        lines.append(f"{schedule['run']} is {schedule['paused']}: 'varro resume' lets it go on")
     return "\n".join([*lines, *(f"alert: {text}" for text in schedule["alerts"])])
 
 
@@ -145,6 +150,9 @@ def write_prometheus(path: Path, facts: dict[str, Any]) -> None:
     add("last_cycle_degraded", "gauge", "1 while the newest cycle is not to be trained on.", thin)
     held = [(labels, float(row["held_by"] is not None)) for labels, row in runs]
     add("at_work", "gauge", "1 while a process holds the run.", held)
+    is_paused = {row["run"]: row["paused"] is not None for row in (*facts["runs"], schedule)}
+    paused = [(f'{{run="{run}"}}', float(is_so)) for run, is_so in is_paused.items()]
+    add("paused", "gauge", "1 while the service is to begin nothing.", paused)
     for name, text in (("heartbeat", "The newest wake-up."), ("next_due", "The next cycle.")):
         add(f"{name}_timestamp_seconds", "gauge", text, [(of_schedule, _seconds(schedule[name]))])
     is_due = float(schedule["due"] is not None)
@@ -182,7 +190,7 @@ def _describe_run(config: Config, ledger: Ledger, info: RunInfo) -> dict[str, An
         "days_done": len(done),
         "last_day": done[-1] if done else None,
         "last_done_at": glance.done[0][1].astimezone(UTC).isoformat() if glance.done else None,
-        "claim": _claim(home, name, done[-1] if done else None),
+        "claim": claim_of(home, name, done[-1] if done else None),
         "unfinished": unfinished,
         "last_cycle": None if newest is None else _cycle(newest, stages),
         "last_stage": str(stages[-1].stage) if stages else None,
@@ -194,10 +202,16 @@ def _describe_run(config: Config, ledger: Ledger, info: RunInfo) -> dict[str, An
         "n_degraded": len(degraded),
         "degraded": dict(sorted(degraded.items())[-10:]),
         "held_by": holder and str(holder),
+        "paused": _paused(home, name),
         "policy_version": checkpoint.version if checkpoint else None,
         "n_updates": counts["updates"],
         **counts,
     }
+
+
+def _paused(home: Path, run: str) -> str | None:
+    found = load_pause(home, run)
+    return None if found is None else str(found)
 
 
 def _exit_code(state: State | None) -> int | None:
@@ -228,18 +242,11 @@ def _run_line(row: dict[str, Any]) -> str:
         parts.append(row["claim"])
     if row["held_by"]:
         parts.append(f"at work: {row['held_by']}")
+    if row["paused"]:
+        parts.append(row["paused"])
     if row["last_error"]:
         parts.append(f"last error: {row['last_error']}")
     return ", ".join(parts)
-
-
-def _claim(home: Path, run: str, day: str | None) -> str | None:
-    """The word of the newest report."""
-    try:
-        page = home / "reports" / run / str(day) / "report.json"
-        return str(json.loads(page.read_text(encoding="utf-8"))["learned"]["word"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return None  # reports may be deleted, and are made again by `varro report`
 
 
 def _seconds(time: str | None) -> float | None:

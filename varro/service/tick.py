@@ -35,6 +35,7 @@ from varro.ledger.place import is_begun, ledger_place
 from varro.lock import holder_of, is_held, is_silent, lock_path, waiting_lock
 from varro.service.alerts import channels, is_over, tell
 from varro.service.ending import ENDS_WITH_STDIN, ending_of
+from varro.service.pause import load_pause
 from varro.service.slots import Begun, Timetable, due_live, load_timetable
 from varro.service.watch import Alert, Attempt, alerts_of
 
@@ -74,7 +75,7 @@ class State:
     at: str = ""
     """when a wake-up last looked or came back from a day: the heartbeat"""
     outcome: str = "nothing due"
-    """`nothing due`, `at work` while a day is run, or how that ended, see OUTCOMES"""
+    """`nothing due`, `paused`, `at work` while a day is run, or how that ended, see OUTCOMES"""
     cycle: str | None = None
     exit_code: int = 0
     error: str = ""
@@ -109,7 +110,8 @@ def tick(
 ) -> State:
     """Run the cycle that is due, tell what is wrong; leave a heartbeat before it and at the end.
 
-    One that falls due meanwhile is `left`: then this is to be called again at once.
+    One that falls due meanwhile is `left`: then this is to be called again at once. In a pause
+    nothing is begun; all else is as ever.
 
     Raises: HeldError if another process is at work on the run; StageError if the clock was set
     back; LedgerError if the ledger can not be read; ConfigError if the system's time zone can not
@@ -131,8 +133,11 @@ def tick(
             glance = glance_of(config)
             cycle = due_cycle(config, glance, now)
             lock = lock_path(config.home, run)
+            paused = load_pause(config.home, run)
             if cycle is None:
                 state = replace(state, outcome="nothing due")
+            elif paused is not None:
+                state = replace(state, outcome="paused", cycle=cycle)
             elif is_held(lock) and not is_silent(lock, now, config.schedule.lease_s):
                 # One that is silent is looked at more closely by the day's process.
                 raise HeldError(
@@ -190,6 +195,8 @@ def in_words(state: State) -> str:
     due = "" if state.next_due is None else f"; next due {state.next_due[:16]}Z"
     if state.cycle is None:
         return f"nothing is due{due}"
+    if state.outcome == "paused":
+        return f"{state.cycle} is due, but paused; 'varro resume' lets it go on{due}"
     why = f": {state.error}" if state.error else ""
     if state.outcome == "empty":  # without the clocks in its words: they are others each hour
         why = " so far: no new headline; tried again at the next wake-up"
@@ -372,6 +379,7 @@ def _told(
         failed = Attempt(last["cycle"], last["exit_code"], last["error"])
     cadence = config.schedule.period()
     config.home.mkdir(parents=True, exist_ok=True)
+    paused = load_pause(config.home, run)
     found = alerts_of(
         glance,
         now=now,
@@ -379,6 +387,7 @@ def _told(
         cadence=cadence,
         max_quiet=alerts.max_quiet_cycles * cadence if config.news.source == "feeds" else None,
         failed=failed,
+        paused=None if paused is None else str(paused),
         free_gb=shutil.disk_usage(config.home).free / 1e9,
         min_free_gb=alerts.min_free_gb,
         is_disk_told=_is_going_on("disk", state.told or {}),

@@ -50,12 +50,14 @@ def alerts_of(
     free_gb: float,
     min_free_gb: float,
     is_disk_told: bool = False,
+    paused: str | None = None,
 ) -> list[Alert]:
     """The events that are the case now.
 
     `glance` is None where the ledger can not be read, and then nothing is said of what it would
     say; `max_quiet` is None where cycles do not fall due by the clock; `is_disk_told`: that the
-    disk is filling up is known, and over with a little more room.
+    disk is filling up is known, and over with a little more room; `paused` is since when and by
+    whom: a pause is no excuse for silence, and is told as its reason.
     """
     found = []
     if failed is not None:
@@ -68,7 +70,12 @@ def alerts_of(
         )
     if glance is not None:
         found += _of_ledger(
-            glance, now=now, watched_since=watched_since, cadence=cadence, max_quiet=max_quiet
+            glance,
+            now=now,
+            watched_since=watched_since,
+            cadence=cadence,
+            max_quiet=max_quiet,
+            paused=paused,
         )
     wanted_gb = min_free_gb * (_ROOM if is_disk_told else 1)
     if free_gb < wanted_gb:
@@ -83,6 +90,7 @@ def _of_ledger(
     watched_since: datetime,
     cadence: timedelta,
     max_quiet: timedelta | None,
+    paused: str | None,
 ) -> list[Alert]:
     found = []
     last = glance.done[0] if glance.done else None
@@ -90,7 +98,8 @@ def _of_ledger(
     if max_quiet is not None and now - since > max_quiet:
         told = f"the last was {last[0]}" if last else "there has been none"
         hours = (now - since) / timedelta(hours=1)
-        found.append(Alert("quiet", f"no cycle was completed for {hours:.0f} hours; {told}"))
+        why = f"; {paused}" if paused else ""
+        found.append(Alert("quiet", f"no cycle was completed for {hours:.0f} hours; {told}{why}"))
     if _settles_nothing(glance.n_settled):
         length = SILENT_CYCLES * cadence / timedelta(hours=1)
         found.append(
