@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from varro import __version__
+from varro.cli_export import export_app
 from varro.cli_feeds import feeds_app
 from varro.cli_look import config_app, doctor, score, show, status
 from varro.cli_options import (
@@ -47,6 +48,7 @@ app = typer.Typer(
 )
 app.add_typer(config_app, name="config")
 app.add_typer(feeds_app, name="feeds")
+app.add_typer(export_app, name="export")
 app.add_typer(schedule_app, name="schedule")
 
 

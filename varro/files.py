@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from varro.errors import DiskError
+from varro.errors import DiskError, StageError
 
 _ADVICE = {
     errno.ENOSPC: "make room",
@@ -23,6 +23,9 @@ _ADVICE = {
     errno.EMFILE: "allow more open files (ulimit -n)",
     errno.ENFILE: "allow more open files",
     errno.EIO: "look after the disk",
+    errno.ENOTDIR: "name a folder where no file is in its way",
+    errno.EEXIST: "name a folder where no file is in its way",
+    errno.ENAMETOOLONG: "name it shorter",
 }
 
 
@@ -67,6 +70,48 @@ def make_folder(path: Path) -> None:
         make_folder(path.parent)
         path.mkdir(exist_ok=True)
         sync_folder(path.parent)
+
+
+@contextmanager
+def new_folder(target: Path, doing: str) -> Iterator[Path]:
+    """A folder to fill, which gets its name when it is full and durable.
+
+    Raises: StageError if something has the name already, but for an empty folder; DiskError.
+    """
+    with disk_errors(doing):
+        if target.exists() and (not target.is_dir() or any(target.iterdir())):
+            raise StageError(f"{target} exists; name a new folder")
+        partial = target.with_name(f".{target.name}.partial")
+        if partial.exists():
+            shutil.rmtree(partial)
+        make_folder(partial)
+        try:
+            yield partial
+            publish_folder(partial, target)
+        finally:
+            if partial.exists():
+                shutil.rmtree(partial)
+
+
+@contextmanager
+def new_file(target: Path, doing: str) -> Iterator[Path]:
+    """A path to write to, which gets its name when what was written is whole and durable.
+
+    Raises: StageError if something has the name already; DiskError.
+    """
+    with disk_errors(doing):
+        if target.exists():
+            raise StageError(f"{target} exists; name a new file")
+        make_folder(target.parent)
+        partial = target.with_name(f".{target.name}.partial")
+        try:
+            yield partial
+            with partial.open("rb") as handle:
+                _sync(handle.fileno())
+            os.replace(partial, target)
+        finally:
+            partial.unlink(missing_ok=True)
+        sync_folder(target.parent)
 
 
 def publish_folder(partial: Path, target: Path) -> None:

@@ -16,8 +16,6 @@ from __future__ import annotations
 import json
 import secrets
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -33,7 +31,7 @@ from varro.errors import (
     LedgerError,
     StageError,
 )
-from varro.files import disk_errors, make_folder, publish_folder, sha256_file, write_file
+from varro.files import make_folder, new_folder, sha256_file, write_file
 from varro.ledger.place import in_words, is_begun, ledger_path
 from varro.ledger.store import Ledger, open_ledger
 from varro.news.bodies import FOLDER as BODIES
@@ -76,7 +74,7 @@ def back_up(
     place = url or ledger_path(home)
     if not is_begun(place):
         raise StageError(f"no ledger at {in_words(place)}; there is nothing to back up")
-    with _new_folder(target, f"backup to {target}") as partial:
+    with new_folder(target, f"backup to {target}") as partial:
         with open_ledger(place) as ledger:
             ledger.copy_to(ledger_path(partial))
         with open_ledger(ledger_path(partial)) as copied:
@@ -108,7 +106,7 @@ def restore(source: Path, home: Path, *, url: str | None = None) -> Backup:
     """
     contents = _contents_of(source)
     _verify(source, contents)
-    with _new_folder(home, f"restore to {home}") as partial:
+    with new_folder(home, f"restore to {home}") as partial:
         for name in (ledger_path(source).name, *contents.checkpoints, *contents.bodies):
             _copy(source / name, partial / name)
         _verify(partial, contents)
@@ -121,24 +119,6 @@ def restore(source: Path, home: Path, *, url: str | None = None) -> Backup:
         if url is not None:
             ledger_path(partial).unlink()
     return contents
-
-
-@contextmanager
-def _new_folder(target: Path, doing: str) -> Iterator[Path]:
-    """A folder to fill, which gets its name when it is full and durable."""
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise StageError(f"{target} exists; name a new folder")
-    partial = target.with_name(f".{target.name}.partial")
-    with disk_errors(doing):
-        if partial.exists():
-            shutil.rmtree(partial)
-        make_folder(partial)
-        try:
-            yield partial
-            publish_folder(partial, target)
-        finally:
-            if partial.exists():
-                shutil.rmtree(partial)
 
 
 def _copy_run(
