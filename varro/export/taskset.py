@@ -26,15 +26,12 @@ from varro.export.split import Split, split_days
 from varro.files import new_folder
 from varro.ledger.store import Ledger
 from varro.policy.prompt import SYSTEM, USER
+from varro.reward.canaries import MIN_LEAD, NONSENSE, foretold, ungated
 from varro.reward.embed import Embedder
 from varro.reward.score import News, reward_version, score_texts
 from varro.reward.settle import Outcomes, made_on, news_of, placebo_seed
 
 PACKAGE = "varro_news"
-NONSENSE = "The purple ladder of a quiet number will sing to seven of the umbrellas by noon."
-MIN_LEAD = 0.03
-"""semantic reward by which the true outcome must lead its headline and nonsense, or there is
-nothing to be told on that headline"""
 DRIFT = 1e-6
 """by which a reward may differ from the ledger's"""
 _TEMPLATES = Path(__file__).parent / "environment"
@@ -163,8 +160,8 @@ def _add_day(
         if "semantic" not in stored.components:
             continue
         alone = News((group.headline.title,), news.outcomes, news.placebo_days)
-        linked = _gold(alone, embedder=embedder)
-        texts = [forecast.text, linked, group.headline.title, NONSENSE]
+        outcome = _nearest(alone, embedder=embedder)
+        texts = [forecast.text, foretold(outcome), f"{group.headline.title}.", NONSENSE]
         again, gold, *others = score_texts(
             texts,
             [0] * len(texts),
@@ -183,8 +180,8 @@ def _add_day(
                 f"forecast {forecast.id[:12]} of {day} earned {stored.reward} and would now earn "
                 f"{again.reward}: nothing was written; score and embedder must be the run's"
             )
-        lead = gold.components["semantic"] - max(o.components["semantic"] for o in others)
-        if lead < MIN_LEAD:
+        told = ungated(gold.components)
+        if told - max(other.components["semantic"] for other in others) <= MIN_LEAD:
             world.n_left_out += 1
             continue
         tasks.append(
@@ -194,8 +191,9 @@ def _add_day(
                 "headline": group.headline.title,
                 "system_prompt": SYSTEM,
                 "prompt": USER.format(headline=group.headline.title),
-                "outcome": linked,
-                "gold_semantic": gold.components["semantic"],
+                "outcome": outcome,
+                "gold": foretold(outcome),
+                "gold_semantic": told,
             }
         )
     if tasks:
@@ -209,7 +207,7 @@ def _add_day(
     return bool(tasks)
 
 
-def _gold(news: News, *, embedder: Embedder) -> str:
+def _nearest(news: News, *, embedder: Embedder) -> str:
     """The outcome that is nearest to the only headline."""
     to_headline = embedder.encode(news.outcomes) @ embedder.encode(news.headlines)[0]
     return news.outcomes[int(to_headline.argmax())]
