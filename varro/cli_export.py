@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -17,12 +17,18 @@ from varro.cli_options import (
     resolve_config,
 )
 
+if TYPE_CHECKING:
+    from varro.config import Config
+
 export_app = typer.Typer(
     help="Take out adapters, models, an environment, tables, numbers for trackers.",
     no_args_is_help=True,
 )
 
 OutFolder = Annotated[Path, typer.Option("--out", help="A new folder.")]
+OutTable = Annotated[
+    Path, typer.Option("--out", help="A new file with the kind's own ending, or a new folder.")
+]
 VersionOption = Annotated[
     int | None, typer.Option("--version", min=0, help="Version of the policy; default the newest.")
 ]
@@ -160,6 +166,75 @@ def verifiers(
         f"out; {made['n_checked']} stored rewards computed again, within "
         f"{made['max_difference']:.1e}",
     )
+
+
+@export_app.command("csv")
+def csv(
+    out: OutTable,
+    config: ConfigOption = None,
+    overrides: SetOption = None,
+    home: HomeOption = None,
+    run: RunOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Forecasts and settlements as CSV: one file of both for FILE.csv, else a folder of two.
+
+    Example: varro export csv --out forecasts.csv
+    """
+    _tables("csv", out, resolve_config(config, overrides, home=home, run=run), as_json)
+
+
+@export_app.command("parquet")
+def parquet(
+    out: OutTable,
+    config: ConfigOption = None,
+    overrides: SetOption = None,
+    home: HomeOption = None,
+    run: RunOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Forecasts and settlements as Parquet: one file of both for FILE.parquet, else a folder.
+
+    Needs the extra `parquet`. Example: varro export parquet --out forecasts.parquet
+    """
+    _tables("parquet", out, resolve_config(config, overrides, home=home, run=run), as_json)
+
+
+@export_app.command("datasette")
+def datasette(
+    out: Annotated[Path, typer.Option("--out", help="A new file.")] = Path("metadata.json"),
+    config: ConfigOption = None,
+    overrides: SetOption = None,
+    home: HomeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """What Datasette should say of the ledger: tables, columns and units, and canned queries.
+
+    Example: varro export datasette --out metadata.json
+    """
+    from varro.export.datasette import export_datasette
+    from varro.ledger.place import ledger_place
+
+    place = ledger_place(resolve_config(config, overrides, home=home))
+    made = export_datasette(out.resolve())
+    file = place if isinstance(place, Path) else "BACKUP/ledger.sqlite"
+    print_result(
+        as_json,
+        {"export": str(out.resolve()), "ledger": str(file), **made},
+        f"export: {out}, {made['n_tables']} tables, {made['n_queries']} queries; see "
+        f"'datasette {file} --metadata {out}'",
+    )
+
+
+def _tables(kind: str, out: Path, config: Config, as_json: bool) -> None:
+    from varro.export.chosen import opened_ledger
+    from varro.export.tables import export_tables
+
+    with opened_ledger(config) as (ledger, info):
+        made = export_tables(ledger, info.name, out.resolve(), kind=kind)
+    counted = ", ".join(f"{n} {name}" for name, n in made.items())
+    facts = {"export": str(out.resolve()), "run": info.name, **made}
+    print_result(as_json, facts, f"export: {out}, {counted}")
 
 
 def _hub() -> Any:
