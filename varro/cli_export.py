@@ -16,6 +16,7 @@ from varro.cli_options import (
     print_result,
     resolve_config,
 )
+from varro.errors import StageError
 
 if TYPE_CHECKING:
     from varro.config import Config
@@ -224,6 +225,49 @@ def datasette(
         f"export: {out}, {made['n_tables']} tables, {made['n_queries']} queries; see "
         f"'datasette {file} --metadata {out}'",
     )
+
+
+def _tracker_command(sink: str, about: str) -> None:
+    def command(
+        config: ConfigOption = None,
+        overrides: SetOption = None,
+        home: HomeOption = None,
+        run: RunOption = None,
+        as_json: JsonOption = False,
+    ) -> None:
+        from varro.day import report_folder
+        from varro.export.chosen import opened_ledger
+        from varro.export.sinks import feed, report_numbers
+
+        resolved = resolve_config(config, overrides, home=home, run=run)
+        with opened_ledger(resolved) as (ledger, info):
+            begun, done = ledger.days_begun(info.name), ledger.days_done(info.name)
+        if not done:
+            raise StageError(f"no finished day in run {info.name!r}; see 'varro status'")
+        rows = [
+            report_numbers(report_folder(resolved.home, info.name, day), step=begun.index(day))
+            for day in done
+        ]
+        timeout_s = resolved.sinks.timeout_s + len(rows)
+        n_new = feed(
+            sink, rows, run=info, home=resolved.home, config=resolved.sinks, timeout_s=timeout_s
+        )
+        print_result(
+            as_json,
+            {"sink": sink, "run": info.name, "n_days": len(rows), "n_new": n_new},
+            f"{sink}: {n_new} of {len(rows)} days of run {info.name!r} were new to it",
+        )
+
+    command.__doc__ = (
+        f"{about} What it has already stays as it is.\n\nNeeds the extra `{sink}`. "
+        f"Example: varro export {sink} --run main"
+    )
+    export_app.command(sink)(command)
+
+
+_tracker_command("trackio", "Give the numbers of all finished days to trackio.")
+_tracker_command("wandb", "Give the numbers of all finished days to Weights & Biases.")
+_tracker_command("tensorboard", "Write the numbers of all finished days as TensorBoard's files.")
 
 
 def _tables(kind: str, out: Path, config: Config, as_json: bool) -> None:

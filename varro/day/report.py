@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from varro.config import Config
 from varro.day.facts import report_facts
 from varro.day.timing import timed_stage
 from varro.domain import CheckpointInfo, Stage
 from varro.errors import StageError
+from varro.export.sinks import feed_all, report_numbers, sinks_on
 from varro.ledger.place import is_begun, ledger_place
 from varro.ledger.store import open_ledger
 from varro.lineage import kept_versions, remove_versions
@@ -20,16 +22,19 @@ from varro.service.slots import DueDay
 
 
 def report_day(work: OpenRun, due: DueDay) -> None:
-    """Write the day's page, then remove what the ledger says need not be kept."""
+    """Write the day's page, give its numbers to trackers, then remove what the ledger says need not
+    be kept."""
     with timed_stage(work, due, Stage.REPORT) as timing:
         work.ledger.check_lease()
         page = write_day_report(work, due.day)
         removed = _removable(work, due)
         remove_versions(work.home, removed)
-        detail = {
+        detail: dict[str, Any] = {
             "path": str(page.relative_to(work.home)),
             "removed_versions": _newly(work, [c.version for c in removed]),
         }
+        if sinks_on(work.config.sinks):
+            detail["sinks"] = _fed_sinks(work, due.day, page.parent)
         work.ledger.finish_stage(timing.row(detail))
         timing.summary = str(page)
     if work.embedder is not None:
@@ -62,6 +67,21 @@ def write_day_report(work: OpenRun, day: str) -> Path:
     """(Re)write a day's report from the ledger; returns the page's path."""
     report = build_report(report_facts(work, day))
     return write_report(report_folder(work.home, work.name, day), report)
+
+
+def _fed_sinks(work: OpenRun, day: str, folder: Path) -> dict[str, str | None]:
+    """Trackers that are on → why one has not taken the day, or None."""
+    step = work.ledger.days_begun(work.name).index(day)
+    fed = feed_all(
+        report_numbers(folder, step=step),
+        run=work.info,
+        home=work.home,
+        config=work.config.sinks,
+    )
+    for sink, why in fed.items():
+        if why is not None:
+            work.progress.warned(f"{why}; 'varro export {sink}' gives it what it lacks")
+    return fed
 
 
 def _removable(work: OpenRun, due: DueDay) -> list[CheckpointInfo]:

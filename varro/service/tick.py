@@ -18,7 +18,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from varro.config import Config
+from varro.config import SINKS, Config
 from varro.errors import (
     DiskError,
     HeldError,
@@ -47,7 +47,7 @@ OUTCOMES = {
 """what an exit code is called; any other is `failed`. A day that is done may also be `degraded`"""
 TOO_LONG = 124
 """exit code of a day that was ended because it took longer than schedule.max_run_h"""
-_BY_THE_LEDGER = ("quiet", "unsettled", "canary", "refused")
+_BY_THE_LEDGER = ("quiet", "unsettled", "canary", "refused", *(f"sink-{name}" for name in SINKS))
 """events that only a ledger which can be read tells of, or that they are over"""
 _N_LOGS = 60
 _END_S = 4.0
