@@ -109,6 +109,7 @@ def card_facts(
 def base_licence(model: str) -> str | None:
     """What the base's own card says, if it is at hand; nothing is fetched."""
     from huggingface_hub import ModelCard, try_to_load_from_cache
+    from yaml import YAMLError
 
     card = Path(model) / "README.md"
     if hub_id(model) is not None:
@@ -118,7 +119,7 @@ def base_licence(model: str) -> str | None:
         return None
     try:
         licence = ModelCard.load(card).data.license
-    except (ValueError, OSError):
+    except (ValueError, OSError, YAMLError):
         return None
     return None if licence is None else str(licence)
 

@@ -103,7 +103,8 @@ def feed(
         "folder": str(home / "tensorboard" / run.name),
         "rows": [asdict(row) for row in rows],
     }
-    child = subprocess.Popen(
+    limit = timeout_s or config.timeout_s
+    with subprocess.Popen(
         [sys.executable, "-m", "varro.export.trackers"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -111,16 +112,14 @@ def feed(
         text=True,
         errors="replace",
         start_new_session=True,  # a tracker starts processes of its own, which must end with it
-    )
-    limit = timeout_s or config.timeout_s
-    try:
-        said, complained = child.communicate(json.dumps(message), timeout=limit)
-    except subprocess.TimeoutExpired:
-        raise StageError(f"{sink} has not taken the numbers within {limit:g} s") from None
-    finally:
-        with suppress(ProcessLookupError):
-            os.killpg(child.pid, signal.SIGKILL)
-        child.wait()
+    ) as child:
+        try:
+            said, complained = child.communicate(json.dumps(message), timeout=limit)
+        except subprocess.TimeoutExpired:
+            raise StageError(f"{sink} has not taken the numbers within {limit:g} s") from None
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(child.pid, signal.SIGKILL)
     lines = [line.strip() for line in complained.splitlines() if line.strip()]
     if child.returncode != 0:
         why = lines[-1] if lines else f"its process ended with code {child.returncode}"
