@@ -64,6 +64,9 @@ def test_every_command_has_help_with_an_example():
     more += ["backup", "restore", "rollback"]
     feeds = ["list", "add", "remove", "test", "import", "export", "health"]
     schedule = [f"schedule {verb}" for verb in ("install", "uninstall", "status", "run")]
+    out = ("hf", "peft", "fused", "verifiers", "csv", "parquet", "datasette", "trackio", "wandb",
+           "tensorboard")  # fmt: skip
+    schedule += [f"export {verb}" for verb in out]
     for verb in [*verbs, *more, *(f"feeds {verb}" for verb in feeds), *schedule]:
         assert verb.split()[0] in listed
         done = varro(*verb.split(), "--help")

@@ -8,8 +8,15 @@ import resource
 
 import pytest
 
-from varro.errors import DiskError
-from varro.files import disk_errors, make_folder, publish_folder, write_file
+from varro.errors import DiskError, StageError
+from varro.files import (
+    disk_errors,
+    make_folder,
+    new_file,
+    new_folder,
+    publish_folder,
+    write_file,
+)
 
 
 @pytest.mark.parametrize(
@@ -72,3 +79,34 @@ def test_what_two_kills_left_of_a_folder_goes_when_the_next_is_published(tmp_pat
         (tmp_path / name / "adapters").write_text("x")
     publish_folder(tmp_path / ".v1.partial", tmp_path / "v1")
     assert [p.name for p in tmp_path.iterdir()] == ["v1"]
+
+
+@pytest.mark.parametrize("new", [new_file, new_folder])
+def test_what_is_new_gets_its_name_when_it_is_whole(tmp_path, new):
+    """Catches a name that stands for a part, what an earlier try left taken for this one's, and
+    something of somebody's that is written over."""
+    target = tmp_path / "deep" / "out"
+    partial = target.with_name(".out.partial")
+    make_folder(partial if new is new_folder else partial.parent)
+    (partial / "old" if new is new_folder else partial).write_text("old")
+    with pytest.raises(ValueError), new(target, "export") as inside:
+        assert not target.exists()
+        (inside / "a" if new is new_folder else inside).write_text("half")
+        raise ValueError
+    assert list(target.parent.iterdir()) == []
+    with new(target, "export") as inside:
+        (inside / "a" if new is new_folder else inside).write_text("whole")
+    assert [p.name for p in target.parent.iterdir()] == ["out"]
+    with pytest.raises(StageError, match="exists; name a new"), new(target, "export"):
+        pass
+    assert (target / "a" if new is new_folder else target).read_text() == "whole"
+
+
+@pytest.mark.parametrize("new", [new_file, new_folder])
+def test_a_file_in_the_way_of_a_folder_is_said_in_words(tmp_path, new):
+    """Catches "unforeseen FileExistsError" where a folder cannot be made."""
+    (tmp_path / "file").write_text("mine")
+    wanted = "name a folder where no file is in its way"
+    with pytest.raises(DiskError, match=wanted), new(tmp_path / "file" / "out", "export"):
+        pass
+    assert (tmp_path / "file").read_text() == "mine"

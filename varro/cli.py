@@ -14,6 +14,7 @@ import typer
 
 from varro import __version__
 from varro.cli_compare import compare
+from varro.cli_export import export_app
 from varro.cli_feeds import feeds_app
 from varro.cli_look import config_app, doctor, score, show, status
 from varro.cli_options import (
@@ -49,6 +50,7 @@ app = typer.Typer(
 )
 app.add_typer(config_app, name="config")
 app.add_typer(feeds_app, name="feeds")
+app.add_typer(export_app, name="export")
 app.add_typer(schedule_app, name="schedule")
 
 

@@ -496,6 +496,25 @@ class AlertsConfig(_Section):
     """no cycle completed for so many cadences is told: 36 hours, if a cycle is a day"""
 
 
+SINKS = ("trackio", "wandb", "tensorboard")
+
+
+class SinksConfig(_Section):
+    """Trackers that a day's numbers go to once its report is written; nothing is read from them.
+    Each is an extra of its own name."""
+
+    trackio: bool = False
+    """local by default; its own variables (TRACKIO_DIR, TRACKIO_SPACE_ID) say where"""
+    wandb: bool = False
+    """Weights & Biases, as its own settings and WANDB_MODE say"""
+    tensorboard: bool = False
+    """event files under `home/tensorboard`, one a day"""
+    project: str = Field("varro", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
+    """the trackers' name for what a run belongs to"""
+    timeout_s: float = Field(120.0, gt=0)
+    """a tracker that takes longer over a day has failed: a warning and an alert, never the day"""
+
+
 class Config(_Section):
     """Everything a run needs. `home` is where its ledger, checkpoints and reports live."""
 
@@ -519,6 +538,7 @@ class Config(_Section):
     report: ReportConfig = ReportConfig()
     schedule: ScheduleConfig = ScheduleConfig()
     alerts: AlertsConfig = AlertsConfig()
+    sinks: SinksConfig = SinksConfig()
 
     @model_validator(mode="before")
     @classmethod
@@ -573,9 +593,9 @@ class Config(_Section):
         Left out: where things lie (home, ledger, folders of files), what only changes the reading
         matter (display, report), how much memory the work may take, how long processes wait for
         each other, how feeds are fetched (what of them is taken in, and trained on, stays), when a
-        cycle is due, who is told, and which checkpoints are kept.
+        cycle is due, who is told, which trackers are fed, and which checkpoints are kept.
         """
-        left_out = {"memory", "cluster", "checkpoints", "display", "report", "schedule"}
+        left_out = {"memory", "cluster", "checkpoints", "display", "report", "schedule", "sinks"}
         dump = self.settings()
         free = {"run.name", *(f"news.{key}" for key in _FETCHING_KEYS)}
         return {

@@ -8,10 +8,10 @@ import hashlib
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from varro.errors import DiskError
+from varro.errors import DiskError, StageError
 
 _ADVICE = {
     errno.ENOSPC: "make room",
@@ -23,6 +23,9 @@ _ADVICE = {
     errno.EMFILE: "allow more open files (ulimit -n)",
     errno.ENFILE: "allow more open files",
     errno.EIO: "look after the disk",
+    errno.ENOTDIR: "name a folder where no file is in its way",
+    errno.EEXIST: "name a folder where no file is in its way",
+    errno.ENAMETOOLONG: "name it shorter",
 }
 
 
@@ -76,6 +79,68 @@ def make_folder(path: Path) -> None:
         make_folder(path.parent)
         path.mkdir(exist_ok=True)
         sync_folder(path.parent)
+
+
+@contextmanager
+def new_folder(target: Path, doing: str) -> Iterator[Path]:
+    """A folder to fill, which gets its name when it is full and durable.
+
+    Raises: StageError if something has the name already, but for an empty folder, or another
+    process is filling it; DiskError.
+    """
+    with disk_errors(doing), ExitStack() as stack:
+        if target.exists() and (not target.is_dir() or any(target.iterdir())):
+            raise StageError(f"{target} exists; name a new folder")
+        partial = target.with_name(f".{target.name}.partial")
+        if partial.exists():
+            with _alone_in(partial, doing):  # else it is what a killed one has left
+                shutil.rmtree(partial)
+        make_folder(partial)
+        stack.enter_context(_alone_in(partial, doing))
+        try:
+            yield partial
+            publish_folder(partial, target)
+        finally:
+            if partial.exists():
+                shutil.rmtree(partial)
+
+
+@contextmanager
+def _alone_in(folder: Path, doing: str) -> Iterator[None]:
+    """Raises: StageError if another process is at work in a folder, where its disk can tell."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(handle)
+        raise StageError(f"{doing}: another process is at it; wait for it to end") from None
+    except OSError:  # a share of another machine may have no locks
+        pass
+    try:
+        yield
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def new_file(target: Path, doing: str) -> Iterator[Path]:
+    """A path to write to, which gets its name when what was written is whole and durable.
+
+    Raises: StageError if something has the name already; DiskError.
+    """
+    with disk_errors(doing):
+        if target.exists():
+            raise StageError(f"{target} exists; name a new file")
+        make_folder(target.parent)
+        partial = target.with_name(f".{target.name}.partial")
+        try:
+            yield partial
+            with partial.open("rb") as handle:
+                _sync(handle.fileno())
+            os.replace(partial, target)
+        finally:
+            partial.unlink(missing_ok=True)
+        sync_folder(target.parent)
 
 
 def publish_folder(partial: Path, target: Path) -> None:

@@ -11,6 +11,7 @@ from varro.day.facts import RunHistory, changed_settings, read_history, report_f
 from varro.day.timing import timed_stage
 from varro.domain import CheckpointInfo, Stage
 from varro.errors import StageError, VarroError
+from varro.export.sinks import feed_all, report_numbers, sinks_on
 from varro.ledger.place import is_begun, ledger_place
 from varro.ledger.store import open_ledger_of
 from varro.lineage import kept_versions, remove_versions
@@ -27,7 +28,8 @@ MAX_ERROR = 2000
 
 
 def report_day(work: OpenRun, due: DueDay) -> None:
-    """Write the day's page, then remove what the ledger says need not be kept."""
+    """Write the day's page, give its numbers to trackers, then remove what the ledger says need not
+    be kept."""
     with timed_stage(work, due, Stage.REPORT) as timing:
         work.ledger.check_lease()
         page = write_day_report(work, due.day)
@@ -39,6 +41,8 @@ def report_day(work: OpenRun, due: DueDay) -> None:
         }
         if (settings := changed_settings(work, due.day)) is not None:
             detail["settings"] = settings
+        if sinks_on(work.config.sinks):
+            detail["sinks"] = _fed_sinks(work, due.day, page.parent)
         work.ledger.finish_stage(timing.row(detail))
         timing.summary = str(page)
     if work.embedder is not None:
@@ -118,6 +122,21 @@ def _write_day(work: OpenRun, day: str, history: RunHistory) -> tuple[dict[str, 
     pages = {"settled": settled_pages(facts), "made": made_pages(facts)}
     folder = report_folder(work.home, work.name, day)
     return metrics_line(report), write_report(folder, report, pages)
+
+
+def _fed_sinks(work: OpenRun, day: str, folder: Path) -> dict[str, str | None]:
+    """Trackers that are on → why one has not taken the day, or None."""
+    step = work.ledger.days_begun(work.name).index(day)
+    fed = feed_all(
+        report_numbers(folder, step=step),
+        run=work.info,
+        home=work.home,
+        config=work.config.sinks,
+    )
+    for sink, why in fed.items():
+        if why is not None:
+            work.progress.warned(f"{why}; 'varro export {sink}' gives it what it lacks")
+    return fed
 
 
 def _removable(work: OpenRun, due: DueDay) -> list[CheckpointInfo]:

@@ -7,10 +7,21 @@ from dataclasses import asdict
 from datetime import datetime, timedelta
 from typing import Any
 
+from varro.config import Config
 from varro.day.headlines import headlines_of
 from varro.day.timing import timed_stage
 from varro.day.topics import buckets_of
-from varro.domain import Group, Role, SettledGroup, Settlement, Stage, settled_groups, stable_seed
+from varro.domain import (
+    Group,
+    Headline,
+    Role,
+    SettledGroup,
+    Settlement,
+    Stage,
+    settled_groups,
+    stable_seed,
+)
+from varro.ledger.store import Ledger
 from varro.reward.canaries import CANARIES_VERSION, score_canaries
 from varro.reward.guard import GUARD_VERSION, GuardLimits, refuse_day
 from varro.reward.injection import INJECTION_VERSION
@@ -51,7 +62,14 @@ def settle_day(work: OpenRun, due: DueDay) -> None:
                 work.name, day=day, roles=SETTLED_ROLES, unsettled_under=version
             )
             made_at = waiting[0].made_at
-            outcomes = _known_outcomes(work, made_at, due.as_of, waiting)
+            outcomes = known_outcomes(
+                work.ledger,
+                config,
+                work.info.corpus,
+                made_at=made_at,
+                as_of=due.as_of,
+                headlines=headlines_of(waiting),
+            )
             age = due.as_of - made_at
             closed = age >= timedelta(hours=config.reward.window_h)
             young = age < timedelta(hours=config.reward.min_window_h)
@@ -109,20 +127,26 @@ def settle_day(work: OpenRun, due: DueDay) -> None:
         )
 
 
-def _known_outcomes(
-    work: OpenRun, made_at: datetime, as_of: datetime, groups: Sequence[Group]
+def known_outcomes(
+    ledger: Ledger,
+    config: Config,
+    corpus: str,
+    *,
+    made_at: datetime,
+    as_of: datetime,
+    headlines: Sequence[Headline],
 ) -> Outcomes:
-    """What forecasts made at one time are settled against, as far as it is known by `as_of`."""
-    ask = work.ledger.headlines_between
-    corpus = work.info.corpus
-    after, until = outcome_window(made_at, as_of=as_of, window_h=work.config.reward.window_h)
-    cycle = work.config.schedule.period()
-    windows = past_windows(made_at, work.config.evaluate.placebo_lags, length=cycle)
+    """What forecasts on `headlines`, made at one time, are settled against, as far as it is known
+    by `as_of`."""
+    ask = ledger.headlines_between
+    after, until = outcome_window(made_at, as_of=as_of, window_h=config.reward.window_h)
+    cycle = config.schedule.period()
+    windows = past_windows(made_at, config.evaluate.placebo_lags, length=cycle)
     (before,) = past_windows(made_at, (DAY_BEFORE, DAY_BEFORE), length=cycle, apart=cycle)
     return gather_outcomes(
         ask(corpus, after=after, until=until),
         [ask(corpus, after=a, until=u) for a, u in windows],
-        [h.title for h in headlines_of(groups)],
+        [h.title for h in headlines],
         day_before=ask(corpus, after=before[0], until=before[1]),
     )
 

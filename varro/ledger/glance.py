@@ -22,7 +22,7 @@ WHERE run = :run AND day = (SELECT max(day) FROM stage_runs WHERE run = :run)
 """
 _FIRST = "SELECT as_of FROM stage_runs WHERE run = :run ORDER BY day LIMIT 1"
 _DONE = """
-SELECT report.day, report.as_of, CAST(settle.detail AS TEXT)
+SELECT report.day, report.as_of, CAST(settle.detail AS TEXT), CAST(report.detail AS TEXT)
 FROM stage_runs AS report
 JOIN stage_runs AS settle ON settle.run = report.run AND settle.day = report.day
 WHERE report.run = :run AND report.stage = 'report' AND settle.stage = 'settle'
@@ -61,6 +61,8 @@ class Glance:
     refused: tuple[str, ...] = ()
     """why the guard refused the newest updates, newest first, up to one that it did not; at most
     three"""
+    sinks: tuple[tuple[str, str], ...] = ()
+    """trackers that have not taken the newest finished day, and why"""
 
 
 def glance_at(place: Place, run: str, *, home: Path | None = None) -> Glance:
@@ -73,13 +75,15 @@ def glance_at(place: Place, run: str, *, home: Path | None = None) -> Glance:
     if answers is None or not answers[0]:
         return Glance()
     newest, (first,), done, updates = answers
-    settles = [json.loads(detail) for _, _, detail in done]
+    settles = [json.loads(detail) for _, _, detail, _ in done]
+    sinks = json.loads(done[0][3]).get("sinks", {}) if done else {}
     return Glance(
         newest=(newest[0][0], _time(newest[0][1]), frozenset(stage for _, _, stage in newest)),
         first_at=_time(first[0]),
-        done=tuple((day, _time(as_of)) for day, as_of, _ in done),
+        done=tuple((day, _time(as_of)) for day, as_of, _, _ in done),
         n_settled=tuple(settle["n_settled"] for settle in settles),
         broken_canary=((settles[0]["canaries"] or {}).get("broken") or None) if settles else None,
+        sinks=tuple((sink, why) for sink, why in sinks.items() if why is not None),
         refused=tuple(takewhile(bool, (_refusal(json.loads(detail)) for (detail,) in updates))),
     )
 

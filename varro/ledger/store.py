@@ -630,6 +630,11 @@ class Ledger:
 
     # -- as a whole
 
+    def stream(self, query: Any) -> Iterator[Any]:
+        """The rows of a query of this room as of one moment, a few hundred at a time."""
+        with self._read() as session:
+            yield from session.execute(query.execution_options(yield_per=500))
+
     def copy_to(self, place: Place) -> None:
         """A copy of the whole ledger as of one moment, while others read and write.
 

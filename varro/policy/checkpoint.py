@@ -25,6 +25,7 @@ import numpy as np
 
 from varro.errors import CheckpointError, DiskError, PolicyError
 from varro.files import make_folder, publish_folder, sha256_file
+from varro.policy.arrays import save_arrays
 from varro.policy.load import LORA_KEYS, Policy
 from varro.policy.manifest import checkpoint_path, verify_checkpoint
 from varro.policy.mlx import mx
@@ -191,15 +192,7 @@ def _refuse_other_kind(folder: Path, policy: Policy) -> None:
 
 def _save_arrays(file: Path, arrays: Mapping[str, mx.array]) -> None:
     # MLX's own writer orders tensors as its hash map does: equal states, different bytes.
-    from safetensors import SafetensorError
-    from safetensors.numpy import save_file
-
-    try:
-        save_file({name: np.array(array) for name, array in arrays.items()}, str(file))
-    except SafetensorError as error:
-        raise DiskError(
-            f"cannot write {file}: {error}; mend that and run it again, what was finished stays"
-        ) from error
+    save_arrays(file, {name: np.array(array) for name, array in arrays.items()})
 
 
 def _load_arrays(file: Path) -> dict[str, mx.array]:

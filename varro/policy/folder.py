@@ -15,6 +15,8 @@ from varro.files import sha256_file
 MODEL_TYPES = ("qwen2", "qwen3")
 _METADATA = "__metadata__"
 """the one entry of a safetensors header that is no tensor"""
+_FILES = ("*.json", "*.safetensors", "*.jinja", "*.txt", "README.md")
+"""of a model on the hub; its card names its licence"""
 
 
 def check_policy(config: PolicyConfig) -> None:
@@ -78,9 +80,7 @@ def resolve_model(name: str) -> Path:
     from huggingface_hub import snapshot_download
 
     try:
-        return Path(
-            snapshot_download(name, allow_patterns=["*.json", "*.safetensors", "*.jinja", "*.txt"])
-        )
+        return Path(snapshot_download(name, allow_patterns=list(_FILES)))
     except Exception as error:
         raise PolicyError(
             f"cannot fetch the policy {name!r} from the model hub ({type(error).__name__}); "

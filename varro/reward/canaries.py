@@ -7,7 +7,7 @@ does not hold trains nothing. Canaries are never used for a claim.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from random import Random
 
@@ -46,8 +46,7 @@ _FROZEN_STRANGER = (
 )
 _N_SHUFFLES = 4
 """one order of words can be luck"""
-_SAYING = "The papers of tomorrow will say that {}."
-_NONSENSE = "The purple ladder of a quiet number will sing to seven of the umbrellas by noon."
+NONSENSE = "The purple ladder of a quiet number will sing to seven of the umbrellas by noon."
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,9 +106,8 @@ def score_canaries(
     earned: dict[str, list[float]] = {kind: [] for kind in kinds}
     for kind, found in zip(kinds, scored, strict=True):
         semantic = found.components.get("semantic", 0.0)
-        # The outcome itself may share words with its headline: it was not copied from there.
         if kind in ("exact", "opposite", "shuffled"):
-            semantic /= max(found.components["gate"], 0.05)
+            semantic = ungated(found.components)
         earned[kind].append(semantic)
     means = {kind: float(np.mean(values)) for kind, values in earned.items()}
     wrong = [
@@ -118,6 +116,17 @@ def score_canaries(
         if kind != "exact" and means["exact"] - mean <= (0.0 if kind == "shuffled" else MIN_LEAD)
     ]
     return Canaries(len(usable), means, is_frozen, ", ".join(wrong) or None)
+
+
+def foretold(outcome: str) -> str:
+    """A title as a forecast: prose, and nothing but the title."""
+    return f"The papers of tomorrow will say that {outcome.rstrip('.!? ')}."
+
+
+def ungated(components: Mapping[str, float]) -> float:
+    """The semantic reward of a foretold outcome, which may share words with its headline: they were
+    not copied from there."""
+    return components.get("semantic", 0.0) / max(components["gate"], 0.05)
 
 
 def _usable(news: News, embedder: Embedder) -> list[tuple[int, str]]:
@@ -135,10 +144,10 @@ def _texts(headline: str, outcome: str, stranger: str, seed: int) -> list[tuple[
     told = outcome.rstrip(".!? ")
     keywords = [w for w in words_in(f"{headline} {outcome}") if len(w) > 3]
     return [
-        ("exact", _SAYING.format(told)),
-        ("opposite", _SAYING.format(flip(told))),
-        *(("shuffled", _SAYING.format(_shuffled(told, seed + n))) for n in range(_N_SHUFFLES)),
-        ("nonsense", _NONSENSE),
+        ("exact", foretold(told)),
+        ("opposite", foretold(flip(told))),
+        *(("shuffled", foretold(_shuffled(told, seed + n))) for n in range(_N_SHUFFLES)),
+        ("nonsense", NONSENSE),
         ("empty", ""),
         ("copy", f"{headline.rstrip('.!? ')}."),
         ("stuffing", " ".join(keywords * 2)),

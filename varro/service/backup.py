@@ -14,13 +14,9 @@ In Postgres the database knows the restored home as its own, and refuses the ori
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
 import secrets
 import shutil
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -36,7 +32,7 @@ from varro.errors import (
     LedgerError,
     StageError,
 )
-from varro.files import disk_errors, make_folder, publish_folder, sha256_file, write_file
+from varro.files import make_folder, new_folder, sha256_file, write_file
 from varro.ledger.place import in_words, is_begun, ledger_path, refuse_other_home
 from varro.ledger.store import Ledger, open_ledger
 from varro.news.bodies import FOLDER as BODIES
@@ -82,7 +78,7 @@ def back_up(
         raise StageError(f"no ledger at {in_words(place)}; there is nothing to back up")
     if url is not None:
         refuse_other_home(url, home)
-    with _new_folder(target, f"backup to {target}") as partial:
+    with new_folder(target, f"backup to {target}") as partial:
         with open_ledger(place) as ledger:
             ledger.copy_to(ledger_path(partial))
         with open_ledger(ledger_path(partial)) as copied:
@@ -114,7 +110,7 @@ def restore(source: Path, home: Path, *, url: str | None = None) -> Backup:
     """
     contents = _contents_of(source)
     _verify(source, contents)
-    with _new_folder(home, f"restore to {home}") as partial:
+    with new_folder(home, f"restore to {home}") as partial:
         for name in (ledger_path(source).name, *contents.checkpoints, *contents.bodies):
             _copy(source / name, partial / name)
         _verify(partial, contents)
@@ -130,43 +126,6 @@ def restore(source: Path, home: Path, *, url: str | None = None) -> Backup:
         with open_ledger(url) as restored:
             restored.take_home(home, by_force=True)
     return contents
-
-
-@contextmanager
-def _new_folder(target: Path, doing: str) -> Iterator[Path]:
-    """A folder to fill, which gets its name when it is full and durable."""
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise StageError(f"{target} exists; name a new folder")
-    partial = target.with_name(f".{target.name}.partial")
-    with disk_errors(doing), ExitStack() as stack:
-        if partial.exists():
-            with _alone_in(partial, doing):  # else it is what a killed one has left
-                shutil.rmtree(partial)
-        make_folder(partial)
-        stack.enter_context(_alone_in(partial, doing))
-        try:
-            yield partial
-            publish_folder(partial, target)
-        finally:
-            if partial.exists():
-                shutil.rmtree(partial)
-
-
-@contextmanager
-def _alone_in(folder: Path, doing: str) -> Iterator[None]:
-    """Raises: StageError if another process is at work in a folder, where its disk can tell."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(handle)
-        raise StageError(f"{doing}: another process is at it; wait for it to end") from None
-    except OSError:  # a share of another machine may have no locks
-        pass
-    try:
-        yield
-    finally:
-        os.close(handle)
 
 
 def _copy_run(

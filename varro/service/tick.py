@@ -18,7 +18,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from varro.config import Config
+from varro.config import SINKS, Config
 from varro.errors import (
     DEGRADED,
     DiskError,
@@ -53,7 +53,7 @@ OUTCOMES = {
 _DONE = (0, DEGRADED)
 TOO_LONG = 124
 """exit code of a day that was ended because it took longer than schedule.max_run_h"""
-_BY_THE_LEDGER = ("quiet", "unsettled", "canary", "refused")
+_BY_THE_LEDGER = ("quiet", "unsettled", "canary", "refused", *(f"sink-{name}" for name in SINKS))
 """events that only a ledger which can be read tells of, or that they are over"""
 _UNDECIDED = ("held", "taken over", "interrupted", "empty")
 """outcomes of a cycle that has neither failed nor been done"""

@@ -125,6 +125,9 @@ def _of_ledger(
                 f"does not score above {glance.broken_canary}; nothing is trained",
             )
         )
+    found += [
+        Alert(f"sink-{sink}", f"of {last[0] if last else ''}: {why}") for sink, why in glance.sinks
+    ]
     return found
 
 
