@@ -489,6 +489,23 @@ class AlertsConfig(_Section):
     """no cycle completed for so many cadences is told: 36 hours, if a cycle is a day"""
 
 
+class PublishConfig(_Section):
+    """The public site of `varro publish`."""
+
+    title: str = Field("Tomorrow's news, forecast daily", min_length=1, max_length=120)
+    base_url: str | None = Field(None, pattern=r"^https?://[^\s<>\"'`\\/?#]+(/[^\s<>\"`\\?#]*)?$")
+    """where the site will stand; the Atom feed's links are then absolute"""
+    scores_only: bool = False
+    """leave out headlines and forecasts, which may repeat them: hashes, times and scores stay"""
+    n_days: int = Field(7, ge=1, le=100)
+    """newest days on the front page; the others are a link away"""
+    n_data_days: int = Field(30, ge=1)
+    """newest days in forecasts.json and forecasts.csv; each day has a file of its own besides"""
+    notes: ConfigPath | None = None
+    """folder of notes written by hand, 2026-W35.md for the post-mortem of that week, plain text;
+    without it `notes` in home"""
+
+
 class Config(_Section):
     """Everything a run needs. `home` is where its ledger, checkpoints and reports live."""
 
@@ -512,6 +529,7 @@ class Config(_Section):
     report: ReportConfig = ReportConfig()
     schedule: ScheduleConfig = ScheduleConfig()
     alerts: AlertsConfig = AlertsConfig()
+    publish: PublishConfig = PublishConfig()
 
     @model_validator(mode="before")
     @classmethod
@@ -566,11 +584,11 @@ class Config(_Section):
         Left out: where things lie (home, ledger, folders of files), what only changes the reading
         matter (display, report), how much memory the work may take, how long processes wait for
         each other, how feeds are fetched (what of them is taken in, and trained on, stays), when a
-        cycle is due, who is told, and which checkpoints are kept.
+        cycle is due, who is told, which checkpoints are kept, and what the public site shows.
         """
         left_out = {
             "home", "ledger", "memory", "cluster", "checkpoints", "display", "report", "schedule",
-            "alerts",
+            "alerts", "publish",
         }  # fmt: skip
         dump = self.model_dump(mode="json", exclude=left_out)
         located = ("news", "archive"), ("news", "feeds"), ("policy", "model"), ("embedder", "model")
@@ -603,6 +621,7 @@ _PATH_KEYS = (
     ("policy", "model"),
     ("embedder", "model"),
     ("alerts", "webhook_file"),
+    ("publish", "notes"),
 )
 
 

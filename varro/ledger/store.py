@@ -32,7 +32,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, aliased
 
 from varro.domain import (
     AdvantageInfo,
@@ -49,6 +49,8 @@ from varro.domain import (
     Settlement,
     Stage,
     StageRun,
+    ToldForecast,
+    ToldGroup,
     UpdateInfo,
     settled_groups,
 )
@@ -347,6 +349,64 @@ class Ledger:
             found = session.execute(query).all()
             forecasts = _forecasts_of(session, [group.id for group, _ in found])
             return [_to_group(group, headline, forecasts[group.id]) for group, headline in found]
+
+    def told_groups(
+        self, run: str, *, day: str, roles: Iterable[Role], reward_version: str
+    ) -> list[ToldGroup]:
+        """Groups of a day as others are told them, with what each forecast has earned under one
+        reward version; by role and headline. Token ids and log-probs are not read."""
+        chosen = (
+            GroupRow.run == run,
+            GroupRow.day == day,
+            GroupRow.role.in_([str(role) for role in roles]),
+        )
+        groups = (
+            select(GroupRow.id, GroupRow.role, GroupRow.policy_version, GroupRow.made_at,
+                   HeadlineRow)
+            .join(HeadlineRow, HeadlineRow.id == GroupRow.headline_id)
+            .where(*chosen)
+            .order_by(GroupRow.role, GroupRow.headline_id)
+        )  # fmt: skip
+        outcome = aliased(HeadlineRow)
+        forecasts = (
+            select(ForecastRow.group_id, ForecastRow.id, ForecastRow.k, ForecastRow.text,
+                   SettlementRow, outcome)
+            .join(GroupRow, GroupRow.id == ForecastRow.group_id)
+            .outerjoin(
+                SettlementRow,
+                and_(
+                    SettlementRow.forecast_id == ForecastRow.id,
+                    SettlementRow.reward_version == reward_version,
+                ),
+            )
+            .outerjoin(outcome, outcome.id == SettlementRow.outcome_id)
+            .where(*chosen)
+            .order_by(ForecastRow.group_id, ForecastRow.k)
+        )  # fmt: skip
+        found: dict[str, list[ToldForecast]] = {}
+        with self._read() as session:
+            for group_id, forecast_id, k, text_, settled, matched in session.execute(forecasts):
+                found.setdefault(group_id, []).append(
+                    ToldForecast(
+                        forecast_id,
+                        k,
+                        text_,
+                        None if settled is None else _to_settlement(settled),
+                        None if matched is None else Headline(**_columns(matched)),
+                    )
+                )
+            return [
+                ToldGroup(
+                    group_id,
+                    day,
+                    Role(role),
+                    Headline(**_columns(headline)),
+                    version,
+                    made_at,
+                    tuple(found.get(group_id, ())),
+                )
+                for group_id, role, version, made_at, headline in session.execute(groups)
+            ]
 
     def unsettled_days(
         self, run: str, *, before: str, roles: Iterable[Role], reward_version: str

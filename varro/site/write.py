@@ -1,0 +1,229 @@
+"""A site is written: chain first, pages as they have changed, the front page last.
+
+What is refused is refused before anything is written. Every file is written whole or not at all; a
+publish that was stopped anywhere is completed by the next one, because a day's data are written
+after its pages, and the site's look after all of them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from varro import __version__
+from varro.errors import ConfigError, SiteError
+from varro.files import disk_errors, write_file
+from varro.forecast.beats import BEATS_VERSION
+from varro.site import tables
+from varro.site.build import SiteFacts, day_data, entries_of
+from varro.site.chain import FOLDER, Link, differences, load_chain, next_link
+from varro.site.feed import atom_feed
+from varro.site.pages import Pages, look_of
+from varro.site.record import SCHEMA, Json, canonical
+from varro.site.tally import Tally, as_plain
+
+IDENTITY = "site.json"
+HEAD = re.compile(r'data-place="(\d+)" data-head="([0-9a-f]{64})"')
+"""how the front page tells the head of the chain"""
+
+
+@dataclass
+class Published:
+    """What came of it."""
+
+    folder: Path
+    head: str = ""
+    place: int = 0
+    n_days: int = 0
+    n_forecasts: int = 0
+    n_new_days: int = 0
+    n_late: int = 0
+    n_written: int = 0
+    n_unchanged: int = 0
+    """files that were as they should be"""
+    counts: dict[str, int] = field(default_factory=dict)
+
+
+def publish_site(folder: Path, facts: SiteFacts, *, anew: bool = False) -> Published:
+    """Bring a site up to date with the ledger; `anew` renders every page again.
+
+    Raises: ConfigError for a folder that is something else; SiteError, with nothing written, if
+    what was published is not what the ledger says now; DiskError.
+    """
+    with disk_errors(f"the site in {folder} is not complete"):
+        identity = _identity(folder, facts)
+        links = _checked_chain(folder, facts)
+        n_known = len(links)
+        when = facts.updated if facts.is_replay else max(facts.updated, facts.now)
+        for day in facts.days[n_known:]:
+            entries = entries_of(facts, facts.told(day))
+            before = links[-1] if links else None
+            links.append(next_link(before, facts.run, day, entries, when))
+        return _write(folder, facts, identity, links, n_known, anew=anew)
+
+
+def _write(
+    folder: Path,
+    facts: SiteFacts,
+    identity: dict[str, Any],
+    links: list[Link],
+    n_known: int,
+    *,
+    anew: bool,
+) -> Published:
+    pages = Pages(facts, identity["tag"])
+    look = look_of(facts, __version__)
+    is_same_look = identity["look"] == look and not anew
+    reads_the_same = identity["beats"] == BEATS_VERSION and not anew
+    made = Published(folder, n_new_days=len(links) - n_known)
+    if not is_same_look:
+        identity = identity | {"look": None, "beats": BEATS_VERSION if reads_the_same else None}
+        _put(made, IDENTITY, canonical(identity))
+    for link in links[n_known:]:
+        _put(made, f"{FOLDER}/{link.day}.json", link.payload())
+    _put(made, ".nojekyll", b"")
+    _put(made, "style.css", pages.style())
+    tally, listed = Tally(), []
+    newest: deque[Json] = deque(maxlen=facts.n_data_days)
+    for link in links:
+        file = folder / "d" / f"{link.day}.json"
+        before = file.read_bytes() if file.exists() else None
+        earlier = _loaded(before) if reads_the_same else None
+        data = day_data(facts, link, facts.told(link.day), earlier=earlier)
+        payload = canonical(data)
+        paths = pages.paths_of(data)
+        is_whole = all((folder / path).exists() for path in paths)
+        if is_same_look and before == payload and is_whole:
+            made.n_unchanged += len(paths) + 1
+        else:
+            for path, page in pages.of_day(data):
+                _put(made, path, page)
+            _put(made, str(file.relative_to(folder)), payload)
+        listed.append(tally.add(data))
+        newest.append(data)
+        made.n_forecasts += len(link.entries)
+    head = links[-1] if links else None
+    for path, page in pages.of_all(tally, listed, list(newest), links):
+        _put(made, path, page)
+    _put(made, "forecasts.json", tables.as_json(facts, newest, listed, tally, links))
+    _put(made, "forecasts.csv", tables.as_csv(newest))
+    _put(made, "feed.xml", atom_feed(facts, identity["tag"], listed, tally, links))
+    _put(made, IDENTITY, canonical(identity | {"look": look, "beats": BEATS_VERSION}))
+    _put(made, "index.html", pages.front(tally, listed, newest[-1], links))
+    made.head, made.place = (head.sha256(), head.place) if head else ("", 0)
+    made.n_days, made.n_late, made.counts = len(links), tally.n_late, as_plain(tally.counts)
+    return made
+
+
+def _put(made: Published, path: str, content: bytes) -> None:
+    file = made.folder / path
+    if file.exists() and file.read_bytes() == content:
+        made.n_unchanged += 1
+        return
+    write_file(file, content)
+    made.n_written += 1
+
+
+def _identity(folder: Path, facts: SiteFacts) -> dict[str, Any]:
+    """What `site.json` holds: whose site it is, and how its pages were last made."""
+    if folder.exists() and not folder.is_dir():
+        raise ConfigError(f"{folder} is a file; name a folder for the site")
+    known = load_identity(folder)
+    if known is None:
+        if folder.exists() and any(not f.name.startswith(".") for f in folder.iterdir()):
+            raise ConfigError(
+                f"{folder} is not empty and holds no site; name a new folder, and a site that lost "
+                f"its {IDENTITY} is to be mended from its history"
+            )
+        host = re.sub(r"^https?://([^/:]+).*", r"\1", facts.base_url or "varro.invalid").lower()
+        tag = f"tag:{host},{facts.days[0][:10]}:{facts.run}"
+        return {"schema": SCHEMA, "run": facts.run, "tag": tag, "look": None, "beats": None}
+    if known["run"] != facts.run:
+        raise ConfigError(
+            f"{folder} is the site of run {known['run']!r}, and this is run {facts.run!r}; name "
+            "another folder"
+        )
+    return known
+
+
+def load_identity(folder: Path) -> dict[str, Any] | None:
+    """What `site.json` holds; None if there is no such file.
+
+    Raises: SiteError if it can not be read.
+    """
+    file = folder / IDENTITY
+    if not file.exists():
+        return None
+    found = _loaded(file.read_bytes())
+    keys = ("run", "tag", "look", "beats")
+    if found is None or found.get("schema") != SCHEMA or any(key not in found for key in keys):
+        raise SiteError(f"{file} is not of a site that this Varro knows; mend it from its history")
+    return dict(found)
+
+
+def _checked_chain(folder: Path, facts: SiteFacts) -> list[Link]:
+    """The site's chain, which the ledger bears out.
+
+    Raises: SiteError if it does not.
+    """
+    links, problems = load_chain(folder)
+    problems += head_problems(folder, links) + ledger_problems(facts, links)
+    if problems:
+        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+        raise SiteError(
+            f"{problems[0]}{more}; what was published stays as it was, nothing was written: mend "
+            f"it from its history, see 'varro publish --verify {folder}'"
+        )
+    return links
+
+
+def ledger_problems(facts: SiteFacts, links: list[Link]) -> list[str]:
+    """Where the ledger differs from what the chain says of it."""
+    problems = [f"chain/{x.day}.json is of run {x.run!r}" for x in links if x.run != facts.run]
+    chained = {link.day for link in links}
+    newest = max(chained, default="")
+    problems += [f"day {d} was published, and the ledger has no such day" for d in
+                 sorted(chained - set(facts.days))]  # fmt: skip
+    problems += [
+        f"day {day} is in the ledger and not in the chain, which went on to {newest}"
+        for day in facts.days
+        if day < newest and day not in chained
+    ]
+    for link in links:
+        if link.day in facts.days:
+            now = entries_of(facts, facts.told(link.day))
+            problems += [
+                f"day {link.day} is not in the ledger as it was published: {what}"
+                for what in differences(link.entries, now)
+            ]
+    return problems
+
+
+def head_problems(folder: Path, links: list[Link]) -> list[str]:
+    """Where the front page tells of another chain than there is. It is written last, so its head
+    may be an earlier one."""
+    file = folder / "index.html"
+    found = HEAD.search(file.read_text(encoding="utf-8", errors="replace")) if file.exists() else None
+    if found is None:
+        return []
+    place, head = int(found[1]), found[2]
+    if place > len(links):
+        return [f"the front page tells of {place} manifests, and the chain has {len(links)}: its "
+                "end is gone"]  # fmt: skip
+    if place < 1 or links[place - 1].sha256() != head:
+        return [f"the front page tells of another manifest at place {place} than the chain has"]
+    return []
+
+
+def _loaded(content: bytes | None) -> Mapping[str, Any] | None:
+    try:
+        found = json.loads(content or b"null")
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) else None
