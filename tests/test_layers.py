@@ -23,6 +23,7 @@ LAYERS = {
     "policy.attention": 2, "policy.blas": 2, "policy.cluster": 2, "policy.fastmath": 2,
     "policy.folder": 2, "policy.head": 2, "policy.manifest": 2, "policy.memory": 2,
     "policy.mlx": 2, "policy.prompt": 2, "policy.wire": 2, "report.metrics": 2, "service.slots": 2,
+    "report.axes": 2, "report.charts": 2, "report.plot": 2,
     "policy": 3, "reward.embed": 3, "news": 3, "ledger": 3, "report.machine": 3,
     "forecast": 4, "reward": 4, "training": 4, "evaluation": 4, "report": 4,
     "lineage": 4, "run": 5, "worker": 5,

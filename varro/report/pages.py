@@ -18,8 +18,9 @@ from typing import Any
 from varro.errors import VarroError
 from varro.files import write_file
 from varro.report.markdown import page_markdown, render_days_markdown
-from varro.report.page import Part, is_web_link, show_controls
+from varro.report.page import Part
 from varro.report.sections import build_page
+from varro.report.templating import page_environment
 
 __all__ = ["render_days_markdown", "render_html", "render_markdown", "write_report"]
 
@@ -41,18 +42,8 @@ def write_report(folder: Path, report: dict[str, Any]) -> Path:
 
 def render_html(report: Part) -> str:
     """One page that needs nothing else: inline style, no script, nothing fetched."""
-    import jinja2
-
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        finalize=lambda value: show_controls(value) if type(value) is str else value,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.tests["web_link"] = is_web_link
-    return environment.get_template("report.html").render(page=build_page(report)) + "\n"
+    template = page_environment().get_template("report.html")
+    return template.render(page=build_page(report)) + "\n"
 
 
 def render_markdown(report: Part) -> str:
