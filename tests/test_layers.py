@@ -26,10 +26,12 @@ LAYERS = {
     "report.axes": 2, "report.charts": 2, "report.plot": 2,
     "policy": 3, "reward.embed": 3, "news": 3, "ledger": 3, "report.machine": 3,
     "forecast": 4, "reward": 4, "training": 4, "evaluation": 4, "report": 4,
+    "site": 4,
     "lineage": 4, "run": 5, "worker": 5,
     "day": 6,
     "service": 7,
-    "cli": 8, "cli_feeds": 8, "cli_look": 8, "cli_options": 8, "cli_service": 8, "cli_state": 8,
+    "cli": 8, "cli_feeds": 8, "cli_look": 8, "cli_options": 8, "cli_service": 8, "cli_site": 8,
+    "cli_state": 8,
 }  # fmt: skip
 
 OWNERS = {
@@ -55,7 +57,8 @@ OWNERS = {
     "transformers": {"reward"},
     "jinja2": {"report"},
     "scipy": {"evaluation"},
-    "typer": {"cli", "cli_feeds", "cli_look", "cli_options", "cli_service", "cli_state"},
+    "typer": {"cli", "cli_feeds", "cli_look", "cli_options", "cli_service", "cli_site",
+              "cli_state"},
     "rich": {"cli", "service"},
     "pydantic": {"config"},
     "apscheduler": {"service"},

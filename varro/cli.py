@@ -26,6 +26,7 @@ from varro.cli_options import (
     resolve_config,
 )
 from varro.cli_service import schedule_app, serve, tick
+from varro.cli_site import publish
 from varro.cli_state import backup, restore, rollback
 from varro.errors import ConfigError, StageError, VarroError
 from varro.service.ending import end_on_signals
@@ -40,7 +41,7 @@ app = typer.Typer(
     help="One small language model that learns from tomorrow's news, every day.",
     epilog="Exit codes: 0 done · 1 unforeseen · 2 usage · 3 configuration · 4 news · 5 ledger · "
     "6 policy or checkpoint · 7 stage · 8 cluster · 9 disk · 10 held by another process · 11 taken "
-    "over · 129 hung up · 130 interrupted · 143 terminated.",
+    "over · 12 site · 129 hung up · 130 interrupted · 143 terminated.",
     no_args_is_help=True,
     add_completion=True,
     pretty_exceptions_enable=False,
@@ -243,7 +244,7 @@ def replay(
     print_result(as_json, summary, _days_text(summary))
 
 
-for verb in (score, status, show, doctor, tick, serve, backup, restore, rollback):
+for verb in (score, status, show, doctor, tick, serve, publish, backup, restore, rollback):
     app.command()(verb)
 
 

@@ -18,12 +18,13 @@ COLUMNS = (
     "settled_on", "void_reason", "invalid_reason", "policy_version", "role", "group", "k", "page",
     "sha256", "source", "title", "link", "text", "outcome_title", "outcome_source", "outcome_link",
 )  # fmt: skip
+FORECASTS_A_PAGE = 8
 _DANGEROUS = ("=", "+", "-", "@", "\t", "\r", "\n")
 
 
 def forecast_page(group: Json, k: int) -> str:
     """The permanent address of a forecast, from the site's root."""
-    number = k // 8 + 1
+    number = k // FORECASTS_A_PAGE + 1
     return f"f/{group['id']}{'' if number == 1 else f'-{number}'}.html#k{k}"
 
 

@@ -20,10 +20,13 @@ from varro.files import disk_errors
 from varro.report.page import show_controls
 from varro.site import feed
 from varro.site.chain import Link, differences, load_chain
-from varro.site.pages import MAX_TEXT
+from varro.site.pages import LIMITS, SHRINKS
 from varro.site.record import Json, recomputed
 from varro.site.tables import forecast_page
 from varro.site.write import head_problems, load_identity
+
+MIN_SHOWN = LIMITS["max_text"] // max(SHRINKS)
+"""characters of a forecast that its page shows whatever its length"""
 
 
 @dataclass
@@ -133,8 +136,9 @@ def _page_problems(folder: Path, group: Json) -> Iterator[str]:
         if told.get(f"{anchor}-id") != forecast["id"]:
             yield f"{path} does not show forecast {forecast['id']} at #{anchor}"
         elif "text" in forecast:
-            text = show_controls(forecast["text"])[:MAX_TEXT]
-            if told.get(f"{anchor}-text") != text:
+            text, found = show_controls(forecast["text"]), told.get(f"{anchor}-text", "")
+            is_cut = len(found) >= MIN_SHOWN and text.startswith(found)
+            if found != text and not is_cut:
                 yield f"{path}#{anchor} shows another text than the one that was published"
 
 

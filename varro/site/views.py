@@ -15,7 +15,7 @@ from varro.report.page import Badge, Piece, between
 from varro.reward.summary import BEATS, calibrated
 from varro.site.build import SiteFacts
 from varro.site.record import OVERDUE, PARTS, Json
-from varro.site.tally import Mean, Tally, Week, in_words, week_of
+from varro.site.tally import Mean, Tally, Week, week_of
 
 N_BOOTSTRAP = 2000
 MIN_IN_BIN = 10
@@ -70,10 +70,6 @@ def site_badges(facts: SiteFacts, tally: Tally) -> list[Badge]:
         badges.append(Badge(word, said, "↺" if facts.is_replay else "✓",
                             "calm" if facts.is_replay else "good"))  # fmt: skip
     return badges
-
-
-def counts_text(tally: Tally) -> str:
-    return in_words(tally.counts)
 
 
 def pieces(forecast: Json, limit: int) -> list[Piece]:

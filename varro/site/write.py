@@ -77,7 +77,7 @@ def _write(
     *,
     anew: bool,
 ) -> Published:
-    pages = Pages(facts, identity["tag"])
+    pages = Pages(facts)
     look = look_of(facts, __version__)
     is_same_look = identity["look"] == look and not anew
     reads_the_same = identity["beats"] == BEATS_VERSION and not anew
@@ -109,7 +109,7 @@ def _write(
         newest.append(data)
         made.n_forecasts += len(link.entries)
     head = links[-1] if links else None
-    for path, page in pages.of_all(tally, listed, list(newest), links):
+    for path, page in pages.of_all(tally, listed, links):
         _put(made, path, page)
     _put(made, "forecasts.json", tables.as_json(facts, newest, listed, tally, links))
     _put(made, "forecasts.csv", tables.as_csv(newest))
