@@ -33,7 +33,9 @@ def publish(
     ] = None,
     verify: Annotated[
         bool,
-        typer.Option("--verify", help="Only recompute a site's chain and pages, and write nothing."),
+        typer.Option(
+            "--verify", help="Only recompute a site's chain and pages, and write nothing."
+        ),
     ] = False,
     anew: Annotated[
         bool, typer.Option("--anew", help="Render every page again, also of days as they were.")

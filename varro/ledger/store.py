@@ -32,7 +32,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
-from sqlalchemy.orm import Session, aliased
+from sqlalchemy.orm import Session
 
 from varro.domain import (
     AdvantageInfo,
@@ -367,10 +367,9 @@ class Ledger:
             .where(*chosen)
             .order_by(GroupRow.role, GroupRow.headline_id)
         )  # fmt: skip
-        outcome = aliased(HeadlineRow)
+        settled = SettlementRow.__table__.c
         forecasts = (
-            select(ForecastRow.group_id, ForecastRow.id, ForecastRow.k, ForecastRow.text,
-                   SettlementRow, outcome)
+            select(ForecastRow.group_id, ForecastRow.id, ForecastRow.k, ForecastRow.text, *settled)
             .join(GroupRow, GroupRow.id == ForecastRow.group_id)
             .outerjoin(
                 SettlementRow,
@@ -379,22 +378,28 @@ class Ledger:
                     SettlementRow.reward_version == reward_version,
                 ),
             )
-            .outerjoin(outcome, outcome.id == SettlementRow.outcome_id)
             .where(*chosen)
             .order_by(ForecastRow.group_id, ForecastRow.k)
-        )  # fmt: skip
+        )
         found: dict[str, list[ToldForecast]] = {}
         with self._read() as session:
-            for group_id, forecast_id, k, text_, settled, matched in session.execute(forecasts):
-                found.setdefault(group_id, []).append(
-                    ToldForecast(
-                        forecast_id,
-                        k,
-                        text_,
-                        None if settled is None else _to_settlement(settled),
-                        None if matched is None else Headline(**_columns(matched)),
-                    )
-                )
+            rows = session.execute(forecasts).all()
+            settlements = {
+                row[1]: Settlement(**dict(zip(settled.keys(), row[4:], strict=True)))
+                for row in rows
+                if row[4] is not None
+            }
+            matched = sorted({s.outcome_id for s in settlements.values() if s.outcome_id})
+            outcomes = {
+                row.id: Headline(**_columns(row))
+                for chunk in _chunks(matched)
+                for row in session.scalars(select(HeadlineRow).where(HeadlineRow.id.in_(chunk)))
+            }
+            for group_id, forecast_id, k, text_, *_ in rows:
+                settlement = settlements.get(forecast_id)
+                outcome = outcomes.get(settlement.outcome_id or "") if settlement else None
+                told = ToldForecast(forecast_id, k, text_, settlement, outcome)
+                found.setdefault(group_id, []).append(told)
             return [
                 ToldGroup(
                     group_id,

@@ -64,9 +64,7 @@ def verify(config: Config, folder: Path, now: datetime) -> tuple[Verified, str |
 
 
 @contextmanager
-def _facts(
-    config: Config, ledger: Ledger, info: RunInfo, now: datetime
-) -> Iterator[SiteFacts]:
+def _facts(config: Config, ledger: Ledger, info: RunInfo, now: datetime) -> Iterator[SiteFacts]:
     """What the ledger has of a run; its settings are those that the run was begun with."""
     run, settings = info.name, info.config
     version = settings.get("reward.version", reward_version(config.reward))
@@ -167,5 +165,3 @@ def _is_week(name: str) -> bool:
         return week_of(datetime.strptime(f"{name}-1", "%G-W%V-%u").date().isoformat()) == name
     except ValueError:
         return False
-
-

@@ -73,11 +73,7 @@ def entries_of(facts: SiteFacts, groups: Sequence[ToldGroup]) -> list[Entry]:
 
 
 def day_data(
-    facts: SiteFacts,
-    link: Link,
-    groups: Sequence[ToldGroup],
-    *,
-    earlier: Json | None,
+    facts: SiteFacts, link: Link, groups: Sequence[ToldGroup], earlier: Json | None
 ) -> dict[str, Any]:
     """What `d/DAY.json` holds.
 
@@ -86,6 +82,7 @@ def day_data(
     """
     read = _read_before(earlier)
     days, place = facts.days, link.place
+    hashes = dict(link.entries)
     return {
         "schema": SCHEMA,
         "run": facts.run,
@@ -97,22 +94,33 @@ def day_data(
         "place": place,
         "manifest_sha256": link.sha256(),
         "published_at": link.published_at,
-        "groups": [_group_data(facts, link, group, read) for group in groups],
+        "groups": [_group_data(facts, link, group, read, hashes) for group in groups],
+        "outcomes": {} if facts.scores_only else _outcomes(groups),
     }
 
 
+def _outcomes(groups: Sequence[ToldGroup]) -> dict[str, Any]:
+    """The headlines that forecasts of the day were matched with, by id."""
+    outcomes = {f.outcome.id: f.outcome for g in groups for f in g.forecasts if f.outcome}
+    return {found.id: public_headline(found) for found in outcomes.values()}
+
+
 def _group_data(
-    facts: SiteFacts, link: Link, group: ToldGroup, read: Mapping[str, Any]
+    facts: SiteFacts,
+    link: Link,
+    group: ToldGroup,
+    read: Mapping[str, Any],
+    hashes: Mapping[str, str],
 ) -> dict[str, Any]:
     due = due_at(group.made_at, facts.min_window_h)
-    forecasts = []
+    title, forecasts = group.headline.title, []
     for forecast in group.forecasts:
-        found = public_forecast(facts.run, group, forecast, due=due, now=facts.now)
-        found["spans"] = read.get(found["sha256"])
-        if found["spans"] is None:
-            title, text = group.headline.title, forecast.text
-            found["spans"] = beats_in(text, title, group.made_at, facts.window_h)["spans"]
-        forecasts.append(found)
+        sha256 = hashes[forecast.id]
+        spans = read.get(sha256)
+        if spans is None:
+            spans = beats_in(forecast.text, title, group.made_at, facts.window_h)["spans"]
+        found = public_forecast(forecast, due=due, now=facts.now)
+        forecasts.append({**found, "sha256": sha256, "spans": spans})
     medoid = read.get(group.id)
     if medoid is None:
         medoid = facts.medoid([f.text for f in group.forecasts])
@@ -143,6 +151,6 @@ def _without_texts(group: dict[str, Any]) -> dict[str, Any]:
     headline = {key: group["headline"][key] for key in ("id", "sha256", "first_seen")}
     forecasts = []
     for forecast in group["forecasts"]:
-        kept = {k: v for k, v in forecast.items() if k not in ("text", "spans", "outcome")}
+        kept = {k: v for k, v in forecast.items() if k not in ("text", "spans")}
         forecasts.append(kept | {"outcome": None})
     return group | {"headline": headline, "forecasts": forecasts}

@@ -49,7 +49,9 @@ def atom_feed(
         address = _address(facts, f"{page}.html")
         SubElement(entry, "link", rel="alternate", type="text/html", href=address)
     indent(feed)
-    return b'<?xml version="1.0" encoding="utf-8"?>\n' + tostring(feed, encoding="utf-8") + b"\n"
+    return (
+        f'<?xml version="1.0" encoding="utf-8"?>\n{tostring(feed, encoding="unicode")}\n'.encode()
+    )
 
 
 def _of_day(facts: SiteFacts, one: ListedDay) -> tuple[str, str, str, str]:

@@ -1,7 +1,7 @@
 """The pages of a site, rendered from its data. Every page is below 60 KB whatever it is given.
 
-Addresses that stay: `f/GROUP.html#k3` for a forecast, `d/DAY.html` for a day, `postmortems/WEEK.html`
-for a week. All are relative, so that the site works from a disk.
+Addresses that stay: `f/GROUP.html#k3` for a forecast, `d/DAY.html` for a day, and for a week
+`postmortems/WEEK.html`. All are relative, so that the site works from a disk.
 """
 
 from __future__ import annotations
@@ -43,6 +43,7 @@ class Pages:
 
     def __init__(self, facts: SiteFacts) -> None:
         self._facts = facts
+        self._rows: list[views.WeekRow] | None = None
         self._environment = page_environment(TEMPLATES)
         self._environment.globals |= {
             "facts": facts,
@@ -57,10 +58,14 @@ class Pages:
 
     def paths_of(self, day: Json) -> list[str]:
         """The pages of one day."""
-        paths = [self._day_path(day["day"], n) for n in range(_n_pages(day["groups"], GROUPS_A_PAGE))]
+        paths = [
+            self._day_path(day["day"], n) for n in range(_n_pages(day["groups"], GROUPS_A_PAGE))
+        ]
         for group in day["groups"]:
             ks = range(0, len(group["forecasts"]), FORECASTS_A_PAGE)
-            paths += [forecast_page(group, group["forecasts"][k]["k"]).partition("#")[0] for k in ks]
+            paths += [
+                forecast_page(group, group["forecasts"][k]["k"]).partition("#")[0] for k in ks
+            ]
         return paths
 
     def of_day(self, day: Json) -> Iterator[tuple[str, bytes]]:
@@ -72,8 +77,11 @@ class Pages:
         for number, groups in enumerate(_in_pages(day["groups"], GROUPS_A_PAGE)):
             others = _others(self._day_path, day["day"], number, day["groups"], GROUPS_A_PAGE)
             state = _state("Forecasts", "◆")
-            yield self._day_path(day["day"], number), self._render(
-                "day.html", "../", state, day=day, groups=groups, others=others, number=number
+            yield (
+                self._day_path(day["day"], number),
+                self._render(
+                    "day.html", "../", state, day=day, groups=groups, others=others, number=number
+                ),
             )
 
     def of_all(
@@ -83,7 +91,7 @@ class Pages:
         links: Sequence[Link],
     ) -> Iterator[tuple[str, bytes]]:
         """The pages across days, but the front page."""
-        rows = views.week_rows(self._facts, tally)
+        rows = self._week_rows(tally)
         newest_first = list(reversed(listed))
         for number, days in enumerate(_in_pages(newest_first, DAYS_A_PAGE)):
             others = _others(_path, "days", number, newest_first, DAYS_A_PAGE)
@@ -91,25 +99,40 @@ class Pages:
             yield _path("days", number), page
         for number, weeks in enumerate(_in_pages(rows, WEEKS_A_PAGE)):
             others = _others(_path, "scorecard", number, rows, WEEKS_A_PAGE)
-            yield _path("scorecard", number), self._render(
-                "scorecard.html",
-                "",
-                _state("Scorecard", "▤"),
-                weeks=weeks,
-                settled=set(tally.weeks),
-                chart=views.lift_chart(weeks),
-                calibration=views.calibration_view(self._facts),
-                n_probabilities=len(self._facts.probabilities),
-                min_in_bin=views.MIN_IN_BIN,
-                others=others,
+            yield (
+                _path("scorecard", number),
+                self._render(
+                    "scorecard.html",
+                    "",
+                    _state("Scorecard", "▤"),
+                    weeks=weeks,
+                    settled=set(tally.weeks),
+                    chart=views.lift_chart(weeks),
+                    calibration=views.calibration_view(self._facts),
+                    n_probabilities=len(self._facts.probabilities),
+                    min_in_bin=views.MIN_IN_BIN,
+                    others=others,
+                ),
             )
         names = sorted(tally.weeks)
         for place, name in enumerate(names):
             yield f"postmortems/{name}.html", self._postmortem(tally, names, place)
         head = links[-1]
-        yield "about.html", self._render("about.html", "", _state("About", "◆"), head=head)
-        yield "feeds.html", self._render(
-            "feeds.html", "", _state("Sources", "◆"), sources=_sources(tally), n=len(tally.sources)
+        yield (
+            "about.html",
+            self._render(
+                "about.html", "", _state("About", "◆"), head=head, definitions=views.definitions()
+            ),
+        )
+        yield (
+            "feeds.html",
+            self._render(
+                "feeds.html",
+                "",
+                _state("Sources", "◆"),
+                sources=_sources(tally),
+                n=len(tally.sources),
+            ),
         )
 
     def front(
@@ -125,11 +148,16 @@ class Pages:
             tally=tally,
             today=newest,
             groups=newest["groups"][:N_ON_FRONT],
-            weeks=views.week_rows(self._facts, tally)[:4],
+            weeks=self._week_rows(tally)[:4],
             settled=set(tally.weeks),
             days=list(reversed(listed))[: self._facts.n_days],
             head=links[-1],
         )
+
+    def _week_rows(self, tally: Tally) -> list[views.WeekRow]:
+        if self._rows is None:
+            self._rows = views.week_rows(self._facts, tally)
+        return self._rows
 
     def _forecasts(self, day: Json, group: Json, shown: Sequence[Json]) -> bytes:
         badge = views.group_status(group)

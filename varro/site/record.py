@@ -80,18 +80,14 @@ def status_of(forecast: ToldForecast, due: datetime, now: datetime) -> str:
     return "due" if now - due <= OVERDUE else "overdue"
 
 
-def public_forecast(
-    run: str, group: ToldGroup, forecast: ToldForecast, *, due: datetime, now: datetime
-) -> dict[str, Any]:
-    """One forecast as the site tells it, with its hash."""
-    facts = bound_facts(run, group, forecast, due)
+def public_forecast(forecast: ToldForecast, *, due: datetime, now: datetime) -> dict[str, Any]:
+    """One forecast as the site tells it."""
     settlement = forecast.settlement
     return {
         "id": forecast.id,
         "k": forecast.k,
-        "sha256": sha256_of(facts),
         "text": forecast.text,
-        "text_sha256": facts["text_sha256"],
+        "text_sha256": text_sha256(forecast.text),
         "status": status_of(forecast, due, now),
         "settled_on": settlement and settlement.day,
         "reward": settlement and _finite(settlement.reward),
@@ -99,7 +95,7 @@ def public_forecast(
         "probability": settlement and _finite(settlement.components.get("probability")),
         "invalid_reason": settlement and settlement.invalid_reason,
         "void_reason": settlement and settlement.void_reason,
-        "outcome": forecast.outcome and public_headline(forecast.outcome),
+        "outcome": forecast.outcome and forecast.outcome.id,
     }
 
 
@@ -118,7 +114,7 @@ def public_headline(headline: Headline) -> dict[str, Any]:
 
 def _parts(settlement: Settlement) -> dict[str, float]:
     values = {part: _finite(settlement.components.get(part)) for part in PARTS}
-    return {part: value for part, value in values.items() if value is not None}
+    return {part: round(value, 6) for part, value in values.items() if value is not None}
 
 
 def _finite(value: float | None) -> float | None:

@@ -34,7 +34,7 @@ def rows(day: Json) -> Iterator[dict[str, Any]]:
     for group in day["groups"]:
         headline = group["headline"]
         for forecast in group["forecasts"]:
-            outcome = forecast["outcome"] or {}
+            outcome = day["outcomes"].get(forecast["outcome"], {})
             row = {
                 **{key: forecast.get(key) for key in COLUMNS},
                 **{part: forecast["parts"].get(part) for part in PARTS},

@@ -36,6 +36,7 @@ class Call:
     day: str
     group: Json
     forecast: Json
+    outcome: Json | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +109,7 @@ class Tally:
                 self.next_due = group["due"]
             if not group["in_time"]:
                 self.n_late += len(group["forecasts"])
-            self._add_settled(day["day"], group)
+            self._add_settled(day, group)
         self.counts.update(found)
         groups = day["groups"]
         settled_on = [f["settled_on"] for g in groups for f in g["forecasts"] if f["settled_on"]]
@@ -120,7 +121,7 @@ class Tally:
             max(settled_on, default=None),
         )
 
-    def _add_settled(self, day: str, group: Json) -> None:
+    def _add_settled(self, day: Json, group: Json) -> None:
         reward, week = Mean(), None
         for forecast in group["forecasts"]:
             if forecast["settled_on"] is None:
@@ -133,9 +134,10 @@ class Tally:
                 week.void_reasons[str(forecast["void_reason"])] += 1
                 continue
             reward.add(forecast["reward"])
-            _count(week, Call(day, group, forecast))
+            outcome = day["outcomes"].get(forecast["outcome"])
+            _count(week, Call(day["day"], group, forecast, outcome))
         if week is not None and reward.value is not None:
-            week.misses.append(Miss(day, group, reward.value))
+            week.misses.append(Miss(day["day"], group, reward.value))
             week.misses.sort(key=lambda miss: (miss.reward, miss.group["id"]))
             del week.misses[N_MISSES:]
 

@@ -83,16 +83,22 @@ def pieces(forecast: Json, limit: int) -> list[Piece]:
     return [piece for piece in (*found, Piece(text[end:])) if piece.text]
 
 
-def parts_of(forecast: Json) -> list[tuple[str, str, str]]:
-    """(label, value, definition) of the score and each of its parts."""
+def parts_of(forecast: Json) -> list[tuple[str, str]]:
+    """(label, value) of the score and each of its parts."""
     values = {"reward": forecast["reward"], **forecast["parts"]}
     if forecast["probability"] is not None:
         values["probability"] = forecast["probability"]
-    return [
-        ("Score" if name == "reward" else find_metric(name).label, format_value(name, value),
-         find_metric(name).definition)
-        for name, value in values.items()
-    ]  # fmt: skip
+    return [(_label(name), format_value(name, value)) for name, value in values.items()]
+
+
+def definitions() -> list[tuple[str, str]]:
+    """(label, definition) of what forecasts' pages show."""
+    names = ("reward", *PARTS, "probability")
+    return [(_label(name), find_metric(name).definition) for name in names]
+
+
+def _label(name: str) -> str:
+    return "Score" if name == "reward" else find_metric(name).label
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +145,7 @@ def _week_row(facts: SiteFacts, name: str, week: Week) -> WeekRow:
         name,
         week.reward.n,
         week.n_void,
-        format_value("reward", week.reward.value),
+        format_value("reward", _mean_of(days, "served", "reward")),
         format_value("reward", _mean_of(days, "base", "reward")),
         difference("reward", "lift_reward")[0],
         lift,
@@ -191,19 +197,23 @@ def calibration_view(facts: SiteFacts) -> dict[str, Any] | None:
 
 def week_parts(week: Week, before: Week | None) -> list[tuple[str, str, str]]:
     """(label, this week, the week before) of the score and its parts."""
-    rows = [("Score", week.reward.value, before and before.reward.value)]
-    rows += [
-        (find_metric(part).label, week.parts[part].value, before and before.parts[part].value)
-        for part in PARTS
-    ]
-    names = ("reward", *PARTS)
+
+    def means(of: Week | None) -> list[float | None]:
+        if of is None:
+            return [None] * (1 + len(PARTS))
+        return [of.reward.value, *(of.parts[part].value for part in PARTS)]
+
     return [
-        (label, format_value(name, now), format_value(name, then))
-        for name, (label, now, then) in zip(names, rows, strict=True)
+        (_label(name), format_value(name, now), format_value(name, then))
+        for name, now, then in zip(("reward", *PARTS), means(week), means(before), strict=True)
     ]
 
 
 def worst_sources(week: Week, *, min_n: int = 8, n: int = 5) -> list[tuple[str, int, str]]:
     """(source, forecasts, mean score) of those that were called worst, worst first."""
-    found = [(m.value, s, m.n) for s, m in week.sources.items() if m.n >= min_n and m.value is not None]
-    return [(source, count, format_value("reward", mean)) for mean, source, count in sorted(found)[:n]]
+    found = [
+        (m.value, s, m.n) for s, m in week.sources.items() if m.n >= min_n and m.value is not None
+    ]
+    return [
+        (source, count, format_value("reward", mean)) for mean, source, count in sorted(found)[:n]
+    ]

@@ -7,16 +7,17 @@ after its pages, and the site's look after all of them.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
+import zlib
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from varro import __version__
+from varro.domain import ToldGroup
 from varro.errors import ConfigError, SiteError
 from varro.files import disk_errors, write_file
 from varro.forecast.beats import BEATS_VERSION
@@ -26,7 +27,7 @@ from varro.site.chain import FOLDER, Link, differences, load_chain, next_link
 from varro.site.feed import atom_feed
 from varro.site.pages import Pages, look_of
 from varro.site.record import SCHEMA, Json, canonical
-from varro.site.tally import Tally, as_plain
+from varro.site.tally import ListedDay, Tally, as_plain
 
 IDENTITY = "site.json"
 HEAD = re.compile(r'data-place="(\d+)" data-head="([0-9a-f]{64})"')
@@ -38,6 +39,8 @@ class Published:
     """What came of it."""
 
     folder: Path
+    tag: str
+    """what the feed's ids begin with"""
     head: str = ""
     place: int = 0
     n_days: int = 0
@@ -58,67 +61,98 @@ def publish_site(folder: Path, facts: SiteFacts, *, anew: bool = False) -> Publi
     """
     with disk_errors(f"the site in {folder} is not complete"):
         identity = _identity(folder, facts)
-        links = _checked_chain(folder, facts)
-        n_known = len(links)
+        known = _sound_chain(folder, facts)
+        pages = Pages(facts)
+        look = look_of(facts, __version__)
+        is_same_look = identity["look"] == look and not anew
+        reads_the_same = identity["beats"] == BEATS_VERSION and not anew
+        looked_at = _Days(folder, facts, known, pages, reads_the_same, is_same_look)
+        looked_at.read()
+        made = Published(folder, identity["tag"], n_new_days=len(looked_at.links) - len(known))
+        if not is_same_look:
+            identity |= {"look": None, "beats": BEATS_VERSION if reads_the_same else None}
+            _put(made, IDENTITY, canonical(identity))
+        _write(made, facts, pages, looked_at)
+        _put(made, IDENTITY, canonical(identity | {"look": look, "beats": BEATS_VERSION}))
+        _put(made, "index.html", pages.front(looked_at.tally, looked_at.listed,
+                                             looked_at.newest[-1], looked_at.links))  # fmt: skip
+        return made
+
+
+@dataclass
+class _Days:
+    """The ledger's days, held against what was published of them; nothing is written here."""
+
+    folder: Path
+    facts: SiteFacts
+    known: list[Link]
+    pages: Pages
+    reads_the_same: bool
+    is_same_look: bool
+    links: list[Link] = field(default_factory=list)
+    tally: Tally = field(default_factory=Tally)
+    listed: list[ListedDay] = field(default_factory=list)
+    newest: deque[Json] = field(default_factory=deque)
+    changed: dict[str, bytes] = field(default_factory=dict)
+    """new data of days whose pages are to be rendered, packed"""
+    n_unchanged: int = 0
+
+    def read(self) -> None:
+        """Raises: SiteError if a day is not in the ledger as it was published."""
+        facts = self.facts
         when = facts.updated if facts.is_replay else max(facts.updated, facts.now)
-        for day in facts.days[n_known:]:
-            entries = entries_of(facts, facts.told(day))
-            before = links[-1] if links else None
-            links.append(next_link(before, facts.run, day, entries, when))
-        return _write(folder, facts, identity, links, n_known, anew=anew)
+        for place, day in enumerate(facts.days):
+            groups = facts.told(day)
+            entries = entries_of(facts, groups)
+            if place < len(self.known):
+                link = self.known[place]
+                if wrong := differences(link.entries, entries):
+                    _refuse([f"day {day} is not in the ledger as it was published: {w}"
+                             for w in wrong], self.folder)  # fmt: skip
+            else:
+                before = self.links[-1] if self.links else None
+                link = next_link(before, facts.run, day, entries, when)
+            self.links.append(link)
+            self._take(link, groups)
+
+    def _take(self, link: Link, groups: list[ToldGroup]) -> None:
+        file = self.folder / "d" / f"{link.day}.json"
+        before = file.read_bytes() if file.exists() else None
+        data = day_data(self.facts, link, groups, _loaded(before) if self.reads_the_same else None)
+        payload = canonical(data)
+        paths = self.pages.paths_of(data)
+        is_whole = all((self.folder / path).exists() for path in paths)
+        if self.is_same_look and before == payload and is_whole:
+            self.n_unchanged += len(paths) + 1
+        else:
+            self.changed[link.day] = zlib.compress(payload, 1)
+        self.listed.append(self.tally.add(data))
+        self.newest.append(data)
+        if len(self.newest) > self.facts.n_data_days:
+            self.newest.popleft()
 
 
-def _write(
-    folder: Path,
-    facts: SiteFacts,
-    identity: dict[str, Any],
-    links: list[Link],
-    n_known: int,
-    *,
-    anew: bool,
-) -> Published:
-    pages = Pages(facts)
-    look = look_of(facts, __version__)
-    is_same_look = identity["look"] == look and not anew
-    reads_the_same = identity["beats"] == BEATS_VERSION and not anew
-    made = Published(folder, n_new_days=len(links) - n_known)
-    if not is_same_look:
-        identity = identity | {"look": None, "beats": BEATS_VERSION if reads_the_same else None}
-        _put(made, IDENTITY, canonical(identity))
-    for link in links[n_known:]:
+def _write(made: Published, facts: SiteFacts, pages: Pages, days: _Days) -> None:
+    """Everything but the front page: the chain first, and each day's data after its pages."""
+    for link in days.links:
         _put(made, f"{FOLDER}/{link.day}.json", link.payload())
     _put(made, ".nojekyll", b"")
     _put(made, "style.css", pages.style())
-    tally, listed = Tally(), []
-    newest: deque[Json] = deque(maxlen=facts.n_data_days)
-    for link in links:
-        file = folder / "d" / f"{link.day}.json"
-        before = file.read_bytes() if file.exists() else None
-        earlier = _loaded(before) if reads_the_same else None
-        data = day_data(facts, link, facts.told(link.day), earlier=earlier)
-        payload = canonical(data)
-        paths = pages.paths_of(data)
-        is_whole = all((folder / path).exists() for path in paths)
-        if is_same_look and before == payload and is_whole:
-            made.n_unchanged += len(paths) + 1
-        else:
-            for path, page in pages.of_day(data):
-                _put(made, path, page)
-            _put(made, str(file.relative_to(folder)), payload)
-        listed.append(tally.add(data))
-        newest.append(data)
-        made.n_forecasts += len(link.entries)
-    head = links[-1] if links else None
+    for day, packed in days.changed.items():
+        payload = zlib.decompress(packed)
+        for path, page in pages.of_day(json.loads(payload)):
+            _put(made, path, page)
+        _put(made, f"d/{day}.json", payload)
+    tally, listed, links = days.tally, days.listed, days.links
     for path, page in pages.of_all(tally, listed, links):
         _put(made, path, page)
-    _put(made, "forecasts.json", tables.as_json(facts, newest, listed, tally, links))
-    _put(made, "forecasts.csv", tables.as_csv(newest))
-    _put(made, "feed.xml", atom_feed(facts, identity["tag"], listed, tally, links))
-    _put(made, IDENTITY, canonical(identity | {"look": look, "beats": BEATS_VERSION}))
-    _put(made, "index.html", pages.front(tally, listed, newest[-1], links))
-    made.head, made.place = (head.sha256(), head.place) if head else ("", 0)
-    made.n_days, made.n_late, made.counts = len(links), tally.n_late, as_plain(tally.counts)
-    return made
+    _put(made, "forecasts.json", tables.as_json(facts, days.newest, listed, tally, links))
+    _put(made, "forecasts.csv", tables.as_csv(days.newest))
+    _put(made, "feed.xml", atom_feed(facts, made.tag, listed, tally, links))
+    made.n_unchanged += days.n_unchanged
+    made.n_days, made.n_forecasts = len(links), sum(len(link.entries) for link in links)
+    made.head, made.place = links[-1].sha256(), links[-1].place
+    made.n_late, made.counts = tally.n_late, as_plain(tally.counts)
 
 
 def _put(made: Published, path: str, content: bytes) -> None:
@@ -167,34 +201,29 @@ def load_identity(folder: Path) -> dict[str, Any] | None:
     return dict(found)
 
 
-def _checked_chain(folder: Path, facts: SiteFacts) -> list[Link]:
-    """The site's chain, which the ledger bears out.
+def _sound_chain(folder: Path, facts: SiteFacts) -> list[Link]:
+    """The site's chain, whose days are the first of the ledger's.
 
-    Raises: SiteError if it does not.
+    Raises: SiteError if it is not as it was written, or of other days.
     """
     links, problems = load_chain(folder)
-    problems += head_problems(folder, links) + ledger_problems(facts, links)
+    problems += head_problems(folder, links) + _day_problems(facts, links)
     if problems:
-        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-        raise SiteError(
-            f"{problems[0]}{more}; what was published stays as it was, nothing was written: mend "
-            f"it from its history, see 'varro publish --verify {folder}'"
-        )
+        _refuse(problems, folder)
     return links
+
+
+def _refuse(problems: list[str], folder: Path) -> NoReturn:
+    more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+    raise SiteError(
+        f"{problems[0]}{more}; nothing was written, what was published stays as it was: mend it "
+        f"from its history, see 'varro publish --verify {folder}'"
+    )
 
 
 def ledger_problems(facts: SiteFacts, links: list[Link]) -> list[str]:
     """Where the ledger differs from what the chain says of it."""
-    problems = [f"chain/{x.day}.json is of run {x.run!r}" for x in links if x.run != facts.run]
-    chained = {link.day for link in links}
-    newest = max(chained, default="")
-    problems += [f"day {d} was published, and the ledger has no such day" for d in
-                 sorted(chained - set(facts.days))]  # fmt: skip
-    problems += [
-        f"day {day} is in the ledger and not in the chain, which went on to {newest}"
-        for day in facts.days
-        if day < newest and day not in chained
-    ]
+    problems = _day_problems(facts, links)
     for link in links:
         if link.day in facts.days:
             now = entries_of(facts, facts.told(link.day))
@@ -205,11 +234,24 @@ def ledger_problems(facts: SiteFacts, links: list[Link]) -> list[str]:
     return problems
 
 
+def _day_problems(facts: SiteFacts, links: list[Link]) -> list[str]:
+    days, chained = set(facts.days), {link.day for link in links}
+    newest = max(chained, default="")
+    problems = [f"chain/{x.day}.json is of run {x.run!r}" for x in links if x.run != facts.run]
+    problems += [f"day {day} was published, and the ledger has no such day"
+                 for day in sorted(chained - days)]  # fmt: skip
+    problems += [f"day {day} is in the ledger and not in the chain, which went on to {newest}"
+                 for day in facts.days if day < newest and day not in chained]  # fmt: skip
+    return problems
+
+
 def head_problems(folder: Path, links: list[Link]) -> list[str]:
     """Where the front page tells of another chain than there is. It is written last, so its head
     may be an earlier one."""
     file = folder / "index.html"
-    found = HEAD.search(file.read_text(encoding="utf-8", errors="replace")) if file.exists() else None
+    found = (
+        HEAD.search(file.read_text(encoding="utf-8", errors="replace")) if file.exists() else None
+    )
     if found is None:
         return []
     place, head = int(found[1]), found[2]
