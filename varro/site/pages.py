@@ -19,7 +19,7 @@ from varro.site.build import SiteFacts
 from varro.site.chain import FOLDER, Link
 from varro.site.record import Json, moment_text
 from varro.site.tables import FORECASTS_A_PAGE, forecast_page
-from varro.site.tally import ListedDay, Tally, in_words, week_of
+from varro.site.tally import ListedDay, Tally, in_words, source_of, title_of, week_of
 
 TEMPLATES = Path(__file__).parent / "templates"
 MAX_PAGE = 60_000
@@ -51,6 +51,8 @@ class Pages:
             "page_of": forecast_page,
             "pieces": views.pieces,
             "group_status": views.group_status,
+            "title_of": title_of,
+            "source_of": source_of,
         }
 
     def style(self) -> bytes:

@@ -164,7 +164,12 @@ def _rank(forecast: Json) -> tuple[float, str]:
 
 def source_of(group: Json) -> str:
     """Who published the headline; the site may be one that does not tell."""
-    return str(group["headline"].get("source", "not shown"))
+    return str(group["headline"].get("source", "source not shown"))
+
+
+def title_of(headline: Json) -> str:
+    """What a headline says, or what it is called on a site that does not tell."""
+    return str(headline.get("title", f"Headline {headline['id'][:8]}"))
 
 
 def week_of(cycle: str) -> str:
