@@ -103,10 +103,8 @@ class SiteWorld:
 
     def _vectors(self, texts: Sequence[str]) -> dict[str, Any]:
         return {
-            stable_hash("embedding", MINILM_SHA256, text.replace("\x00", "\ufffd")): np.float32(
-                [np.cos(i), np.sin(i), 0.5]
-            )
-            for i, text in enumerate(texts)
+            stable_hash("embedding", MINILM_SHA256, text): np.float32([np.cos(i), np.sin(i), 0.5])
+            for i, text in enumerate(t.replace("\x00", "\ufffd") for t in texts)
         }
 
     def _group(self, n: int, i: int) -> Group:

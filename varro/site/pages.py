@@ -141,6 +141,7 @@ class Pages:
         self, tally: Tally, listed: Sequence[ListedDay], newest: Json, links: Sequence[Link]
     ) -> bytes:
         badges = views.site_badges(self._facts, tally)
+        rows = self._week_rows(tally)
         return self._render(
             "index.html",
             "",
@@ -150,7 +151,8 @@ class Pages:
             tally=tally,
             today=newest,
             groups=newest["groups"][:N_ON_FRONT],
-            weeks=self._week_rows(tally)[:4],
+            weeks=rows[:4],
+            chart=views.lift_chart(rows[:26]),
             settled=set(tally.weeks),
             days=list(reversed(listed))[: self._facts.n_days],
             head=links[-1],

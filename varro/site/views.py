@@ -19,6 +19,7 @@ from varro.site.tally import Mean, Tally, Week, week_of
 
 N_BOOTSTRAP = 2000
 MIN_IN_BIN = 10
+_SHOWN = ("reward", *PARTS, "probability")
 _STATUS = {
     "open": ("○", "calm", "the day it speaks of is not over"),
     "due": ("◷", "calm", "to be settled by the next day that is run"),
@@ -85,16 +86,18 @@ def pieces(forecast: Json, limit: int) -> list[Piece]:
 
 def parts_of(forecast: Json) -> list[tuple[str, str]]:
     """(label, value) of the score and each of its parts."""
-    values = {"reward": forecast["reward"], **forecast["parts"]}
-    if forecast["probability"] is not None:
-        values["probability"] = forecast["probability"]
-    return [(_label(name), format_value(name, value)) for name, value in values.items()]
+    values = {"reward": forecast["reward"], **forecast["parts"],
+              "probability": forecast["probability"]}  # fmt: skip
+    return [
+        (_label(name), format_value(name, values[name]))
+        for name in _SHOWN
+        if values.get(name) is not None
+    ]
 
 
 def definitions() -> list[tuple[str, str]]:
     """(label, definition) of what forecasts' pages show."""
-    names = ("reward", *PARTS, "probability")
-    return [(_label(name), find_metric(name).definition) for name in names]
+    return [(_label(name), find_metric(name).definition) for name in _SHOWN]
 
 
 def _label(name: str) -> str:
