@@ -26,11 +26,11 @@ LAYERS = {
     "report.axes": 2, "report.charts": 2, "report.metrics": 2, "report.plot": 2, "service.slots": 2,
     "policy": 3, "reward.embed": 3, "news": 3, "ledger": 3, "report.machine": 3,
     "forecast": 4, "reward": 4, "training": 4, "evaluation": 4, "report": 4,
-    "export.sinks": 4, "export.trackers": 4, "lineage": 4, "run": 5, "worker": 5,
+    "site": 4, "export.sinks": 4, "export.trackers": 4, "lineage": 4, "run": 5, "worker": 5,
     "day": 6,
     "service": 7, "web": 7, "export": 7,
     "cli": 8, "cli_compare": 8, "cli_export": 8, "cli_feeds": 8, "cli_look": 8, "cli_options": 8,
-    "cli_service": 8,
+    "cli_service": 8, "cli_site": 8,
     "cli_state": 8,
 }  # fmt: skip
 
@@ -67,6 +67,7 @@ OWNERS = {
         "cli_look",
         "cli_options",
         "cli_service",
+        "cli_site",
         "cli_state",
     },
     "pyarrow": {"export"},

@@ -28,6 +28,7 @@ from varro.cli_options import (
     resolve_config,
 )
 from varro.cli_service import pause, resume, schedule_app, serve, tick
+from varro.cli_site import publish
 from varro.cli_state import backup, restore, rollback
 from varro.errors import DEGRADED, ConfigError, StageError, VarroError
 from varro.service.ending import end_on_signals
@@ -42,8 +43,8 @@ app = typer.Typer(
     help="One small language model that learns from tomorrow's news, every day.",
     epilog="Exit codes: 0 done · 1 unforeseen · 2 usage · 3 configuration · 4 news · 5 ledger · "
     "6 policy or checkpoint · 7 stage · 8 cluster · 9 disk · 10 held by another process · 11 taken "
-    "over · 12 done, but degraded · 13 nothing new yet · 129 hung up · 130 interrupted · 143 "
-    "terminated.",
+    "over · 12 done, but degraded · 13 nothing new yet · 14 site · 129 hung up · 130 interrupted "
+    "· 143 terminated.",
     no_args_is_help=True,
     add_completion=True,
     pretty_exceptions_enable=False,
@@ -266,7 +267,7 @@ def replay(
 
 
 for verb in (
-    score, status, show, compare, doctor, tick, serve, pause, resume, backup, restore, rollback,
+    score, status, show, compare, publish, doctor, tick, serve, pause, resume, backup, restore, rollback,
 ):  # fmt: skip
     app.command()(verb)
 

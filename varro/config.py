@@ -515,6 +515,23 @@ class SinksConfig(_Section):
     """a tracker that takes longer over a day has failed: a warning and an alert, never the day"""
 
 
+class PublishConfig(_Section):
+    """The public site of `varro publish`."""
+
+    title: str = Field("Tomorrow's news, forecast daily", min_length=1, max_length=120)
+    base_url: str | None = Field(None, pattern=r"^https?://[^\s<>\"'`\\/?#]+(/[^\s<>\"`\\?#]*)?$")
+    """where the site will stand; the Atom feed's links are then absolute"""
+    scores_only: bool = False
+    """leave out headlines and forecasts, which may repeat them: hashes, times and scores stay"""
+    n_days: int = Field(7, ge=1, le=100)
+    """newest days on the front page; the others are a link away"""
+    n_data_days: int = Field(30, ge=1)
+    """newest days in forecasts.json and forecasts.csv; each day has a file of its own besides"""
+    notes: ConfigPath | None = None
+    """folder of notes written by hand, 2026-W35.md for the post-mortem of that week, plain text;
+    without it `notes` in home"""
+
+
 class Config(_Section):
     """Everything a run needs. `home` is where its ledger, checkpoints and reports live."""
 
@@ -539,6 +556,7 @@ class Config(_Section):
     schedule: ScheduleConfig = ScheduleConfig()
     alerts: AlertsConfig = AlertsConfig()
     sinks: SinksConfig = SinksConfig()
+    publish: PublishConfig = PublishConfig()
 
     @model_validator(mode="before")
     @classmethod
@@ -593,9 +611,19 @@ class Config(_Section):
         Left out: where things lie (home, ledger, folders of files), what only changes the reading
         matter (display, report), how much memory the work may take, how long processes wait for
         each other, how feeds are fetched (what of them is taken in, and trained on, stays), when a
-        cycle is due, who is told, which trackers are fed, and which checkpoints are kept.
+        cycle is due, who is told, which trackers are fed, which checkpoints
+        are kept, and what the public site shows.
         """
-        left_out = {"memory", "cluster", "checkpoints", "display", "report", "schedule", "sinks"}
+        left_out = {
+            "memory",
+            "cluster",
+            "checkpoints",
+            "display",
+            "report",
+            "schedule",
+            "sinks",
+            "publish",
+        }
         dump = self.settings()
         free = {"run.name", *(f"news.{key}" for key in _FETCHING_KEYS)}
         return {
@@ -608,7 +636,10 @@ class Config(_Section):
         """Flat `section.key → value` of everything but where the state lies and who is told; of
         files and folders their names."""
         dump = self.model_dump(mode="json", exclude={"home", "ledger", "alerts"})
-        located = ("news", "archive"), ("news", "feeds"), ("policy", "model"), ("embedder", "model")
+        located = (
+            ("news", "archive"), ("news", "feeds"), ("policy", "model"), ("embedder", "model"),
+            ("publish", "notes"),
+        )  # fmt: skip
         for section, key in located:
             if dump[section][key] is not None:
                 dump[section][key] = Path(dump[section][key]).name
@@ -637,6 +668,7 @@ _PATH_KEYS = (
     ("embedder", "model"),
     ("reward", "kind"),
     ("alerts", "webhook_file"),
+    ("publish", "notes"),
 )
 
 

@@ -167,6 +167,31 @@ class SettledGroup:
     """one for each forecast, in their order"""
 
 
+@dataclass(frozen=True, slots=True)
+class ToldForecast:
+    """A forecast as it is told to others: without what only the trainer needs."""
+
+    id: str
+    k: int
+    text: str
+    settlement: Settlement | None
+    outcome: Headline | None
+    """the headline that matched best"""
+
+
+@dataclass(frozen=True, slots=True)
+class ToldGroup:
+    """A group of them."""
+
+    id: str
+    day: str
+    role: Role
+    headline: Headline
+    policy_version: int
+    made_at: datetime
+    forecasts: tuple[ToldForecast, ...]
+
+
 def settled_groups(
     groups: Sequence[Group], settlements: Sequence[Settlement], role: Role
 ) -> list[SettledGroup]:

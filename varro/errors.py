@@ -13,6 +13,7 @@ VarroError                 anything Varro refuses, with a message a person can a
 ├── StageError             a stage of a day that cannot go on (exit 7); carries day and stage
 │   └── HeldError          another process is at work on the run (exit 10)
 ├── ClusterError           other processes that are gone, or do not agree (exit 8)
+├── SiteError              a published site that is not what its chain or the ledger says (exit 14)
 └── DiskError              a disk that is full, broken or not writable; no descriptor left (exit 9)
 """
 
@@ -81,3 +82,7 @@ class ClusterError(VarroError):
 
 class DiskError(VarroError):
     exit_code = 9
+
+
+class SiteError(VarroError):
+    exit_code = 14

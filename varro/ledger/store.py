@@ -56,6 +56,8 @@ from varro.domain import (
     Settlement,
     Stage,
     StageRun,
+    ToldForecast,
+    ToldGroup,
     UpdateInfo,
     settled_groups,
 )
@@ -394,6 +396,69 @@ class Ledger:
             found = session.execute(query).all()
             forecasts = _forecasts_of(session, [group.id for group, _ in found])
             return [_to_group(group, headline, forecasts[group.id]) for group, headline in found]
+
+    def told_groups(
+        self, run: str, *, day: str, roles: Iterable[Role], reward_version: str
+    ) -> list[ToldGroup]:
+        """Groups of a day as others are told them, with what each forecast has earned under one
+        reward version; by role and headline. Token ids and log-probs are not read."""
+        chosen = (
+            GroupRow.run == run,
+            GroupRow.day == day,
+            GroupRow.role.in_([str(role) for role in roles]),
+        )
+        groups = (
+            select(GroupRow.id, GroupRow.role, GroupRow.policy_version, GroupRow.made_at,
+                   HeadlineRow)
+            .join(HeadlineRow, HeadlineRow.id == GroupRow.headline_id)
+            .where(*chosen)
+            .order_by(GroupRow.role, GroupRow.headline_id)
+        )  # fmt: skip
+        settled = SettlementRow.__table__.c
+        forecasts = (
+            select(ForecastRow.group_id, ForecastRow.id, ForecastRow.k, ForecastRow.text, *settled)
+            .join(GroupRow, GroupRow.id == ForecastRow.group_id)
+            .outerjoin(
+                SettlementRow,
+                and_(
+                    SettlementRow.forecast_id == ForecastRow.id,
+                    SettlementRow.reward_version == reward_version,
+                ),
+            )
+            .where(*chosen)
+            .order_by(ForecastRow.group_id, ForecastRow.k)
+        )
+        found: dict[str, list[ToldForecast]] = {}
+        with self._read() as session:
+            rows = session.execute(forecasts).all()
+            settlements = {
+                row[1]: Settlement(**dict(zip(settled.keys(), row[4:], strict=True)))
+                for row in rows
+                if row[4] is not None
+            }
+            matched = sorted({s.outcome_id for s in settlements.values() if s.outcome_id})
+            outcomes = {
+                row.id: Headline(**_columns(row))
+                for chunk in _chunks(matched)
+                for row in session.scalars(select(HeadlineRow).where(HeadlineRow.id.in_(chunk)))
+            }
+            for group_id, forecast_id, k, text_, *_ in rows:
+                settlement = settlements.get(forecast_id)
+                outcome = outcomes.get(settlement.outcome_id or "") if settlement else None
+                told = ToldForecast(forecast_id, k, text_, settlement, outcome)
+                found.setdefault(group_id, []).append(told)
+            return [
+                ToldGroup(
+                    group_id,
+                    day,
+                    Role(role),
+                    Headline(**_columns(headline)),
+                    version,
+                    made_at,
+                    tuple(found.get(group_id, ())),
+                )
+                for group_id, role, version, made_at, headline in session.execute(groups)
+            ]
 
     def unsettled_days(
         self, run: str, *, before: str, roles: Iterable[Role], reward_version: str

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -91,15 +92,14 @@ def described(
         "headline_link": group.headline.link,
         "source": group.headline.source,
         "text": forecast.text,
-        "beats": _read(forecast.text, group, window_h),
+        "beats": beats_in(forecast.text, group.headline.title, group.made_at, window_h),
     }
 
 
-def _read(text: str, group: Group, window_h: float) -> dict[str, Any]:
+def beats_in(text: str, headline: str, made_at: datetime, window_h: float) -> dict[str, Any]:
     """The beats as the scorer read them, in the text's own words; spans as [beat, start, end]."""
-    headline = group.headline.title
     own, offsets, copied = _own_words(text, headline)
-    beats = parse_beats(own, headline, made_on=made_on(group.made_at), window_days=window_h / 24)
+    beats = parse_beats(own, headline, made_on=made_on(made_at), window_days=window_h / 24)
     spans = [(span.beat, offsets[span.start], offsets[span.end - 1] + 1) for span in beats.spans]
     spans += [(COPIED, start, end) for start, end in copied]
     return {

@@ -1,0 +1,336 @@
+"""The chain of a public site: what was published before its outcome can not be changed unseen."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from conftest import copy_home, ledger_at, raw_sql, small_config
+from site_world import SiteWorld, clock, day_name
+
+from varro.errors import ConfigError, SiteError, StageError
+from varro.service.site import publish, verify
+from varro.site.chain import FOLDER, load_chain
+from varro.site.record import canonical, recomputed, text_sha256
+from varro.site.verify import verify_site
+
+NOW = datetime(2026, 6, 1, tzinfo=UTC)
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+    """Three days, each published on the day it was made, before it was due."""
+    folder = tmp_path_factory.mktemp("prepared")
+    world = SiteWorld(folder / "home")
+    for _ in range(3):
+        world.add_days()
+        publish(world.config(), folder / "site", NOW)
+    return world, folder / "site"
+
+
+@pytest.fixture
+def world(prepared, tmp_path):
+    """A copy of its ledger."""
+    home = copy_home(prepared[0].home, tmp_path / "home")
+    return replace(prepared[0], home=home, sizes=list(prepared[0].sizes))
+
+
+@pytest.fixture
+def site(prepared, tmp_path):
+    """A copy of its site."""
+    return shutil.copytree(prepared[1], tmp_path / "site")
+
+
+def everything(folder):
+    return {p.relative_to(folder): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def edit(file, change):
+    data = json.loads(file.read_bytes())
+    change(data)
+    file.write_bytes(canonical(data))
+
+
+def test_a_sound_site_is_told_to_be_sound(world, site):
+    """Catches a verification that cries wolf, or that looks at nothing."""
+    found, ledger = verify(world.config(), site, NOW)
+    assert (found.problems, found.n_late) == ([], 0)
+    assert (found.n_days, found.n_forecasts, found.place) == (3, 72, 3)
+    assert ledger is not None
+    assert found.head == load_chain(site)[0][-1].sha256()
+
+
+def test_each_manifest_names_the_one_before_and_is_written_once(world, site):
+    """Catches a chain that is written anew with each publish: it would bind nothing."""
+    before = everything(site / FOLDER)
+    world.add_days()
+    publish(world.config(), site, NOW)
+    after = everything(site / FOLDER)
+    assert {k: v for k, v in after.items() if k in before} == before
+    links, problems = load_chain(site)
+    assert problems == [] and [link.place for link in links] == [1, 2, 3, 4]
+    assert [link.previous for link in links[1:]] == [link.sha256() for link in links[:-1]]
+    assert [link.published_at for link in links] == [
+        f"{clock(n):%Y-%m-%dT%H:%M:%SZ}" for n in range(4)
+    ]
+
+
+DAY_JSON = f"d/{day_name(1)}.json"
+MANIFEST = f"chain/{day_name(1)}.json"
+
+
+def change_text(site):
+    def change(data):
+        data["groups"][0]["forecasts"][2]["text"] += " Or fall."
+
+    edit(site / DAY_JSON, change)
+
+
+def change_text_and_its_hash(site):
+    def change(data):
+        forecast = data["groups"][0]["forecasts"][2]
+        forecast["text"] = "I said so"
+        forecast["text_sha256"] = text_sha256(forecast["text"])
+        forecast["sha256"] = recomputed(data, data["groups"][0], forecast)[0]
+
+    edit(site / DAY_JSON, change)
+
+
+def change_headline(site):
+    edit(site / DAY_JSON, lambda d: d["groups"][0]["headline"].update(title="Another"))
+
+
+def change_due(site):
+    edit(site / DAY_JSON, lambda d: d["groups"][0].update(due="2027-01-01T00:00:00Z"))
+
+
+def change_policy(site):
+    edit(site / DAY_JSON, lambda d: d["groups"][0].update(policy_version=99))
+
+
+def remove_forecast(site):
+    edit(site / DAY_JSON, lambda d: d["groups"][0]["forecasts"].pop())
+
+
+def insert_forecast(site):
+    def change(data):
+        group = data["groups"][0]
+        data["groups"].append(group | {"forecasts": [group["forecasts"][0] | {"id": "new"}]})
+
+    edit(site / DAY_JSON, change)
+
+
+def repeat_forecasts(site):
+    edit(site / DAY_JSON, lambda d: d["groups"].append(d["groups"][0]))
+
+
+def reorder_forecasts(site):
+    edit(site / DAY_JSON, lambda d: d["groups"].reverse())
+
+
+def change_page(site):
+    page = next((site / "f").iterdir())
+    page.write_text(page.read_text().replace("strong demand", "weak demand", 1))
+
+
+def remove_page(site):
+    next((site / "f").iterdir()).unlink()
+
+
+def hide_text_on_page(site):
+    page = next((site / "f").iterdir())
+    page.write_text(page.read_text().replace('data-told="k3-text"', "hidden", 1))
+
+
+def remove_day(site):
+    (site / DAY_JSON).unlink()
+
+
+def garble_day(site):
+    (site / DAY_JSON).write_text('{"groups": 3}')
+
+
+def change_manifest(site):
+    edit(site / MANIFEST, lambda m: m["forecasts"][0].__setitem__(1, "0" * 64))
+
+
+def backdate_manifest(site):
+    edit(site / MANIFEST, lambda m: m.update(published_at="2026-01-01T00:00:00Z"))
+
+
+def change_newest_manifest(site):
+    edit(
+        site / f"chain/{day_name(2)}.json", lambda m: m.update(published_at="2026-01-01T00:00:00Z")
+    )
+
+
+def remove_manifest(site):
+    (site / MANIFEST).unlink()
+
+
+def cut_the_chain(site):
+    for folder in ("chain", "d"):
+        (site / folder / f"{day_name(2)}.json").unlink()
+
+
+def garble_manifest(site):
+    (site / MANIFEST).write_text("[]")
+
+
+@pytest.mark.parametrize(
+    ("tamper", "words"),
+    [
+        (change_text, "its text is not the one that was published"),
+        (change_text_and_its_hash, "was changed"),
+        (change_headline, "its headline is not the one that was published"),
+        (change_due, "was changed"),
+        (change_policy, "was changed"),
+        (remove_forecast, "was removed"),
+        (insert_forecast, "was put in afterwards"),
+        (repeat_forecasts, "in another order"),
+        (reorder_forecasts, "in another order"),
+        (change_page, "shows another text than the one that was published"),
+        (remove_page, "is gone"),
+        (hide_text_on_page, "shows another text"),
+        (remove_day, "is gone"),
+        (garble_day, "not a day's data as it was written"),
+        (change_manifest, "does not follow"),
+        (backdate_manifest, "does not follow"),
+        (change_newest_manifest, "another manifest at place 3"),
+        (remove_manifest, "does not follow"),
+        (cut_the_chain, "the chain has 2"),
+        (garble_manifest, "is not a manifest as it was written"),
+    ],
+)
+def test_every_kind_of_tampering_is_told(world, site, tamper, words):
+    """Catches a verification that one kind of change passes: the site alone must tell, without a
+    ledger."""
+    tamper(site)
+    problems = verify_site(site).problems
+    assert any(words in problem for problem in problems), problems
+
+
+@pytest.mark.parametrize(
+    "tamper",
+    [change_manifest, backdate_manifest, change_newest_manifest, remove_manifest, cut_the_chain,
+     garble_manifest],
+)  # fmt: skip
+def test_a_changed_chain_is_not_published_on(world, site, tamper):
+    """Catches a publish that mends a tampered chain in silence, or leaves a site half written."""
+    tamper(site)
+    world.add_days()
+    before = everything(site)
+    with pytest.raises(SiteError, match="nothing was written") as refused:
+        publish(world.config(), site, NOW)
+    assert refused.value.exit_code == 14
+    assert everything(site) == before
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ("UPDATE forecasts SET text = 'It rained' WHERE k = 2", "was changed"),
+        ("UPDATE headlines SET title = 'Something else'", "was changed"),
+        ("UPDATE groups SET policy_version = 7", "was changed"),
+        ("DELETE FROM stage_runs WHERE stage = 'forecast' AND day = '2026-01-06'",
+         "the ledger has no such day"),
+    ],
+)  # fmt: skip
+def test_a_changed_ledger_is_not_published(world, site, change, words):
+    """Catches a site that follows a ledger which was edited after the outcome."""
+    raw_sql(ledger_at(world.home), change)
+    before = everything(site)
+    with pytest.raises(SiteError, match=words):
+        publish(world.config(), site, NOW)
+    assert everything(site) == before
+    found, _ = verify(world.config(), site, NOW)
+    assert any(words in problem for problem in found.problems)
+
+
+def test_what_was_published_late_says_so(world, tmp_path):
+    """Catches forecasts that pass for foresight though their outcome was known when they were
+    shown."""
+    folder = tmp_path / "site"
+    made = publish(world.config(), folder, NOW)
+    assert made.n_late == 48  # two days of three; the newest was made just now
+    found, _ = verify(world.config(), folder, NOW)
+    assert (found.problems, found.n_late, found.late_days) == ([], 48, [day_name(0), day_name(1)])
+    late = [p.read_text() for p in (folder / "f").iterdir()]
+    assert sum("Published after its outcome was due" in page for page in late) == 6
+    assert sum("Published before its outcome was due" in page for page in late) == 3
+
+
+def test_live_forecasts_are_late_by_the_wall_clock(tmp_path):
+    """Catches a ledger that stood still for a week and lets its forecasts pass as published in
+    time."""
+    world = SiteWorld(tmp_path / "home", corpus="live")
+    world.add_days()
+    late = publish(world.config(), tmp_path / "late", clock(0) + timedelta(days=7))
+    in_time = publish(world.config(), tmp_path / "in time", clock(0) + timedelta(hours=11))
+    assert (late.n_late, in_time.n_late) == (24, 0)
+    front = (tmp_path / "late" / "index.html").read_text()
+    assert "overdue 24" in front and "Stopped" in front and "✗" in front
+    assert "overdue 0" in (tmp_path / "in time" / "index.html").read_text()
+
+
+def test_an_in_time_claim_is_recomputed(site):
+    """Catches a page that says of itself that it was in time."""
+    edit(site / DAY_JSON, lambda d: d["groups"][0].update(in_time=False))
+    assert any("say wrongly" in problem for problem in verify_site(site).problems)
+
+
+def test_a_day_that_turns_up_later_is_refused(world, site):
+    """Catches a forecast that is put in between days that were published without it."""
+    raw_sql(
+        ledger_at(world.home),
+        "INSERT INTO stage_runs SELECT run, '2026-01-05T1800', stage, as_of, seconds, detail "
+        "FROM stage_runs WHERE day = '2026-01-05' AND stage = 'forecast'",
+    )
+    with pytest.raises(SiteError, match="not in the chain, which went on to 2026-01-07"):
+        publish(world.config(), site, NOW)
+
+
+def test_another_runs_site_and_a_strangers_folder_are_left_alone(world, site, tmp_path):
+    """Catches a publish that overwrites somebody's files, or mixes two runs in one chain."""
+    other = SiteWorld(tmp_path / "other")
+    other.add_days()
+    edit(site / "site.json", lambda d: d.update(run="elsewhere"))
+    with pytest.raises(ConfigError, match="is the site of run 'elsewhere'"):
+        publish(world.config(), site, NOW)
+    theirs = tmp_path / "theirs"
+    theirs.mkdir()
+    (theirs / "thesis.txt").write_text("mine")
+    with pytest.raises(ConfigError, match="not empty"):
+        publish(other.config(), theirs, NOW)
+    assert [p.name for p in theirs.iterdir()] == ["thesis.txt"]
+    file = tmp_path / "file"
+    file.write_text("")
+    with pytest.raises(ConfigError, match="is a file"):
+        publish(other.config(), file, NOW)
+
+
+def test_nothing_to_publish_is_one_line(tmp_path):
+    """Catches a site without a day, or a traceback, of a ledger that has no forecasts."""
+    world = SiteWorld(tmp_path / "home")
+    with pytest.raises(StageError, match="has made no forecasts yet"):
+        publish(world.config(), tmp_path / "site", NOW)
+    with pytest.raises(StageError, match=r"no run 'elsewhere' .* there is 'main'"):
+        publish(world.config("run.name=elsewhere"), tmp_path / "site", NOW)
+    with pytest.raises(StageError, match="no ledger"):
+        publish(small_config(tmp_path / "new"), tmp_path / "site", NOW)
+    assert not (tmp_path / "site").exists() and not (tmp_path / "new").exists()
+    with pytest.raises(ConfigError, match="no site at"):
+        verify_site(tmp_path / "site")
+
+
+def test_publishing_only_reads_the_ledger(world, tmp_path):
+    """Catches a publish that takes the run's lease, or keeps vectors, beside a day at work."""
+    place = ledger_at(world.home)
+    tables = ("leases", "embeddings", "stage_runs")
+    count = lambda: [raw_sql(place, f"SELECT count(*) FROM {t}") for t in tables]  # noqa: E731
+    before = count()
+    publish(world.config(), tmp_path / "site", NOW)
+    assert count() == before
