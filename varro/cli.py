@@ -267,7 +267,8 @@ def replay(
 
 
 for verb in (
-    score, status, show, compare, publish, doctor, tick, serve, pause, resume, backup, restore, rollback,
+    score, status, show, compare, publish, doctor, tick, serve, pause, resume, backup, restore,
+    rollback,
 ):  # fmt: skip
     app.command()(verb)
 
