@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import ROOT, ledger_at, small_config
+from conftest import ROOT, ledger_at, of_sqlite, small_config
 
 from varro.domain import CheckpointInfo, EvaluationInfo, RunInfo, Stage, StageRun, UpdateInfo
 from varro.errors import (
@@ -377,6 +377,39 @@ def test_the_licence_is_what_the_bases_own_card_says(tmp_path):
     assert base_licence(str(tmp_path)) is None
     card.write_text("---\n- not: [a\n---\n")
     assert base_licence(str(tmp_path)) is None
+
+
+def invoke(*arguments):
+    from typer.testing import CliRunner
+
+    from varro.cli_export import export_app
+
+    return CliRunner().invoke(export_app, list(map(str, arguments)))
+
+
+@of_sqlite
+def test_the_verbs_print_facts_and_refuse_in_one_line(home, tmp_path):
+    """Catches a verb that does not reach its export, JSON that is none, and a wrong exit code."""
+    at = ("--home", home.home)
+    for verb in ("hf", "peft", "fused"):
+        done = invoke(verb, *at, "--out", tmp_path / verb, "--version", 1, "--json")
+        found = json.loads(done.stdout)
+        assert (found["run"], found["version"]) == ("main", 1)
+        assert found["export"] == str(tmp_path / verb)
+    for verb, out in (("csv", "all.csv"), ("datasette", "metadata.json")):
+        assert invoke(verb, *at, "--out", tmp_path / out).stdout.startswith("export: ")
+    for code, words, *arguments in (
+        (7, "exists; name a new folder", "peft", *at, "--out", tmp_path / "peft"),
+        (7, "no ledger at", "fused", "--home", tmp_path / "no", "--out", tmp_path / "x"),
+        (6, "has no version 9", "hf", *at, "--out", tmp_path / "x", "--version", 9),
+        (3, "wants OWNER/NAME", "hf", *at, "--out", tmp_path / "x", "--push", "it"),
+        (7, "no finished day", "tensorboard", *at),
+        (3, "give the run's with --config", "verifiers", *at, "--out", tmp_path / "x"),
+    ):
+        done = invoke(*arguments)
+        assert done.exception.exit_code == code and done.stdout == ""
+        assert words in str(done.exception) and "\n" not in str(done.exception)
+    assert not (tmp_path / "x").exists()
 
 
 @pytest.mark.slow
