@@ -26,12 +26,13 @@ from conftest import (
 )
 from sqlalchemy import text
 from test_ledger import NOON, RUN, group_of, headline, stage
+from test_tick import small_files
 
 from varro.config import load_config, render_toml
 from varro.domain import Role, Settlement, Stage
 from varro.errors import ConfigError, DiskError, LedgerError, StaleLeaseError
 from varro.ledger.glance import Glance, glance_at
-from varro.ledger.place import is_begun, ledger_path
+from varro.ledger.place import home_id, is_begun, ledger_path
 from varro.ledger.store import _fields, open_ledger
 from varro.ledger.tables import LeaseRow, StageRunRow
 from varro.run import open_run
@@ -346,6 +347,17 @@ def test_a_database_belongs_to_one_home(tmp_path, place):
     Path(words[words.index("into") + 1]).write_text(f"{words[words.index('write') + 1]}\n")
     taken(tmp_path / "moved", place)
     assert rows_of(place)["homes"] == rows["homes"]
+
+
+@of_postgres
+def test_a_home_that_can_not_keep_its_id_takes_no_database(tmp_path, place):
+    """Catches a database that belongs to a home which does not know it, and a traceback."""
+    with open_ledger(place) as ledger:
+        with small_files(0), pytest.raises(DiskError, match=r"home\.id: File too large"):
+            ledger.take_home(tmp_path / "home")
+        assert rows_of(place)["homes"] == []
+        ledger.take_home(tmp_path / "home")
+    assert [row["id"] for row in rows_of(place)["homes"]] == [home_id(tmp_path / "home")]
 
 
 @of_postgres

@@ -62,7 +62,7 @@ from varro.domain import (
     settled_groups,
 )
 from varro.errors import DiskError, LedgerError, StaleLeaseError, VarroError
-from varro.files import write_file
+from varro.files import disk_errors, write_file
 from varro.ledger.place import (
     ID_FILE,
     Place,
@@ -130,7 +130,7 @@ class Ledger:
         """Make a Postgres ledger this home's, and refuse it to all others from now on. A SQLite
         file is its home's wherever it is copied to.
 
-        Raises: LedgerError if it is another home's, unless `by_force`.
+        Raises: LedgerError if it is another home's, unless `by_force`; DiskError.
         """
         if not isinstance(self._place, str):
             return
@@ -143,7 +143,8 @@ class Ledger:
                 raise other_home(self._place, home, owner=owner.id, told=owner.told)
             if mine is None:
                 mine = secrets.token_hex(8)
-                write_file(home / ID_FILE, f"{mine}\n".encode())
+                with disk_errors(f"the home's {ID_FILE}"):
+                    write_file(home / ID_FILE, f"{mine}\n".encode())
             session.execute(delete(HomeRow))
             session.add(HomeRow(id=mine, told=f"{home} on {socket.gethostname()}"))
 
