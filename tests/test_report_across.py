@@ -176,12 +176,21 @@ def test_metrics_that_are_lost_or_broken_are_made_again_of_the_days(tmp_path: Pa
 def test_the_newest_day_has_a_place_that_stays(tmp_path: Path) -> None:
     """Catches a bookmark that shows yesterday."""
     written(tmp_path, "main", "2026-01-05")
-    latest = tmp_path / "main" / "latest" / "report.html"
+    latest = tmp_path / "main" / "latest.html"
     assert "2026-01-05" in latest.read_text(encoding="utf-8")
     written(tmp_path, "main", "2026-01-06")
     assert "run main, 2026-01-06" in latest.read_text(encoding="utf-8")
     written(tmp_path, "main", "2026-01-05")
-    assert "run main, 2026-01-06" in latest.read_text(encoding="utf-8")
+    html = latest.read_text(encoding="utf-8")
+    assert "run main, 2026-01-06" in html
+    for file in (latest, tmp_path / "main" / "2026-01-06" / "report.html"):
+        links = [e.get("href") for e in elements(file.read_text(encoding="utf-8")) if e.tag == "a"]
+        own = [x for x in links if x and not x.startswith(("http", "#")) and "index" not in x]
+        pages = {"2026-01-06/settled.html#g-0a1b", "2026-01-06/settled.html", "settled.html",
+                 "2026-01-06/made.html", "made.html", "settled.html#g-0a1b"}  # fmt: skip
+        assert own and set(own) <= pages
+        assert all(x.startswith("2026") == (file == latest) for x in own)
+    assert 'href="index.html"' in html
 
 
 def test_the_index_shows_each_day_with_its_state_in_words_and_links_to_it(tmp_path: Path) -> None:
@@ -203,7 +212,7 @@ def test_the_index_shows_each_day_with_its_state_in_words_and_links_to_it(tmp_pa
     assert {"promotion", "config change"} <= {e.text for e in found if e.tag.endswith("text")}
     assert sum(e.tag.endswith("svg") for e in found) == 4
     runs = (tmp_path / "index.html").read_text(encoding="utf-8")
-    assert 'href="main/index.html"' in runs and 'href="main/latest/report.html"' in runs
+    assert 'href="main/index.html"' in runs and 'href="main/latest.html"' in runs
 
 
 def test_runs_stand_side_by_side(tmp_path: Path) -> None:
@@ -224,13 +233,14 @@ def test_ten_years_of_days_stay_light(tmp_path: Path) -> None:
     for day in days:
         (tmp_path / "main" / day).mkdir(parents=True)
         (tmp_path / "main" / day / "report.json").touch()
+    write_report(tmp_path / "main" / days[-1], report_of(days[-1]))
     write_across(tmp_path, "main", lines)
     pages = sorted((tmp_path / "main").glob("index*.html"))
     assert len(pages) == -(-len(days) // N_ON_A_PAGE)
     assert all(page.stat().st_size <= LIMIT for page in pages)
     linked = [e.get("href") for page in pages for e in elements(page.read_text(encoding="utf-8"))
               if e.tag == "a" and "/report.html" in (e.get("href") or "")]  # fmt: skip
-    assert sorted(set(linked) - {"latest/report.html"}) == [f"{day}/report.html" for day in days]
+    assert sorted(set(linked)) == [f"{day}/report.html" for day in days]
 
 
 def test_a_month_is_laid_out_from_monday() -> None:

@@ -81,7 +81,7 @@ def report_facts(work: OpenRun, day: str, history: RunHistory | None = None) -> 
         day=day,
         stages=stages,
         settled=settled,
-        outcomes={i: h for i in outcome_ids if (h := ledger.headline(i)) is not None},
+        outcomes=ledger.headlines(outcome_ids),
         made=made,
         display=_displayed(work, made),
         settles=[
