@@ -5,13 +5,22 @@ from __future__ import annotations
 import gzip
 import json
 import re
+import shutil
 from datetime import UTC, date, datetime, timedelta
 
 import numpy as np
 import pytest
 from conftest import copy_home, ledger_at, lend_embedder, raw_sql, small_config
 
-from varro.day import DueDay, due_days, end_of_day, report_folder, run_day
+from varro.day import (
+    DueDay,
+    due_days,
+    end_of_day,
+    newest_report,
+    report_folder,
+    run_day,
+    write_all_reports,
+)
 from varro.day.update import _reset_is_due
 from varro.domain import EvaluationInfo, Role, Stage, StageRun, UpdateInfo, stable_seed
 from varro.errors import ConfigError, FeedError, StageError
@@ -429,7 +438,7 @@ def test_forecasts_without_outcomes_are_void_and_not_zero(tmp_path, configured, 
         assert work.ledger.update("main", day_of(3).day) is None
         assert work.ledger.update("main", day_of(4).day) is not None
         path = report_folder(config.home, "main", day_of(3).day) / "report.json"
-        assert json.loads(path.read_text())["verdict"]["word"] == "no update"
+        assert json.loads(path.read_text())["verdict"]["word"] == "NO UPDATE"
 
 
 def test_a_refused_day_is_void_with_its_reason_and_later_days_go_on(tmp_path, configured, embedder):
@@ -740,6 +749,51 @@ def test_a_report_made_again_is_the_same(whole):
     assert after["checkpoint"]["version"] == 1
     assert after["machine"] == before["machine"] and after["machine"]["device"]
     assert after == before
+
+
+class Confused:
+    """An embedder that ends what asks it."""
+
+    def encode(self, texts):
+        raise RuntimeError("<b>no vectors</b> today")
+
+
+def test_a_day_that_a_stage_ended_has_a_page_until_it_is_run_again(tmp_path, half, embedder):
+    """Catches a failed night that shows yesterday's page, one whose failure stays after it was run,
+    and a failure that reaches the ledger."""
+    config = small_config(copy_home(half, tmp_path / "home"))
+    day, folder = day_of(2).day, config.home / "reports" / "main"
+    with opened(config) as work:
+        work.embedder = RememberingEmbedder(Confused, "confused")
+        with pytest.raises(StageError, match="stage settle of 2026-01-07 failed: RuntimeError"):
+            run_day(work, day_of(2))
+        assert work.ledger.days_done("main") == [day_of(0).day, day_of(1).day]
+    report = json.loads((folder / day / "report.json").read_text())
+    assert (report["verdict"]["word"], report["verdict"]["reason"]) == ("FAILED", "settle")
+    assert list(report["timings"]) == ["ingest"]
+    page = (folder / "latest.html").read_text()
+    assert "<title>✗ FAILED (settle)" in page and "&lt;b&gt;no vectors&lt;/b&gt; today" in page
+    assert "varro train-day --run main" in page
+    assert "FAILED (settle)" in newest_report(config, as_json=False)
+    lines = (folder / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["word"] for line in lines][-1] == "FAILED"
+    with opened(config, embedder) as work:
+        run_day(work, day_of(2))
+    assert "FAILED" not in (folder / day / "report.html").read_text()
+    assert len((folder / "metrics.jsonl").read_text().splitlines()) == 3
+
+
+def test_all_reports_are_written_again_from_the_ledger(tmp_path, whole):
+    """Catches a report that needs the files it is, or that --all and --day write differently."""
+    config = small_config(copy_home(whole.home, tmp_path / "home"))
+    folder = config.home / "reports" / "main"
+    before = {p.relative_to(folder): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+    shutil.rmtree(folder)
+    with opened(config) as work:
+        assert write_all_reports(work) == (3, folder / "index.html")
+    after = {p.relative_to(folder): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+    home, copy = str(whole.home).encode(), str(config.home).encode()
+    assert {n: c.replace(copy, home) for n, c in after.items()} == before
 
 
 def test_a_changed_configuration_is_refused_by_name(whole):

@@ -5,6 +5,7 @@ import pytest
 
 from varro.evaluation.stats import (
     block_interval,
+    change_interval,
     confidence_sequence,
     days_to_claim,
     mean_interval,
@@ -231,3 +232,27 @@ def test_no_rows_have_no_medoid():
         medoid(np.zeros((0, 384), dtype=np.float32))
     with pytest.raises(ValueError, match="finite"):
         medoid(np.full((2, 3), np.nan, dtype=np.float32))
+
+
+def test_a_change_is_clear_only_if_days_differ_less_than_it() -> None:
+    """Catches an arrow for an ordinary day: with days 1, 2 and 3 (mean 2, sd 1) a new one lies
+    within t(0.975, 2) · sqrt(4/3) = 4.303 · 1.155 = 4.97 of 2."""
+    low, high = change_interval(4.0, [1.0, 2.0, 3.0])
+    assert (low, high) == (pytest.approx(2 - 4.968, abs=0.001), pytest.approx(2 + 4.968, abs=0.001))
+    low, _ = change_interval(8.0, [1.0, 2.0, 3.0])
+    assert low > 0
+    assert change_interval(4.0, [1.0, 2.0]) is None
+    assert change_interval(4.0, [1.0, 1.0, 1.0]) is None
+    with pytest.raises(ValueError, match="not finite"):
+        change_interval(float("nan"), [1.0, 2.0, 3.0])
+
+
+def test_a_change_is_called_clear_on_one_null_day_in_twenty() -> None:
+    """Catches an interval of the mean taken for one of a day."""
+    draw = np.random.default_rng(5)
+    days = draw.normal(size=(4000, 8))
+    clear = 0
+    for *earlier, today in days.tolist():
+        low, high = change_interval(today, earlier)
+        clear += not low <= 0 <= high
+    assert 0.035 <= clear / 4000 <= 0.065

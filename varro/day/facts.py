@@ -83,7 +83,7 @@ def report_facts(work: OpenRun, day: str, history: RunHistory | None = None) -> 
         day=day,
         stages=stages,
         settled=settled,
-        outcomes={i: h for i in outcome_ids if (h := ledger.headline(i)) is not None},
+        outcomes=ledger.headlines(outcome_ids),
         made=made,
         base=ledger.groups(name, day=day, roles=[Role.BASE]),
         display=display,

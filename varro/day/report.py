@@ -16,7 +16,7 @@ from varro.ledger.place import is_begun, ledger_place
 from varro.ledger.store import open_ledger_of
 from varro.lineage import kept_versions, remove_versions
 from varro.report.across import load_lines, write_across
-from varro.report.build import build_report, failed_report, made_pages, settled_pages
+from varro.report.build import build_report, failed_report, pages_of
 from varro.report.line import metrics_line
 from varro.report.machine import describe_machine
 from varro.report.pages import write_report
@@ -119,9 +119,8 @@ def write_failed_report(work: OpenRun, due: DueDay, stage: str, error: Exception
 def _write_day(work: OpenRun, day: str, history: RunHistory) -> tuple[dict[str, Any], Path]:
     facts = report_facts(work, day, history)
     report = build_report(facts)
-    pages = {"settled": settled_pages(facts), "made": made_pages(facts)}
     folder = report_folder(work.home, work.name, day)
-    return metrics_line(report), write_report(folder, report, pages)
+    return metrics_line(report), write_report(folder, report, pages_of(facts))
 
 
 def _fed_sinks(work: OpenRun, day: str, folder: Path) -> dict[str, str | None]:

@@ -328,6 +328,15 @@ class Ledger:
             row = session.get(HeadlineRow, headline_id)
             return None if row is None else Headline(**_columns(row))
 
+    def headlines(self, ids: Iterable[str]) -> dict[str, Headline]:
+        """Those of some ids that are known."""
+        found: dict[str, Headline] = {}
+        with self._read() as session:
+            for chunk in _chunks(sorted(ids)):
+                rows = session.scalars(select(HeadlineRow).where(HeadlineRow.id.in_(chunk)))
+                found |= {row.id: Headline(**_columns(row)) for row in rows}
+        return found
+
     def known_headline_ids(self, ids: Iterable[str]) -> set[str]:
         wanted = list(ids)
         with self._read() as session:

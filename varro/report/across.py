@@ -3,7 +3,7 @@
     reports/index.html            the runs side by side
     reports/RUN/index.html        calendar of days, lift over time
     reports/RUN/metrics.jsonl     a line a day
-    reports/RUN/latest            the newest day's folder
+    reports/RUN/latest.html       the newest day's page
 
 All of it is made of the days' report.json, and made again after each day; a day that is written
 again replaces its line.
@@ -12,18 +12,17 @@ again replaces its line.
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from varro.errors import VarroError
-from varro.files import exclusive, sync_folder, write_file
+from varro.files import exclusive, write_file
 from varro.report.calendar import index_pages, life_charts, months_of, state_of
 from varro.report.line import metrics_line
 from varro.report.page import Badge
-from varro.report.pages import load_report
+from varro.report.pages import load_report, render_html
 from varro.report.templating import page_environment
 from varro.report.verdict import MARKS
 
@@ -49,7 +48,7 @@ def write_across(reports: Path, run: str, written: Iterable[dict[str, Any]]) -> 
         write_file(folder / "metrics.jsonl", text.encode())
         _write_index(folder, run, lines, unread)
         if lines:
-            _point_latest(folder, lines[-1]["day"])
+            _write_latest(folder, lines[-1]["day"])
         _write_runs(reports)
     return folder / "index.html"
 
@@ -125,10 +124,8 @@ def _write_runs(reports: Path) -> None:
     write_file(reports / "index.html", f"{html}\n".encode())
 
 
-def _point_latest(folder: Path, day: str) -> None:
-    """`latest` is the newest day's folder, at every moment."""
-    partial = folder / ".latest.partial"
-    partial.unlink(missing_ok=True)
-    partial.symlink_to(day, target_is_directory=True)
-    os.replace(partial, folder / "latest")
-    sync_folder(folder)
+def _write_latest(folder: Path, day: str) -> None:
+    """The newest day's page under a name that stays: a copy, since links do not survive every
+    way of copying a home."""
+    report = load_report(folder / day / "report.json")
+    write_file(folder / "latest.html", render_html(report, beside=f"{day}/", above="").encode())

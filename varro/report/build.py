@@ -101,7 +101,8 @@ def build_report(facts: ReportFacts) -> dict[str, Any]:
     forecast = stage[Stage.FORECAST].detail if Stage.FORECAST in stage else {}
     today = next((e for e in facts.evaluations if e.day == facts.day), None)
     window_h = facts.config.reward.window_h
-    links = {**links_of(made_pages(facts)), **links_of(settled_pages(facts))}
+    pages = pages_of(facts)
+    links = {**links_of(pages["made"]), **links_of(pages["settled"])}
     examples = settled_examples(
         facts.settled,
         facts.outcomes,
@@ -166,10 +167,7 @@ def build_report(facts: ReportFacts) -> dict[str, Any]:
             facts.pieces,
             **drawn,
         ),
-        "pages": {
-            "settled": [page["file"] for page in settled_pages(facts)],
-            "made": [page["file"] for page in made_pages(facts)],
-        },
+        "pages": {kind: [page["file"] for page in found] for kind, found in pages.items()},
         "news": {
             "source": facts.config.news.source,
             "corpus": ingest["corpus"],
@@ -236,14 +234,13 @@ def failed_report(
     return _judged(EMPTY | failed)
 
 
-def settled_pages(facts: ReportFacts) -> list[dict[str, Any]]:
-    """All that was settled that day, on its own pages."""
-    return paginate("settled", settled_groups_of_day(facts.settled, facts.outcomes))
-
-
-def made_pages(facts: ReportFacts) -> list[dict[str, Any]]:
-    """All that was forecast that day, likewise."""
-    return paginate("made", made_groups_of_day(facts.made))
+def pages_of(facts: ReportFacts) -> dict[str, list[dict[str, Any]]]:
+    """All that was settled that day, and all that was forecast, on pages of their own."""
+    settled = settled_groups_of_day(facts.settled, facts.outcomes)
+    return {
+        "settled": paginate("settled", settled),
+        "made": paginate("made", made_groups_of_day(facts.made)),
+    }
 
 
 def _judged(report: dict[str, Any]) -> dict[str, Any]:

@@ -41,12 +41,12 @@ def metrics_line(report: Part) -> dict[str, Any]:
     for side in ("served", "base"):
         numbers |= {f"{side}_{k}": v for k, v in _defined(evaluation.get(side, {})).items()}
     numbers |= {f"seconds_{stage}": seconds for stage, seconds in report["timings"].items()}
-    numbers |= {name: today.get(name) for name in _OF_THE_DAY}
+    numbers |= {k: evaluation.get(k) for k in ("lift", "lift_low", "lift_high")}
+    numbers |= {name: today.get(name, numbers.get(name)) for name in _OF_THE_DAY}
     changes = report["changes"] or {}
     numbers["no_signal_frac"] = changes.get("no_signal_frac", {}).get("today")
-    numbers |= {
-        f"served_{name}": today.get(name) for name in ("reward", "reward_low", "reward_high")
-    }
+    for name in ("reward", "reward_low", "reward_high"):
+        numbers[f"served_{name}"] = today.get(name, numbers.get(f"served_{name}"))
     return {
         "run": report["run"],
         "day": report["day"],

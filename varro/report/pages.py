@@ -19,7 +19,7 @@ from typing import Any
 from varro.errors import VarroError
 from varro.files import write_file
 from varro.report.markdown import page_markdown, render_days_markdown
-from varro.report.page import Part
+from varro.report.page import Badge, Page, Part
 from varro.report.schema import upgraded
 from varro.report.sections import build_page
 from varro.report.templating import page_environment
@@ -43,10 +43,11 @@ def write_report(
     """
     payload = _encode(report)
     report = json.loads(payload)  # what is on the disk, and in its order
-    pages = _group_pages(report, groups or {})
-    markdown, html = render_markdown(report), render_html(report)
-    for name, page in pages.items():
-        write_file(folder / name, page.encode())
+    page = build_page(report)
+    pages = _group_pages(report, page.state, groups or {})
+    markdown, html = page_markdown(page), _page_html(page)
+    for name, text in pages.items():
+        write_file(folder / name, text.encode())
     write_file(folder / "report.json", payload.encode())
     write_file(folder / "report.md", markdown.encode())
     write_file(folder / "report.html", html.encode())
@@ -69,11 +70,12 @@ def load_report(file: Path) -> dict[str, Any]:
     return upgraded(report)
 
 
-def render_html(report: Part) -> str:
-    """One page that needs nothing else: inline style, no script, nothing fetched."""
-    page = build_page(upgraded(report))
-    template = page_environment().get_template("report.html")
-    return template.render(page=page, title=page.title, state=page.state) + "\n"
+def render_html(report: Part, *, beside: str = "", above: str = "../") -> str:
+    """One page that needs nothing else: inline style, no script, nothing fetched.
+
+    `beside` and `above` are where the day's other pages and the run's index are, from this one.
+    """
+    return _page_html(build_page(upgraded(report)), beside=beside, above=above)
 
 
 def render_markdown(report: Part) -> str:
@@ -81,9 +83,16 @@ def render_markdown(report: Part) -> str:
     return page_markdown(build_page(upgraded(report)))
 
 
-def _group_pages(report: Part, groups: Mapping[str, Sequence[Part]]) -> dict[str, str]:
+def _page_html(page: Page, *, beside: str = "", above: str = "../") -> str:
+    template = page_environment().get_template("report.html")
+    values = {"title": page.title, "state": page.state, "beside": beside, "above": above}
+    return template.render(page=page, **values) + "\n"
+
+
+def _group_pages(
+    report: Part, state: Badge, groups: Mapping[str, Sequence[Part]]
+) -> dict[str, str]:
     template = page_environment().get_template("groups.html")
-    state = build_page(upgraded(report)).state if groups else None
     return {
         page["file"]: template.render(
             title=f"Varro, run {report['run']}, {report['day']}: {kind} forecasts",
