@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from varro.domain import Forecast, Group
-from varro.evaluation.cadence import compare_cadence, spiking
+from varro.evaluation.cadence import MEASURES, compare_cadence, spiking
 from varro.report.charts import Chart, sequence_chart
 from varro.report.metrics import format_value
 from varro.report.page import DASH, Part, Section, Table, between, metric_row, number, shown
@@ -88,7 +88,8 @@ def _table(compared: Part) -> Table:
             between(name, found["low"], found["high"]),
             format_value("n_headlines", found["n"]),
         )
-        for measure, found in compared["measures"].items()
+        for measure in MEASURES
+        for found in (compared["measures"][measure],)
     )
     caption = (
         f"Forecasts made this day, n = {number(compared, 'n_headlines')} headlines: "

@@ -32,7 +32,8 @@ def compare_runs(config: Config, named: Sequence[str]) -> dict[str, Any]:
     """{schema, varro_version, runs: [row], pairs: [each other run against the first], settings:
     [what differs]}, plain JSON values.
 
-    A run is named as `RUN`, in the configured ledger, or as `HOME:RUN`. Nothing is written.
+    A run is named as `RUN`, in the configured ledger, or as `HOME:RUN`. Nothing is written; a
+    ledger of an older schema is migrated, as by any look at it.
     Raises: ConfigError if one is named twice; StageError if there is no such ledger or run.
     """
     if len(set(named)) < len(named):
