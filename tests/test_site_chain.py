@@ -176,6 +176,14 @@ def cut_the_chain(site):
         (site / folder / f"{day_name(2)}.json").unlink()
 
 
+def remove_front_page(site):
+    (site / "index.html").unlink()
+
+
+def lead_out(site):
+    edit(site / DAY_JSON, lambda d: d["groups"][0].update(id="../../elsewhere"))
+
+
 def garble_manifest(site):
     (site / MANIFEST).write_text("[]")
 
@@ -203,6 +211,8 @@ def garble_manifest(site):
         (remove_manifest, "does not follow"),
         (cut_the_chain, "the chain has 2"),
         (garble_manifest, "is not a manifest as it was written"),
+        (remove_front_page, "index.html is gone"),
+        (lead_out, "a group with the id"),
     ],
 )
 def test_every_kind_of_tampering_is_told(world, site, tamper, words):
@@ -227,6 +237,25 @@ def test_a_changed_chain_is_not_published_on(world, site, tamper):
         publish(world.config(), site, NOW)
     assert refused.value.exit_code == 14
     assert everything(site) == before
+
+
+@pytest.mark.parametrize(
+    "tamper", [garble_day, remove_day, change_text, reorder_forecasts, lead_out]
+)
+def test_data_that_were_changed_by_hand_are_made_again(world, site, tamper):
+    """Catches a publish that falls over a day's data, or takes them for what the ledger says."""
+    before = everything(site)
+    tamper(site)
+    publish(world.config(), site, NOW)
+    assert everything(site) == before
+
+
+def test_a_cut_chain_is_told_though_the_front_page_is_gone(world, site):
+    """Catches a chain that is cut and grown again with other times: the feed has the head, too."""
+    cut_the_chain(site)
+    remove_front_page(site)
+    with pytest.raises(SiteError, match=r"feed\.xml tells of 3 manifests"):
+        publish(world.config(), site, NOW)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from html.parser import HTMLParser
 
 import pytest
-from conftest import ledger_at, raw_sql
+from conftest import ledger_at, of_sqlite, raw_sql
 from site_world import SiteWorld, clock, day_name
 
 from varro import files
@@ -373,6 +373,7 @@ def test_a_day_without_forecasts_has_its_page_and_its_manifest(tmp_path):
     assert (found.problems, found.n_days, found.n_forecasts) == ([], 3, 48)
 
 
+@of_sqlite
 def test_a_number_that_is_none_is_a_dash(tmp_path):
     """Catches NaN in JSON, which no reader takes."""
     world = SiteWorld(tmp_path / "home")

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from varro.config import Config
 from varro.domain import Role, RunInfo, Stage, ToldGroup
@@ -135,7 +136,8 @@ def _changes(ledger: Ledger, run: str) -> list[tuple[str, str]]:
 def _feeds(config: Config) -> list[tuple[str, str]]:
     if config.news.source != "feeds" or config.news.feeds is None:
         return []
-    return [(feed.name, feed.url) for feed in load_opml(config.news.feeds)]
+    feeds = load_opml(config.news.feeds)
+    return [(feed.name, urlsplit(feed.url).hostname or "") for feed in feeds]
 
 
 def _notes(folder: Path) -> dict[str, str]:

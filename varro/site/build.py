@@ -56,7 +56,7 @@ class SiteFacts:
     changes: Sequence[tuple[str, str]] = ()
     """(day, what became of the policy), oldest first"""
     feeds: Sequence[tuple[str, str]] = ()
-    """(name, address) of the feeds that are read"""
+    """(name, host) of the feeds that are read: the rest of an address may be a secret"""
     notes: Mapping[str, str] = field(default_factory=dict)
     """week, as 2026-W35 → a note written by hand"""
 
@@ -139,10 +139,21 @@ def _group_data(
 
 
 def _read_before(earlier: Json | None) -> dict[str, Any]:
-    """Spans by the forecast's hash, and the medoid by the group's id."""
-    groups = earlier["groups"] if earlier else ()
-    spans = {f["sha256"]: f["spans"] for g in groups for f in g["forecasts"] if "spans" in f}
-    return spans | {g["id"]: g["medoid"] for g in groups}
+    """Spans by the forecast's hash, and the medoid by the group's id; nothing of data that are not
+    as they were written, which are then read anew."""
+    read: dict[str, Any] = {}
+    try:
+        for group in earlier["groups"] if earlier else ():
+            medoid, n = group["medoid"], len(group["forecasts"])
+            if type(medoid) is int and 0 <= medoid < n:
+                read[group["id"]] = medoid
+            for forecast in group["forecasts"]:
+                if "spans" in forecast:
+                    spans = [[str(beat), int(a), int(b)] for beat, a, b in forecast["spans"]]
+                    read[forecast["sha256"]] = spans
+    except (KeyError, TypeError, ValueError):
+        return {}
+    return read
 
 
 def _without_texts(group: dict[str, Any]) -> dict[str, Any]:

@@ -78,11 +78,9 @@ def load_chain(site: Path) -> tuple[list[Link], list[str]]:
         name = f"{FOLDER}/{file.name}"
         content = file.read_bytes()
         link = _parsed(content)
-        if link is None or link.payload() != content:
+        if link is None or link.payload() != content or link.day != file.stem:
             problems.append(f"{name} is not a manifest as it was written")
             continue
-        if link.day != file.stem:
-            problems.append(f"{name} is the manifest of {link.day}")
         before = links[-1] if links else None
         if link.place != len(links) + 1 or link.previous != (before and before.sha256()):
             problems.append(

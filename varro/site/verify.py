@@ -9,6 +9,7 @@ an earlier head.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
@@ -18,13 +19,14 @@ from typing import Any
 from varro.errors import ConfigError
 from varro.files import disk_errors
 from varro.report.page import show_controls
-from varro.site import feed
 from varro.site.chain import Link, differences, load_chain
 from varro.site.pages import LIMITS, SHRINKS
 from varro.site.record import Json, recomputed
 from varro.site.tables import forecast_page
 from varro.site.write import head_problems, load_identity
 
+_ID = re.compile(r"[0-9A-Za-z_.-]{1,64}")
+"""of a group, which names a file"""
 MIN_SHOWN = LIMITS["max_text"] // max(SHRINKS)
 """characters of a forecast that its page shows whatever its length"""
 
@@ -53,7 +55,7 @@ def verify_site(folder: Path) -> Verified:
             raise ConfigError(f"no site at {folder}; 'varro publish --out {folder}' makes one")
         links, problems = load_chain(folder)
         found = Verified(str(identity["run"]), n_days=len(links), problems=problems)
-        found.problems += head_problems(folder, links) + _feed_problems(folder, links)
+        found.problems += head_problems(folder, links, missing=True)
         chained = {link.day for link in links}
         for file in sorted((folder / "d").glob("*.json")):
             if file.stem not in chained:
@@ -63,20 +65,6 @@ def verify_site(folder: Path) -> Verified:
         if links:
             found.head, found.place = links[-1].sha256(), links[-1].place
         return found
-
-
-def _feed_problems(folder: Path, links: list[Link]) -> list[str]:
-    file = folder / "feed.xml"
-    told = feed.HEAD.search(file.read_text(encoding="utf-8", errors="replace")) if (
-        file.exists()) else None  # fmt: skip
-    if told is None:
-        return ["feed.xml does not tell the head of the chain"]
-    place = int(told[1])
-    if place > len(links):
-        return [f"feed.xml tells of {place} manifests, and the chain has {len(links)}"]
-    if place < 1 or links[place - 1].sha256() != told[2]:
-        return [f"feed.xml tells of another manifest at place {place} than the chain has"]
-    return []
 
 
 def _day_problems(folder: Path, link: Link, found: Verified) -> list[str]:
@@ -98,6 +86,9 @@ def _of_day(folder: Path, link: Link, day: Json, found: Verified) -> Iterator[st
     entries = []
     late = 0
     for group in day["groups"]:
+        if not _ID.fullmatch(group["id"]):
+            yield f"{name} has a group with the id {group['id']!r}"
+            continue
         in_time = link.published_at < group["due"]
         if group["in_time"] != in_time:
             yield f"{name}: forecasts of group {group['id']} say wrongly whether they were in time"

@@ -24,6 +24,7 @@ from varro.forecast.beats import BEATS_VERSION
 from varro.site import tables
 from varro.site.build import SiteFacts, day_data, entries_of
 from varro.site.chain import FOLDER, Link, differences, load_chain, next_link
+from varro.site.feed import HEAD as FEED_HEAD
 from varro.site.feed import atom_feed
 from varro.site.pages import Pages, look_of
 from varro.site.record import SCHEMA, Json, canonical
@@ -245,22 +246,26 @@ def _day_problems(facts: SiteFacts, links: list[Link]) -> list[str]:
     return problems
 
 
-def head_problems(folder: Path, links: list[Link]) -> list[str]:
-    """Where the front page tells of another chain than there is. It is written last, so its head
-    may be an earlier one."""
-    file = folder / "index.html"
-    found = (
-        HEAD.search(file.read_text(encoding="utf-8", errors="replace")) if file.exists() else None
-    )
-    if found is None:
-        return []
-    place, head = int(found[1]), found[2]
-    if place > len(links):
-        return [f"the front page tells of {place} manifests, and the chain has {len(links)}: its "
-                "end is gone"]  # fmt: skip
-    if place < 1 or links[place - 1].sha256() != head:
-        return [f"the front page tells of another manifest at place {place} than the chain has"]
-    return []
+def head_problems(folder: Path, links: list[Link], *, missing: bool = False) -> list[str]:
+    """Where front page and feed tell of another chain than there is. They are written after it, so
+    their head may be an earlier one; with `missing`, that they tell none is a problem, too."""
+    problems = []
+    for name, told in (("index.html", HEAD), ("feed.xml", FEED_HEAD)):
+        file = folder / name
+        text = file.read_text(encoding="utf-8", errors="replace") if file.exists() else ""
+        found = told.search(text)
+        if found is None:
+            problems += [f"{name} is gone, or does not tell the head of the chain"] * missing
+            continue
+        place = int(found[1])
+        if place > len(links):
+            problems.append(
+                f"{name} tells of {place} manifests, and the chain has {len(links)}: its end is "
+                "gone"
+            )
+        elif place < 1 or links[place - 1].sha256() != found[2]:
+            problems.append(f"{name} tells of another manifest at place {place} than the chain has")
+    return problems
 
 
 def _loaded(content: bytes | None) -> Mapping[str, Any] | None:
