@@ -118,6 +118,14 @@ def test_a_first_evening_and_a_first_morning(tmp_path):
     assert facts["settlements"][0]["reward"] == report["best"][0]["reward"]
     assert len(facts["token_ids"]) == len(facts["sampler_logprobs"])
 
+    index = page.parent.parent / "index.html"
+    index.unlink()
+    again = varro("report", "--all", *home, *SMALL)
+    assert again.stdout == f"2 reports, index: {index}\n" and index.exists()
+    facts = json.loads(varro("report", "--all", "--json", *home, *SMALL).stdout)
+    assert facts == {"n_days": 2, "index": str(index)}
+    refused(varro("report", "--all", "--last", *home, *SMALL), 3, "give one of them")
+
     changed = varro("train-day", *home, *SMALL, "--set", "update.lr=1e-5")
     refused(changed, 3, "update.lr = 0.002, now 1e-05", "--run NAME")
 

@@ -77,7 +77,7 @@ def test_a_thin_day_is_forecast_and_evaluated_but_not_trained_on(tmp_path, confi
         rows = summarize(work.ledger, config)["days"]
         assert [row["degraded"] for row in rows] == [None, reason, None]
     report = json.loads((report_folder(config.home, "main", thin) / "report.json").read_text())
-    assert report["verdict"]["word"] == "degraded"
+    assert report["verdict"]["reason"] == "thin news"
     assert reason in report["verdict"]["text"]
     assert report["news"]["degraded"] == reason
     page = (report_folder(config.home, "main", thin) / "report.md").read_text()

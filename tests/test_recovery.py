@@ -495,7 +495,7 @@ def test_a_policy_that_is_proven_worse_gives_way_to_the_base(home, lift, shuffle
     before = json.loads((home / "checkpoints/main/v00002/state.json").read_text())
     assert state["lr_scale"] == before["lr_scale"] / 2
     report = report_of(home, 3)
-    assert report["verdict"]["word"] == "rolled back"
+    assert report["verdict"]["reason"] == "rolled back"
     found = {alarm["name"]: alarm["found"] for alarm in report["alarms"]}
     assert found["checkpoint"] == "rolled back to the weights of v0, as v3"
     assert report["forecast"]["policy_version"] == 3

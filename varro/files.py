@@ -7,7 +7,7 @@ import fcntl
 import hashlib
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -50,18 +50,24 @@ def disk_errors(doing: str) -> Iterator[None]:
 
 def write_file(path: Path, content: bytes) -> None:
     """Write a file so that a crash leaves the old content or the new, never a part."""
-    make_folder(path.parent)
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        with partial.open("wb") as handle:
-            handle.write(content)
-            handle.flush()
-            _sync(handle.fileno())
-        os.replace(partial, path)
-    except OSError:
-        partial.unlink(missing_ok=True)  # on a full disk it would take the room of the next try
-        raise
-    sync_folder(path.parent)
+    write_files(path.parent, {path.name: content})
+
+
+def write_files(folder: Path, contents: Mapping[str, bytes]) -> None:
+    """Write files of one folder in their order, each of them so; the folder is synced once."""
+    make_folder(folder)
+    for name, content in contents.items():
+        partial = folder / f".{name}.partial"
+        try:
+            with partial.open("wb") as handle:
+                handle.write(content)
+                handle.flush()
+                _sync(handle.fileno())
+            os.replace(partial, folder / name)
+        except OSError:
+            partial.unlink(missing_ok=True)  # on a full disk it would take the room of the next try
+            raise
+    sync_folder(folder)
 
 
 @contextmanager

@@ -40,16 +40,17 @@ class RunHistory:
     """a day each, oldest first: see `report.history`"""
 
 
-def read_history(work: OpenRun, *, until: str) -> RunHistory:
-    """The days of a run up to one, from the ledger."""
+def read_history(work: OpenRun, *, until: str, n_rows: int | None = None) -> RunHistory:
+    """The days of a run up to one, from the ledger, with a row for each of the newest or all."""
     ledger, name = work.ledger, work.name
     stages = [s for s in ledger.stage_runs(name) if s.day <= until]
     updates = [u for u in ledger.updates(name) if u.day <= until]
     evaluations = ledger.evaluations(name, until=until)
     changes = _config_changes(work, stages, until=until)
-    rows = history_rows(
-        stages, updates, evaluations, ledger.settled_rewards(name, until=until), changes=changes
-    )
+    days = sorted({s.day for s in stages})
+    after = days[-n_rows - 1] if n_rows is not None and len(days) > n_rows else ""
+    rewards = ledger.settled_rewards(name, after=after, until=until)
+    rows = history_rows(stages, updates, evaluations, rewards, changes=changes, after=after)
     by_day: dict[str, list[StageRun]] = {}
     for stage in stages:
         by_day.setdefault(stage.day, []).append(stage)
@@ -65,11 +66,9 @@ def changed_settings(work: OpenRun, day: str) -> dict[str, Any] | None:
     return None if kept and kept[-1] == now else now
 
 
-def report_facts(work: OpenRun, day: str, history: RunHistory | None = None) -> ReportFacts:
+def report_facts(work: OpenRun, day: str, history: RunHistory) -> ReportFacts:
     """The facts of a finished day: the same whenever it is asked."""
     ledger, name = work.ledger, work.name
-    if history is None:
-        history = read_history(work, until=day)
     stages = history.stages[day]
     settled = ledger.settlements(name, day=day)
     evaluated = next((s for s in stages if s.stage is Stage.EVALUATE), None)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from itertools import repeat
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +20,15 @@ from varro.ledger.place import is_begun, ledger_place
 from varro.ledger.store import open_ledger_of
 from varro.lineage import kept_versions, remove_versions
 from varro.report.across import load_lines, write_across
-from varro.report.build import build_report, failed_report, pages_of
+from varro.report.build import HISTORY_DAYS, build_report, failed_report, pages_of
 from varro.report.line import metrics_line
 from varro.report.machine import describe_machine
 from varro.report.pages import write_report
 from varro.run import OpenRun
 from varro.service.slots import DueDay
 
+MAX_PROCESSES, DAYS_A_PROCESS = 4, 20
+"""that write many reports at once; fewer days are not worth a process"""
 MAX_ERROR = 2000
 """characters of an error that a page shows"""
 
@@ -76,7 +82,7 @@ def newest_report(config: Config, *, as_json: bool) -> str:
 
 def write_day_report(work: OpenRun, day: str) -> Path:
     """(Re)write a day's report from the ledger, and what stands beside it; returns its page."""
-    history = read_history(work, until=day)
+    history = read_history(work, until=day, n_rows=HISTORY_DAYS)
     line, page = _write_day(work, day, history)
     write_across(work.home / "reports", work.name, [line])
     return page
@@ -89,7 +95,14 @@ def write_all_reports(work: OpenRun) -> tuple[int, Path]:
     if not days:
         raise StageError(f"no finished day in run {work.name!r}; see 'varro status'")
     history = read_history(work, until=days[-1])
-    lines = [_write_day(work, day, history)[0] for day in days]
+    n = min(os.cpu_count() or 1, MAX_PROCESSES, len(days) // DAYS_A_PROCESS)
+    if n < 2:
+        lines = [_write_day(work, day, history)[0] for day in days]
+    else:
+        shares = [days[k::n] for k in range(n)]
+        with ProcessPoolExecutor(n, mp_context=get_context("spawn")) as pool:
+            found = pool.map(_write_share, repeat(work.config), shares, repeat(history))
+            lines = [line for share in found for line in share]
     return len(days), write_across(work.home / "reports", work.name, lines)
 
 
@@ -114,6 +127,16 @@ def write_failed_report(work: OpenRun, due: DueDay, stage: str, error: Exception
         write_across(work.home / "reports", work.name, [metrics_line(report)])
     except (VarroError, OSError) as other:
         work.progress.warned(f"the page of {due.day} could not be written: {other}")
+
+
+def _write_share(config: Config, days: Sequence[str], history: RunHistory) -> list[dict[str, Any]]:
+    """Some of the days, in a process of its own beside the one that holds the run. It reads the
+    ledger; a text's vector is all that it may add."""
+    with open_ledger(ledger_place(config)) as ledger:
+        info = ledger.run(config.run.name)
+        assert info is not None  # it has finished days
+        work = OpenRun(config, ledger, info, archive=None, feeds=())
+        return [_write_day(work, day, history)[0] for day in days]
 
 
 def _write_day(work: OpenRun, day: str, history: RunHistory) -> tuple[dict[str, Any], Path]:

@@ -173,9 +173,12 @@ def claim(evaluations: Sequence[EvaluationInfo], *, seed: int, n_bootstrap: int)
     lift could be told, but a control that must be 0 is not, or, on the good side, the policy copies
     more than the base.
     """
+    names = (*PARTS, "base_against_base", "heldout", "echo", "template")
+    # Those with the same number of days one after another: they share their resamples.
+    n_days = {n: sum(bool(e.detail["differences"].get(n)) for e in evaluations) for n in names}
     parts = {
         name: pooled(evaluations, name, seed=seed, n_bootstrap=n_bootstrap)
-        for name in (*PARTS, "base_against_base", "heldout", "echo", "template")
+        for name in sorted(names, key=n_days.__getitem__)
     }
     lift = parts.pop(CLAIMED)
     found = [e.detail["differences"].get(CLAIMED) for e in evaluations]

@@ -505,10 +505,8 @@ class Ledger:
         with self._read() as session:
             found = session.execute(query).all()
             forecasts = _forecasts_of(session, sorted({group.id for _, group, _ in found}))
-            groups = {
-                group.id: _to_group(group, headline, forecasts[group.id])
-                for _, group, headline in found
-            }
+            rows = {group.id: (group, headline) for _, group, headline in found}
+            groups = {key: _to_group(*pair, forecasts[key]) for key, pair in rows.items()}
             return [(_to_settlement(row), groups[row.group_id]) for row, _, _ in found]
 
     def settled_rewards(

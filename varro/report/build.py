@@ -83,7 +83,7 @@ class ReportFacts:
     """what happened to the run's versions besides training"""
     machine: dict[str, Any]
     history: Sequence[dict[str, Any]]
-    """of all days up to this one: see `report.history`"""
+    """of this day and those before it, `HISTORY_DAYS` at least: see `report.history`"""
     changes: Sequence[Mapping[str, Any]] | None
     """what is configured otherwise than the day before; None if that is not known"""
     feeds: Sequence[FeedRead]
@@ -132,12 +132,12 @@ def build_report(facts: ReportFacts) -> dict[str, Any]:
         "is_placebo": facts.config.update.placebo,
         "week": _week(facts.evaluations),
         "history": [{key: row[key] for key in CHARTED} for row in rows],
-        "changes": {name: change_of(facts.history, name) for name in CHANGES},
+        "changes": {name: change_of(rows, name) for name in CHANGES},
         "limits": {"kl_limit": facts.config.leash.kl_limit},
         "evaluation": None if today is None else _evaluation(today, facts),
         "settled": _settled(facts, settle),
         "apart": components_apart(facts.settled),
-        "histogram": histogram(facts.history),
+        "histogram": histogram(rows),
         "canaries": settle["canaries"],
         "calibration": calibrated(probabilities),
         "n_probabilities": len(probabilities),

@@ -1,6 +1,6 @@
 """The days of a run in a row each: what charts, comparisons with last week and the index draw on.
 
-    row = history_row("2026-01-06", stages, update, evaluation, rewards)
+    rows = history_rows(stages, updates, evaluations, rewards, changes=changes)
 
 A row is plain JSON values; what was not measured that day is null, never 0. Pure.
 """
@@ -81,8 +81,10 @@ def history_rows(
     rewards: Mapping[str, Sequence[tuple[str, str, float]]],
     *,
     changes: Mapping[str, Sequence[Any]],
+    after: str = "",
 ) -> list[dict[str, Any]]:
-    """A row for each day that settled, oldest first, each from its own day and those before it."""
+    """A row for each day after one that settled, oldest first, each from its own day and those
+    before it."""
     by_day: dict[str, dict[Stage, StageRun]] = {}
     for stage in stages:
         by_day.setdefault(stage.day, {})[stage.stage] = stage
@@ -101,7 +103,7 @@ def history_rows(
             "config_changed": bool(changes.get(day)),
         }
         for day, found in sorted(by_day.items())
-        if Stage.SETTLE in found
+        if Stage.SETTLE in found and day > after
     ]
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from varro.errors import VarroError
-from varro.files import write_file
+from varro.files import write_files
 from varro.report.markdown import page_markdown, render_days_markdown
 from varro.report.page import Badge, Page, Part
 from varro.report.schema import upgraded
@@ -46,11 +46,8 @@ def write_report(
     page = build_page(report)
     pages = _group_pages(report, page.state, groups or {})
     markdown, html = page_markdown(page), _page_html(page)
-    for name, text in pages.items():
-        write_file(folder / name, text.encode())
-    write_file(folder / "report.json", payload.encode())
-    write_file(folder / "report.md", markdown.encode())
-    write_file(folder / "report.html", html.encode())
+    files = {**pages, "report.json": payload, "report.md": markdown, "report.html": html}
+    write_files(folder, {name: text.encode() for name, text in files.items()})
     for file in folder.iterdir():
         if re.fullmatch(r"(?:settled|made)(?:-\d+)?\.html", file.name) and file.name not in pages:
             file.unlink()

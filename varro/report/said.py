@@ -151,5 +151,6 @@ def _left_out(examples: Sequence[Example], kept: Sequence[Example]) -> tuple[str
 
 def _own_page(link: object) -> str | None:
     """The link to a group's page, if it is of the form that Varro gives it."""
-    found = isinstance(link, str) and re.fullmatch(r"(?:settled|made)(?:-\d+)?\.html#g-\w+", link)
+    form = r"(?:settled|made)(?:-\d+)?\.html#g-[\w-]+"
+    found = isinstance(link, str) and re.fullmatch(form, link)
     return str(link) if found else None
