@@ -268,7 +268,7 @@ def test_what_cannot_be_done_is_one_line(home, tmp_path):
         (("mian", "--home", home), 7, "there are: 'main'"),
         (("main", "--home", tmp_path), 7, "no ledger at"),
         (("main", "--home", home, "--format", "pdf"), 3, "html, md, csv"),
-        (("main", "--home", home, "--out", tmp_path / "file"), 3, "--out wants a folder"),
+        (("main", "--home", home, "--out", tmp_path / "file"), 9, "name a folder where no file"),
     ):
         done = varro(*arguments)
         assert done.returncode == code, done.stderr

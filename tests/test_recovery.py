@@ -37,7 +37,7 @@ from varro.errors import (
     StaleLeaseError,
 )
 from varro.evaluation.evaluate import PARTS
-from varro.files import write_file
+from varro.files import new_folder, write_file
 from varro.ledger.store import open_ledger
 from varro.run import live_policy, open_run
 from varro.service import backup
@@ -356,7 +356,7 @@ def test_two_backups_to_one_folder_do_not_mix(home, tmp_path):
     and said to be verified all the same; and what a killed one has left, in the way for ever."""
     target = tmp_path / "backup"
     (tmp_path / ".backup.partial" / "checkpoints").mkdir(parents=True)
-    with backup._new_folder(target, "the first one") as partial:
+    with new_folder(target, "the first one") as partial:
         assert list(partial.iterdir()) == []
         (partial / "mine").touch()
         with pytest.raises(StageError, match=r"backup to .*: another process is at it"):
@@ -533,7 +533,8 @@ def test_a_disk_without_room_stops_the_day_before_it_begins(home):
     settings = (*KEEP_ALL, "checkpoints.min_free_gb=1e9")
     with pytest.raises(DiskError, match="are needed for a checkpoint"):
         run_days(home, 3, settings=settings)
-    assert differences(state_of(home), before) == []
+    told = [d for d in differences(state_of(home), before) if not d.startswith("file reports/")]
+    assert told == [], "but for the page of the day that failed"
     run_days(home, 3)
 
 

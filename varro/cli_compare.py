@@ -51,11 +51,8 @@ def compare(
         print_result(as_json, found, render_comparison(found, form or "md").rstrip("\n"))
         return
     texts = {f: render_comparison(found, f) for f in ((form,) if form else FORMATS)}
-    try:
-        with disk_errors(f"cannot write to {out}"):
-            for ending, text in texts.items():
-                write_file(out / f"compare.{ending}", text.encode())
-    except (FileExistsError, NotADirectoryError) as error:
-        raise ConfigError(f"--out wants a folder, found a file: {error.filename}") from error
+    with disk_errors(f"cannot write to {out}"):
+        for ending, text in texts.items():
+            write_file(out / f"compare.{ending}", text.encode())
     lines = [f"{ending}: {out / f'compare.{ending}'}" for ending in texts]
     print_result(as_json, found, "\n".join(lines))

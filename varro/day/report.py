@@ -132,7 +132,7 @@ def write_failed_report(work: OpenRun, due: DueDay, stage: str, error: Exception
 def _write_share(config: Config, days: Sequence[str], history: RunHistory) -> list[dict[str, Any]]:
     """Some of the days, in a process of its own beside the one that holds the run. It reads the
     ledger; a text's vector is all that it may add."""
-    with open_ledger(ledger_place(config)) as ledger:
+    with open_ledger_of(config) as ledger:
         info = ledger.run(config.run.name)
         assert info is not None  # it has finished days
         work = OpenRun(config, ledger, info, archive=None, feeds=())

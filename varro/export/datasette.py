@@ -10,6 +10,26 @@ from varro.files import new_file
 
 _RUN = "the run"
 _DAY = "ISO date of the day, or of the cycle, with its time"
+_OF_A_FEED = {
+    "run": _RUN,
+    "day": _DAY,
+    "url": "address of the feed",
+    "as_of": "the day's clock (UTC)",
+    "feed": "its name in the list",
+    "status": "ok, unchanged, resting (not asked), unreached (no time for it) or failed",
+    "reason": "why it failed, rests or was not reached",
+    "http_status": "the server's answer",
+    "etag": "sent back next time",
+    "last_modified": "sent back next time",
+    "body_sha256": "of the last body that was a feed",
+    "n_entries": "entries of that body",
+    "n_untitled": "of them without a title",
+    "n_new": "headlines that today's body added",
+    "n_failures": "in a row, up to this one",
+    "next_at": "not to be asked before (UTC)",
+    "moved_to": "new address, if it has moved for good",
+    "seconds": "how long it took (s)",
+}
 
 TABLES: dict[str, tuple[str, dict[str, str]]] = {
     "runs": (
@@ -60,6 +80,8 @@ TABLES: dict[str, tuple[str, dict[str, str]]] = {
             "token_ids": "sampled ids, the stop token included, little-endian int32",
             "sampler_logprobs": "log-probs at the sampling temperature (nats), little-endian "
             "float32",
+            "sampler_entropies": "entropy of what each token was drawn from (nats), little-endian "
+            "float32; null in older forecasts",
             "text": "what it says",
             "finish_reason": "stop, paragraph, or length: cut at the token limit",
             "seed": "of its random numbers",
@@ -139,28 +161,14 @@ TABLES: dict[str, tuple[str, dict[str, str]]] = {
             "detail": "JSON: what it counted",
         },
     ),
-    "feed_reads": (
-        "What came of a feed on a day.",
-        {
-            "run": _RUN,
-            "day": _DAY,
-            "url": "address of the feed",
-            "as_of": "the day's clock (UTC)",
-            "feed": "its name in the list",
-            "status": "ok, unchanged, resting (not asked) or failed",
-            "reason": "why it failed or rests",
-            "http_status": "the server's answer",
-            "etag": "sent back next time",
-            "last_modified": "sent back next time",
-            "body_sha256": "of the last body that was a feed",
-            "n_entries": "entries of that body",
-            "n_untitled": "of them without a title",
-            "n_new": "headlines that today's body added",
-            "n_failures": "in a row, up to this one",
-            "next_at": "not to be asked before (UTC)",
-            "moved_to": "new address, if it has moved for good",
-            "seconds": "how long it took (s)",
-        },
+    "feed_reads": ("What came of a feed on a day.", _OF_A_FEED),
+    "feed_tries": (
+        "What came of a feed in a try at a cycle that then had no news.",
+        _OF_A_FEED,
+    ),
+    "homes": (
+        "The home that a Postgres database belongs to.",
+        {"id": "what home.id in that home holds", "told": "where it lay when it took the database"},
     ),
     "missed_cycles": (
         "Cycles of live feeds that nobody ran while they could be run.",
