@@ -38,7 +38,7 @@ def test_publish_and_verify_tell_what_they_found(home, tmp_path):
     assert "not before outcome: 2 forecasts of 1 days" in sound.stdout
     assert made["head"] in sound.stdout and "compared with" in sound.stdout
     raw_sql(ledger_at(home), "UPDATE forecasts SET text = 'Yes' WHERE k = 0")
-    refused(varro("publish", "--out", site, *arguments(home)), 12, "was changed", "nothing was")
+    refused(varro("publish", "--out", site, *arguments(home)), 14, "was changed", "nothing was")
     told = varro("publish", "--verify", site, "--json", *arguments(home))
     assert told.returncode == 14
     assert json.loads(told.stdout)["ok"] is False and "was changed" in told.stderr
