@@ -3,6 +3,7 @@ would parse them."""
 
 from __future__ import annotations
 
+import errno
 import json
 import re
 from collections.abc import Iterator
@@ -141,6 +142,24 @@ def test_a_form_that_is_not_known_is_refused_in_one_line(tmp_path: Path, schema:
     file.write_text("[]", encoding="utf-8")
     with pytest.raises(VarroError, match="schema None"):
         load_report(file)
+
+
+def test_a_disk_that_fails_is_not_taken_for_a_report_that_is_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Catches a night that ends with exit code 1 for want of a descriptor, and a run's index that
+    leaves days out because the disk could not be read."""
+    written(tmp_path, "main", "2026-01-05")
+    read = Path.read_text
+
+    def fails(path: Path, *arguments: Any, **named: Any) -> str:
+        if path.name == "report.json":
+            raise OSError(errno.EMFILE, "Too many open files", str(path))
+        return read(path, *arguments, **named)
+
+    monkeypatch.setattr(Path, "read_text", fails)
+    with pytest.raises(OSError, match="Too many open files"):
+        write_across(tmp_path, "main", [metrics_line(report_of("2026-01-05"))])
 
 
 def test_metrics_has_a_line_a_day_and_a_day_again_replaces_its_own(tmp_path: Path) -> None:

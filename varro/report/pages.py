@@ -62,7 +62,7 @@ def load_report(file: Path) -> dict[str, Any]:
     """
     try:
         report = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (FileNotFoundError, IsADirectoryError, PermissionError, ValueError) as error:
         raise VarroError(f"{file} cannot be read ({error}); 'varro report --all' writes it again")
     return upgraded(report)
 
