@@ -23,13 +23,12 @@ from varro.ledger.extract import (
     settlement_rows,
 )
 from varro.ledger.store import Ledger
+from varro.report.page import table_text
 
 Row = dict[str, Any]
 Writer = Callable[[Path, Sequence[str], Iterable[Row]], int]
 """(path, columns, rows) → how many were written"""
 
-_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
-"""what a spreadsheet takes for the beginning of a formula"""
 _INTEGERS = ("k", "policy_version", "seed", "n_tokens")
 _NUMBERS = ("reward",)
 _TIMES = ("first_seen", "made_at", "outcome_first_seen")
@@ -110,9 +109,7 @@ def _cell(value: Any) -> Any:
     if isinstance(value, datetime):
         return value.astimezone(UTC).isoformat()
     value = _plain(value)
-    if isinstance(value, str) and value.startswith(_FORMULA):
-        return f"'{value}"
-    return value
+    return table_text(value) if isinstance(value, str) else value
 
 
 def _plain(value: Any) -> Any:

@@ -174,6 +174,15 @@ def show_controls(text: str) -> str:
     return _CONTROLS.sub("\ufffd", text)
 
 
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
+"""what a spreadsheet takes for the beginning of a formula"""
+
+
+def table_text(text: str) -> str:
+    """A cell of a CSV file: with an apostrophe before what a spreadsheet would run."""
+    return f"'{text}" if text.startswith(_FORMULA) else text
+
+
 def is_web_link(link: object) -> bool:
     """True for an http or https address with a host and no space, control or quote in it."""
     if not isinstance(link, str) or _CONTROLS.search(link):

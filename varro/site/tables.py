@@ -7,7 +7,7 @@ import io
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from varro.report.page import is_web_link
+from varro.report.page import is_web_link, table_text
 from varro.site.build import SiteFacts
 from varro.site.chain import Link
 from varro.site.record import PARTS, SCHEMA, Json, canonical, moment_text
@@ -19,7 +19,6 @@ COLUMNS = (
     "sha256", "source", "title", "link", "text", "outcome_title", "outcome_source", "outcome_link",
 )  # fmt: skip
 FORECASTS_A_PAGE = 8
-_DANGEROUS = ("=", "+", "-", "@", "\t", "\r", "\n")
 
 
 def forecast_page(group: Json, k: int) -> str:
@@ -98,6 +97,6 @@ def as_json(
 def _cell(value: object) -> object:
     if isinstance(value, bool):
         return "true" if value else "false"
-    if isinstance(value, str) and value.startswith(_DANGEROUS):
-        return f"'{value}"
+    if isinstance(value, str):
+        return table_text(value)
     return "" if value is None else value
