@@ -455,7 +455,7 @@ def test_beats_are_marked_where_they_stand() -> None:
 def test_colours_can_be_read_in_light_and_dark() -> None:
     """A palette under 4.5 : 1 (WCAG AA) is grey on grey at seven in the morning."""
     folder = Path(pages.__file__).parent / "templates"
-    css = (folder / "report.css").read_text(encoding="utf-8")
+    css = (folder / "marks.css").read_text(encoding="utf-8")
     for scheme in (folder / "base.css").read_text(encoding="utf-8").split("@media")[:2]:
         colours = dict(re.findall(r"--(\w+): (#[0-9a-f]{6})", scheme))
         for name in ("line", "reference", "third", "good", "calm", "bad"):  # of charts
