@@ -533,8 +533,12 @@ def test_a_disk_without_room_stops_the_day_before_it_begins(home):
     settings = (*KEEP_ALL, "checkpoints.min_free_gb=1e9")
     with pytest.raises(DiskError, match="are needed for a checkpoint"):
         run_days(home, 3, settings=settings)
-    told = [d for d in differences(state_of(home), before) if not d.startswith("file reports/")]
-    assert told == [], "but for the page of the day that failed"
+    told = differences(state_of(home), before)
+    assert told and all(
+        d.startswith("file reports/main/2026-01-08") and d.endswith(" is left over") for d in told
+    ), "nothing but the page of the day that failed"
+    page = json.loads((home / "reports/main/2026-01-08/report.json").read_text())
+    assert page["verdict"]["word"] == "FAILED"
     run_days(home, 3)
 
 
