@@ -906,6 +906,8 @@ def _report() -> dict[str, Any]:
             "platform": "Linux-x86_64",
             "python": "3.11.7",
             "versions": {"mlx": "0.32.4", "numpy": "2.4.0"},
+            "revision": "0123456789ab with changes",
+            "disk_free_gb": 321.5,
             "trainable_frac": 0.06,
             "n_parameters": 1_040_000,
         },

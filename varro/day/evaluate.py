@@ -35,7 +35,7 @@ def evaluate_day(work: OpenRun, due: DueDay) -> None:
             rivals=settle.detail["rivals"] if settle else None,
         )
         detail = sampling_detail(groups, timing.seconds())
-        detail["machine"] = describe_machine(policy)
+        detail["machine"] = describe_machine(policy, work.home)
         work.ledger.finish_stage(timing.row(detail), groups=groups, evaluation=evaluation)
         if evaluation is None:
             told = f"{len(groups)} headlines forecast by the frozen base"

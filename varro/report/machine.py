@@ -5,21 +5,29 @@ from __future__ import annotations
 import os
 import platform
 import resource
+import shutil
 import subprocess
 import sys
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-PACKAGES = ("mlx", "mlx-lm", "torch", "sentence-transformers", "sqlalchemy", "numpy")
+PACKAGES = ("varro", "mlx", "mlx-lm", "torch", "sentence-transformers", "sqlalchemy", "numpy")
 
 
-def describe_machine(policy: Any = None) -> dict[str, Any]:
-    """Facts for the report. With a loaded policy, its size too."""
+_SOURCE = Path(__file__).resolve().parent.parent
+"""the package's folder"""
+
+
+def describe_machine(policy: Any = None, home: Path | None = None) -> dict[str, Any]:
+    """Facts for the report. With a loaded policy, its size too; with a home, the room left on its
+    disk in GB (10^9 bytes)."""
     facts: dict[str, Any] = {
         "platform": platform.platform(),
         "python": platform.python_version(),
         "versions": {name: found for name in PACKAGES if (found := _version(name))},
+        "revision": revision(_SOURCE),
         "device": None,
         "blas": None,
         "n_parameters": None,
@@ -37,7 +45,27 @@ def describe_machine(policy: Any = None) -> dict[str, Any]:
             "trainable_frac": trainable / (base + trainable),
             "n_processes": policy.cluster.size,
         }
+    if home is not None:
+        facts["disk_free_gb"] = shutil.disk_usage(home).free / 1e9
     return facts
+
+
+@cache
+def revision(source: Path) -> str | None:
+    """The git commit that the code in a folder is, "with changes" if files that git knows differ
+    from it. None where the package does not lie in a checkout of its own, as an installed one does
+    not, whatever lies around it."""
+    if not (source.parent / ".git").exists():
+        return None
+    try:
+        said = subprocess.run(
+            ["git", "-C", str(source), "describe", "--always", "--dirty= with changes",
+             "--exclude=*", "--abbrev=12"],
+            capture_output=True, text=True, check=True, timeout=10,
+        )  # fmt: skip
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return said.stdout.strip() or None
 
 
 def stage_memory(*, with_mlx: bool) -> dict[str, float]:

@@ -1008,6 +1008,7 @@ METRICS: tuple[Metric, ...] = (
         2,
     ),
     Metric("mlx_peak_gb", "Peak MLX memory", "largest use by MLX in the stage", "GB", None, 2),
+    Metric("disk_free_gb", "Disk free", "left on the home's disk that night", "GB", None, 1),
     Metric("n_processes", "Processes", "of the cluster that made the day", "", None, 0),
     Metric("n_parameters", "Parameters", "weights of the policy", "count", None, 0),
     Metric(

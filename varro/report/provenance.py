@@ -52,8 +52,12 @@ def machine_section(
     if machine.get("n_processes", 1) > 1:
         facts.append(metric_row("n_processes", number(machine, "n_processes")))
     facts += [Row(name, (shown(version),)) for name, version in machine["versions"].items()]
+    if revision := machine.get("revision"):
+        facts.insert(0, Row("revision of the code", (shown(revision),)))
     for name in ("n_parameters", "trainable_frac"):
         facts.append(metric_row(name, number(machine, name)))
+    if machine.get("disk_free_gb") is not None:
+        facts.append(metric_row("disk_free_gb", number(machine, "disk_free_gb")))
     tables = [Table("Machine", ("What", "Value"), tuple(facts))]
     if memory:
         tables.append(_memory_table(memory))
