@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable
-from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 
 Resolve = Callable[[str, int], list[str]]
 """addresses of a host's name for a port. Raises: OSError"""
@@ -20,6 +20,8 @@ _WITH_V4_INSIDE = (
 )
 """networks whose addresses lead on to a v4 address, and how far it is from their end (bits)"""
 _NOT_PUBLIC = (
+    IPv4Network("192.0.0.0/24"),  # protocol assignments: a cloud's metadata service among them
+    IPv4Network("192.88.99.0/24"),  # relays of 6to4, deprecated
     IPv6Network("fec0::/10"),  # site-local, deprecated
     IPv6Network("64:ff9b:1::/48"),  # NAT64 within a site
     IPv6Network("2001::/23"),  # Teredo and other tunnels
@@ -47,7 +49,7 @@ def why_not_public(address: str) -> str | None:
         for network, shift in _WITH_V4_INSIDE:
             if ip in network:
                 return _kind(IPv4Address((int(ip) >> shift) & 0xFFFFFFFF))
-    return _kind(ip) or ("not global" if any(ip in net for net in _NOT_PUBLIC) else None)
+    return _kind(ip)
 
 
 def any_address(address: str) -> None:
@@ -63,6 +65,6 @@ def _kind(ip: IPv4Address | IPv6Address) -> str | None:
         ("private", ip.is_private),
         ("reserved", ip.is_reserved),
         # Shared address space (CGNAT), and what the registry says of the rest.
-        ("not global", not ip.is_global),
+        ("not global", not ip.is_global or any(ip in network for network in _NOT_PUBLIC)),
     )
     return next((name for name, is_so in kinds if is_so), None)
