@@ -443,7 +443,7 @@ def test_bodies_are_kept_beside_the_ledger_that_names_them_and_go_in_time(world)
                 if read.status == "ok":
                     kept = body_path(work.home, as_of=read.as_of, sha256=read.body_sha256)
                     assert read_body(kept, max_bytes=10_000) == world.body(read.feed)
-        assert sorted(f.name for f in folder.iterdir()) == ["2026-01-06", "2026-01-07"]
+        assert sorted(f.name for f in folder.glob("2*")) == ["2026-01-06", "2026-01-07"]
         world.titles["a"].append("a later still")
         work.ledger = Stopped(work.ledger)
         with pytest.raises(LedgerError):
@@ -451,7 +451,7 @@ def test_bodies_are_kept_beside_the_ledger_that_names_them_and_go_in_time(world)
         assert "2026-01-06" in {f.name for f in folder.iterdir()}
         work.ledger = work.ledger.ledger
         ingest(work, 3)
-        assert sorted(f.name for f in folder.iterdir()) == ["2026-01-07", "2026-01-08"]
+        assert sorted(f.name for f in folder.glob("2*")) == ["2026-01-07", "2026-01-08"]
 
 
 def test_a_replay_beside_live_days_removes_none_of_their_bodies(world, configured) -> None:

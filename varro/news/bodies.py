@@ -9,11 +9,13 @@ import zlib
 from datetime import date, datetime, timedelta
 from pathlib import Path
 
-from varro.files import write_file
+from varro.files import exclusive, write_file
 from varro.news.gather import FeedReading
 from varro.news.parse import ParseError
 
 FOLDER = "bodies"
+_LOCK = ".lock"
+"""runs of one home wake at the same minute and are sent the same bodies"""
 _GZIP_MAGIC = b"\x1f\x8b"
 
 
@@ -22,7 +24,9 @@ def keep_body(home: Path, reading: FeedReading, *, as_of: datetime) -> None:
     `feed_reads` say which feed it came from."""
     path = body_path(home, as_of=as_of, sha256=reading.state.body_sha256)
     # Without a time in it the file of a day that is run again is the same.
-    write_file(path, gzip.compress(reading.body, mtime=0))
+    packed = gzip.compress(reading.body, mtime=0)
+    with exclusive(home / FOLDER / _LOCK):
+        write_file(path, packed)
 
 
 def body_path(home: Path, *, as_of: datetime, sha256: str) -> Path:
@@ -51,12 +55,15 @@ def remove_old_bodies(home: Path, *, as_of: datetime, keep_days: int) -> list[st
     """Remove the folders of days that are `keep_days` or more before today; returns those days.
     What is not named after a day is let alone."""
     first_kept = as_of.date() - timedelta(days=keep_days - 1) if keep_days else as_of.date()
+    if not (home / FOLDER).is_dir():
+        return []
     removed = []
-    for folder in sorted((home / FOLDER).glob("????-??-??")):
-        day = _day_of(folder.name)
-        if day is not None and day < first_kept:
-            shutil.rmtree(folder)
-            removed.append(folder.name)
+    with exclusive(home / FOLDER / _LOCK):
+        for folder in sorted((home / FOLDER).glob("????-??-??")):
+            day = _day_of(folder.name)
+            if day is not None and day < first_kept:
+                shutil.rmtree(folder)
+                removed.append(folder.name)
     return removed
 
 
