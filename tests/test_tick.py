@@ -174,6 +174,20 @@ def test_what_failed_is_said_once_and_tried_again(service):
     assert len(service.alerts()) == 3  # another event
 
 
+def test_what_failed_and_was_then_done_by_hand_is_over_for_good(service):
+    """Catches a failure that is told again as soon as three days have been done by hand since, or
+    for ever where the day itself was passed over: the service has run none of them."""
+    service.days.code, service.days.said = 4, "varro: all 5 feeds failed; down\n"
+    log = service.config.home / service.tick(MORNING).last_run["log"]
+    service.days.code = 0
+    for n in range(1, 5):
+        service.days.now = MORNING + n * DAY
+        service.days(log)
+        assert service.tick(MORNING + n * DAY + HOUR).told == {}
+    assert service.days.done() == ["2026-03-03", "2026-03-04", "2026-03-05", "2026-03-06"]
+    assert [" recovered: " in line for line in service.alerts()] == [False, True]
+
+
 def test_a_degraded_day_is_an_outcome_of_its_own(service):
     """Catches a day that was not trained on and that a tick calls done, or failed; and a word that
     stays when the next day is as it should be."""

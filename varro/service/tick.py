@@ -371,11 +371,14 @@ def _told(
     """What is the case now and has been told, by this wake-up or one before it."""
     run, alerts = config.run.name, config.alerts
     last = state.last_run
-    done = dict(glance.done) if glance else {}
     failed = None
     if refusal is not None and not isinstance(refusal, HeldError):
         failed = Attempt(None, refusal.exit_code, str(refusal))
-    elif last and last["outcome"] == "failed" and last["cycle"] not in done:
+    elif (
+        last
+        and last["outcome"] == "failed"
+        and not (glance is not None and _is_done(last["cycle"], glance))
+    ):
         failed = Attempt(last["cycle"], last["exit_code"], last["error"])
     cadence = config.schedule.period()
     config.home.mkdir(parents=True, exist_ok=True)
