@@ -85,6 +85,18 @@ def test_a_list_that_is_not_there_is_made(tmp_path: Path) -> None:
     assert path.read_text(encoding="utf-8").count('text="x"') == 1
 
 
+def test_the_first_feed_is_added_to_a_list_without_one(tmp_path: Path) -> None:
+    """A list that another reader has emptied can be filled by an editor only."""
+    path = tmp_path / "feeds.opml"
+    path.write_text("<opml><head><title>Mine</title></head><body></body></opml>", encoding="utf-8")
+    with pytest.raises(FeedError, match="lists no feed"):
+        load_opml(path)
+    feed = new_feed("https://a.org/1")
+    assert add_feeds(path, [feed]) == [feed]
+    assert load_opml(path) == (feed,)
+    assert "<title>Mine</title>" in path.read_text(encoding="utf-8")
+
+
 def test_what_is_exported_is_what_is_imported(path: Path, tmp_path: Path) -> None:
     """A category or a special character lost between two readers."""
     feeds = (*load_opml(path), Feed('a "quote" & <é>', "https://e.org/?a=1&b=2", "x/y & z"))

@@ -10,7 +10,15 @@ from urllib.parse import urlsplit
 from varro.errors import FeedError
 from varro.files import write_file
 from varro.news.clean import clean_link, clean_title, shown_address
-from varro.news.opml import NO_LOGIN, Feed, attribute, holds_login, load_opml, parse_opml
+from varro.news.opml import (
+    NO_LOGIN,
+    Feed,
+    attribute,
+    feeds_in,
+    holds_login,
+    load_opml,
+    parse_opml,
+)
 
 _TITLE = "Varro: the feeds it reads each day"
 
@@ -21,8 +29,8 @@ def add_feeds(path: Path, feeds: Iterable[Feed]) -> list[Feed]:
 
     Raises: FeedError if the file is no list, or a name stands for another feed.
     """
-    known = load_opml(path) if path.exists() else ()
-    root = parse_opml(path) if known else _empty()
+    root = parse_opml(path) if path.exists() else _empty()
+    known = feeds_in(root, path)
     urls, names = {feed.url for feed in known}, {feed.name for feed in known}
     added = []
     for feed in feeds:

@@ -40,7 +40,14 @@ def load_opml(path: Path) -> tuple[Feed, ...]:
 
     Raises: FeedError naming the file and the reason, and the outline if one is wrong.
     """
-    root = parse_opml(path)
+    feeds = feeds_in(parse_opml(path), path)
+    if not feeds:
+        raise FeedError(f"{path}: lists no feed; add one with 'varro feeds add https://…'")
+    return feeds
+
+
+def feeds_in(root: ET.Element, path: Path) -> tuple[Feed, ...]:
+    """The same of a file's tree, which may list none."""
     feeds: dict[str, Feed] = {}
     names: set[str] = set()
     for outline, category in _outlines(root):
@@ -58,8 +65,6 @@ def load_opml(path: Path) -> tuple[Feed, ...]:
             name = _unique(label or urlsplit(link).hostname or link, names)
             names.add(name)
             feeds[link] = Feed(name=name, url=link, category=category)
-    if not feeds:
-        raise FeedError(f"{path}: lists no feed; add an <outline type='rss' xmlUrl='https://…'/>")
     return tuple(feeds.values())
 
 
