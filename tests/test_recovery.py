@@ -37,7 +37,7 @@ from varro.errors import (
     StaleLeaseError,
 )
 from varro.evaluation.evaluate import PARTS
-from varro.files import new_folder, write_file
+from varro.files import new_folder, sha256_file, write_file
 from varro.ledger.store import open_ledger
 from varro.run import live_policy, open_run
 from varro.service import backup
@@ -392,6 +392,28 @@ def test_a_damaged_backup_is_not_restored(home, tmp_path, name, error):
     with pytest.raises(error):
         restore(tmp_path / "backup", tmp_path / "new")
     assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("kind", ["checkpoints", "bodies"])
+@pytest.mark.parametrize("place", ["../outside", "/tmp/outside", "checkpoints/../../outside"])
+def test_a_backup_that_names_what_lies_outside_of_it_is_not_restored(tmp_path, kind, place):
+    """Catches a backup from a stranger that writes files where it likes."""
+    source, home = tmp_path / "backup", tmp_path / "new"
+    with open_ledger(ledger_at(source)):
+        pass
+    (tmp_path / "outside").write_text("theirs")
+    facts = {
+        "made_at": "", "varro_version": "", "left_out": {}, "checkpoints": {}, "bodies": {},
+        "ledger_sha256": sha256_file(ledger_at(source)),
+        kind: {place: sha256_file(tmp_path / "outside")},
+    }  # fmt: skip
+    (source / "backup.json").write_text(json.dumps(facts))
+    with pytest.raises(StageError, match="lies outside of it"):
+        restore(source, home)
+    assert not home.exists()
+    (source / "backup.json").write_text(json.dumps(facts | {kind: []}))
+    with pytest.raises(StageError, match="is not what 'varro backup' writes"):
+        restore(source, home)
 
 
 def test_a_rollback_is_a_new_version_with_old_weights(home):

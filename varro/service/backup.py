@@ -192,7 +192,11 @@ def _contents_of(source: Path) -> Backup:
     file = source / _CONTENTS
     try:
         found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-        return Backup(**found)
+        contents = Backup(**found)
+        for path in contents.checkpoints | contents.bodies:
+            if Path(path).is_absolute() or ".." in Path(path).parts:
+                raise ValueError(f"{path!r} lies outside of it")
+        return contents
     except FileNotFoundError:
         raise StageError(f"{source} is no backup: it has no {_CONTENTS}") from None
     except (ValueError, TypeError) as error:
