@@ -174,6 +174,7 @@ def test_config_show_prints_what_runs(tmp_path):
         (["train-day", "--set", "policy.model=/nowhere"], 6, ["/nowhere", "policy.model"]),
         (["train-day", "--set", f'embedder.sha256="{"0" * 64}"'], 6, ["sha256", "another reward"]),
         (["show", "2026-01-06"], 7, ["no ledger"]),
+        (["status", "--prometheus", "/dev/null/x.prom"], 9, ["/dev/null", "Prometheus"]),
         (["settle"], 7, ["needs ingest first"]),
         (["report"], 7, ["no finished day"]),
     ],

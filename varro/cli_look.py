@@ -40,12 +40,17 @@ def status(
 
     Example: varro status --json
     """
+    from varro.files import disk_errors
     from varro.service.status import describe, in_lines, write_prometheus
 
     resolved = resolve_config(config, overrides, home=home, run=run)
     facts = describe(resolved, datetime.now(UTC))
     if prometheus is not None:
-        write_prometheus(prometheus, facts)
+        try:
+            with disk_errors("the figures for Prometheus"):
+                write_prometheus(prometheus, facts)
+        except OSError as error:
+            raise ConfigError(f"cannot write {prometheus}: {error.strerror}") from error
     print_result(as_json, facts, in_lines(facts))
 
 
