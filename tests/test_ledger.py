@@ -34,6 +34,7 @@ from varro.domain import (
     headline_id,
 )
 from varro.errors import DiskError, LedgerError
+from varro.ledger.glance import runs_at
 from varro.ledger.place import in_words
 from varro.ledger.store import open_ledger
 
@@ -574,3 +575,14 @@ def test_processes_that_take_a_run_at_once_get_a_number_each(tmp_path):
     )
     said = at_once(4, place, code)
     assert sorted(n for line in said for n in json.loads(line)) == list(range(1, 21))
+
+
+@pytest.mark.parametrize("name", ["what?", "a?b=c&d", "50%41", "no#1", "file:x"])
+def test_a_homes_name_is_no_part_of_an_address(tmp_path, name):
+    """Catches a ledger that lies elsewhere than where the home is looked for, because what follows
+    a question mark was read as a setting."""
+    file = tmp_path / name / "ledger.sqlite"
+    with open_ledger(file) as ledger:
+        ledger.add_run(RunInfo("main", 0, "x", "h", {}, "0"))
+    assert [p.name for p in tmp_path.iterdir()] == [name]
+    assert runs_at(file) == ["main"]
