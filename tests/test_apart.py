@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -163,8 +164,39 @@ def test_a_disk_without_room_stops_the_day_before_its_first_stage(tmp_path):
     said = json.loads(done.stdout.splitlines()[-1])
     assert (said["code"], said["heavy"]) == (9, []), done.stderr
     assert "are needed for a checkpoint" in done.stderr
+    page = (home / "reports" / "main" / "latest.html").read_text(encoding="utf-8")
+    assert "FAILED (start)" in page and "are needed for a checkpoint" in page
     with open_run(small_config(home)) as work:
         assert work.ledger.stage_runs("main") == []
+
+
+def test_a_child_that_is_killed_leaves_a_page(tmp_path):
+    """Catches a night that ended because memory ran out, and shows yesterday's page in the morning:
+    who was killed can write none."""
+    home = tmp_path / "home"
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command(home), **pipes) as process:
+        assert " ingest " in process.stderr.readline()
+        kill_the_child_of(process.pid)
+        said = process.stderr.read()
+        assert json.loads(process.stdout.read())["code"] == 7
+    assert "ended without a word (killed, as the system does when memory runs out)" in said
+    page = (home / "reports" / "main" / "latest.html").read_text(encoding="utf-8")
+    assert re.search(r"FAILED \((ingest|settle)\)", page) and "memory runs out" in page
+
+
+def kill_the_child_of(pid):
+    """The process of a stage, as soon as there is one: not multiprocessing's own tracker."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        told = subprocess.run(["ps", "-ewwo", "pid,ppid,args"], capture_output=True, text=True)
+        for line in told.stdout.splitlines():
+            child, parent, args = line.split(None, 2)
+            if parent == str(pid) and "spawn_main" in args:
+                os.kill(int(child), signal.SIGKILL)
+                return
+        time.sleep(0.05)
+    raise AssertionError("no stage was begun")
 
 
 def test_a_child_ends_with_a_parent_that_was_killed(tmp_path):

@@ -38,7 +38,7 @@ def run_day(work: OpenRun, due: DueDay, *, only: Stage | None = None) -> None:
     _refuse_disorder(work, due)
     finished = {s.stage for s in work.ledger.stage_runs(work.name, due.day)}
     if only is None and Stage.REPORT not in finished:
-        with _told(work, due, "start"), disk_errors(f"before {due.day}"):
+        with told_on_page(work, due, "start"), disk_errors(f"before {due.day}"):
             _load_machines(work)
     for stage, step in steps:
         if only is not None and stage is not only:
@@ -51,14 +51,14 @@ def run_day(work: OpenRun, due: DueDay, *, only: Stage | None = None) -> None:
                 )
             continue
         if stage not in finished:
-            with _told(work, due, stage), disk_errors(f"stage {stage} of {due.day}"):
+            with told_on_page(work, due, stage), disk_errors(f"stage {stage} of {due.day}"):
                 step(work, due)
         if stage is only:
             return
 
 
 @contextmanager
-def _told(work: OpenRun, due: DueDay, stage: str) -> Iterator[None]:
+def told_on_page(work: OpenRun, due: DueDay, stage: str) -> Iterator[None]:
     """What ends a stage inside is a VarroError, and stands on the day's page; but not if another
     process has taken the run over, whose page it is then."""
     try:

@@ -16,6 +16,7 @@ from rich.console import Console
 
 from varro.config import Config
 from varro.day import run_day
+from varro.day.order import told_on_page
 from varro.domain import Stage
 from varro.errors import StageError
 from varro.files import disk_errors
@@ -35,11 +36,11 @@ def run_day_apart(work: OpenRun, due: DueDay) -> None:
     Raises: what the stage raises, with the child's traceback as a note; StageError if its process
     ended without a word; before the first, DiskError if there is no room for what the day makes.
     """
-    check_policy(work.config.policy)
-    check_embedder(work.config.embedder)
     finished = {s.stage for s in work.ledger.stage_runs(work.name, due.day)}
     if Stage.REPORT not in finished:
-        with disk_errors(f"before {due.day}"):
+        with told_on_page(work, due, "start"), disk_errors(f"before {due.day}"):
+            check_policy(work.config.policy)
+            check_embedder(work.config.embedder)
             trained = trained_bytes(work.config.policy)
             refuse_full_disk(work.home, trained, work.config.checkpoints)
     for stage in Stage:
@@ -70,12 +71,13 @@ def _run_stage_apart(work: OpenRun, due: DueDay, stage: Stage) -> None:
         error = ours.recv()
     except EOFError:
         child.join()
-        error = StageError(
-            f"the process of stage {stage} of {due.day} ended without a word "
-            f"({ending_of(child.exitcode)}); what was finished before stays, run the day again",
-            day=due.day,
-            stage=stage,
-        )
+        with told_on_page(work, due, stage):  # an error of its own it has told itself
+            raise StageError(
+                f"the process of stage {stage} of {due.day} ended without a word "
+                f"({ending_of(child.exitcode)}); what was finished before stays, run the day again",
+                day=due.day,
+                stage=stage,
+            ) from None
     finally:
         if child.pid is not None:
             child.kill()  # of no effect on one that has ended; else we were interrupted
