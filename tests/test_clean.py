@@ -14,6 +14,7 @@ from varro.news.clean import (
     clean_label,
     clean_link,
     clean_title,
+    hide_query,
     shown_address,
 )
 
@@ -211,6 +212,21 @@ def test_a_canonical_link_is_clean_and_stays_as_it_is() -> None:
         once = canonical_link(link)
         assert clean_link(once) == once
         assert canonical_link(once) == once, link
+
+
+def test_a_text_about_an_address_holds_none_of_its_keys() -> None:
+    """Catches a key in a report because an error page wrote the address as pages do, or a part."""
+    address = "https://a.org/rss?key=SECRET/1&lang=en&token=SE%26CRETS"
+    for told in (
+        "no https://a.org/rss?key=SECRET/1&lang=en&token=SE%26CRETS here",
+        "<title>403 /rss?key=SECRET/1&amp;lang=en&amp;token=SE&amp;CRETS</title>",
+        "key 'SECRET%2F1' is not known, nor SECRET/1",
+        "bad token: SE&CRETS",
+    ):
+        hidden = hide_query(told, address)
+        assert "SECRET" not in hidden and "CRET" not in hidden and "…" in hidden
+    assert hide_query("en: not English", address) == "en: not English"
+    assert hide_query("why?", "https://a.org/rss") == "why?"
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,8 @@ MAX_LINK = 2048
 """characters; a longer link is no link"""
 MAX_RAW = 16_384
 """characters of a raw title that are looked at: room for markup around a title of MAX_TITLE"""
+MIN_KEY = 8
+"""characters of a parameter that may be a key; a shorter one may stand anywhere"""
 MAX_ROUNDS = 16
 """markup inside escapes inside markup: honest titles settle in three rounds"""
 
@@ -107,9 +109,16 @@ def shown_address(address: str) -> str:
 
 
 def hide_query(text: str, address: str) -> str:
-    """A text that may quote an address, with its query hidden."""
+    """A text that may quote an address, with its query hidden, and what of it may be a key."""
     query = urlsplit(address).query
-    return text.replace(f"?{query}", "?…") if query else text
+    if not query:
+        return text
+    values = [value for _, value in parse_qsl(query) if len(value) >= MIN_KEY]
+    hidden = text.replace(f"?{query}", "?…")
+    for value in sorted(values, key=len, reverse=True):
+        for form in (value, html.escape(value), quote(value), quote(value, safe="")):
+            hidden = hidden.replace(form, "…")
+    return hidden
 
 
 def canonical_link(link: str) -> str:
