@@ -24,6 +24,8 @@ from varro.files import (
     [
         (errno.ENOSPC, "make room and run it again"),
         (errno.EIO, "look after the disk and run it again"),
+        (errno.ENODEV, "look after the disk and run it again"),
+        (errno.ESTALE, "mount it again and run it again"),
         (errno.EMFILE, r"allow more open files \(ulimit -n\) and run it again"),
         (errno.EROFS, "let it be written to and run it again"),
     ],

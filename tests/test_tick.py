@@ -683,7 +683,12 @@ def test_a_state_of_another_version_is_no_obstacle(service):
     """Catches a service that can not start after an upgrade, for a file that holds nothing."""
     path = state_path(service.config.home, "live")
     path.parent.mkdir(parents=True)
-    for text in ("", "{}", '{"watched_since": 1, "unknown": 2}', "\x00"):
+    since = '"watched_since": "2026-01-01T00:00:00+00:00"'
+    texts = ["", "{}", '{"watched_since": 1, "unknown": 2}', "\x00"]
+    texts += ['{"watched_since": 1}', '{"watched_since": "2026-01-01"}']
+    texts += [f"{{{since}, {more}}}" for more in ('"told": [1]', '"last_run": 7')]
+    texts += [f'{{{since}, "last_run": {{"at": 1}}}}']
+    for text in texts:
         path.write_text(text)
         service.tick(MORNING)
         assert json.loads(path.read_text())["next_due"]

@@ -96,7 +96,11 @@ def state_path(home: Path, run: str) -> Path:
 def load_state(path: Path) -> State | None:
     """None if there is none, or it is of another version."""
     try:
-        return State(**json.loads(path.read_text(encoding="utf-8")))
+        state = State(**json.loads(path.read_text(encoding="utf-8")))
+        is_aware = datetime.fromisoformat(state.watched_since).tzinfo is not None
+        known = [state.told or {}, state.last_run or {"outcome": "", "cycle": ""}]
+        is_ours = is_aware and all(isinstance(facts, dict) for facts in known)
+        return state if is_ours and {"outcome", "cycle"} <= known[1].keys() else None
     except (OSError, ValueError, TypeError):
         return None
 
