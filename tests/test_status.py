@@ -197,7 +197,7 @@ def five_years(path):
         for d in days for n in range(44)
     ))  # fmt: skip
     add("forecasts", (
-        (f"f{d}{n}{k}", f"g{d}{n}", k, b"", b"", "t", "stop", 1)
+        (f"f{d}{n}{k}", f"g{d}{n}", k, b"", b"", "t", "stop", 1, None)
         for d in days for n in range(44) for k in range(8)
     ))  # fmt: skip
     add("settlements", (
