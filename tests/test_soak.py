@@ -169,7 +169,8 @@ def a_state():
         "rows of feed_reads": [repr(read) for read in reads],
         "rows of stage_runs": [repr(ingest)],
         "file reports/live/2026-01-06/report.json": {
-            "news": {"n_new": 3, "n_alive": 2, "failures": []}
+            "news": {"n_new": 3, "n_alive": 2, "failures": []},
+            "feeds": reads,
         },
     }
 
@@ -183,7 +184,10 @@ def test_only_what_a_feed_without_news_may_change_is_forgiven():
         "rows of stage_runs": [
             repr({"day": "2026-01-06", "stage": "ingest", "detail": {"n_new": 3}})
         ],
-        "file reports/live/2026-01-06/report.json": {"news": {"n_new": 3}},
+        "file reports/live/2026-01-06/report.json": {
+            "news": {"n_new": 3},
+            "feeds": [{"day": "2026-01-06", "feed": "north", "status": "ok"}],
+        },
     }
     untouched = a_state()
     assert forgive(untouched, []) == 0 and untouched == a_state()
