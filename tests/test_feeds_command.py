@@ -43,6 +43,7 @@ def feeds(tmp_path: Path, configured):
         done = CliRunner().invoke(app, ["feeds", verb, *options, *arguments])
         if done.exception is not None:
             raise done.exception
+        run.errors = done.stderr
         return done.stdout
 
     run.path = path
@@ -68,6 +69,25 @@ def test_the_list_is_shown_and_changed(feeds, tmp_path: Path) -> None:
     assert "1 of 2 feeds added" in feeds("import", str(out))
     assert [f.name for f in load_opml(feeds.path)] == ["Two", "Three"]
     assert feeds("list").split() == ["Two", "https://a.org/2", "x", "Three", "https://b.org/"]
+
+
+def test_another_readers_list_is_taken_as_far_as_it_can_be_read(feeds, tmp_path) -> None:
+    """Catches an import that ends at the first outline it can not read, or at a name that is
+    taken, with nothing added; and one that leaves feeds out in silence."""
+    other = tmp_path / "other.opml"
+    other.write_text(
+        """<opml><body>
+        <outline type="rss" text="Local" xmlUrl="feed://c.org/rss"/>
+        <outline type="rss" text="One" xmlUrl="https://d.org/rss"/>
+        <outline type="rss" text="Two again" xmlUrl="https://a.org/2"/>
+        </body></opml>"""
+    )
+    assert f"1 of 3 feeds added to {feeds.path}, 1 on it already" in feeds("import", str(other))
+    assert "left out: " in feeds.errors and "'Local' needs an http or https" in feeds.errors
+    assert [f.name for f in load_opml(feeds.path)] == ["One", "Two", "One (2)"]
+    other.write_text('<opml><body><outline type="rss" xmlUrl="file:///etc/x"/></body></opml>')
+    with pytest.raises(FeedError, match="needs an http or https xmlUrl"):
+        feeds("import", str(other))
 
 
 def test_no_verb_shows_the_query_of_an_address_and_the_list_keeps_it(feeds, tmp_path) -> None:

@@ -131,16 +131,21 @@ def import_opml(
 ) -> None:
     """Add the feeds of an OPML file that are not on the list yet, with their categories.
 
+    One that can not be read is named and left out; one whose name is taken is numbered.
+
     Example: varro feeds import subscriptions.opml --config configs/live.toml
     """
     from varro.news.feed_list import add_feeds
-    from varro.news.opml import load_opml
+    from varro.news.opml import foreign_feeds
     from varro.service.feeds import list_path
 
     path = list_path(resolve_config(config, overrides))
-    feeds = load_opml(file)
-    added = add_feeds(path, feeds)
-    print(f"{len(added)} of {len(feeds)} feeds added to {path}")
+    feeds, wrong = foreign_feeds(file)
+    added = add_feeds(path, feeds, rename=True)
+    for fault in wrong:
+        print(f"varro: left out: {fault}", file=sys.stderr)
+    known = f", {n_known} on it already" if (n_known := len(feeds) - len(added)) else ""
+    print(f"{len(added)} of {len(feeds) + len(wrong)} feeds added to {path}{known}")
 
 
 @feeds_app.command("export")

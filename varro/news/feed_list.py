@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import xml.etree.ElementTree as ET
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -18,16 +19,18 @@ from varro.news.opml import (
     holds_login,
     load_opml,
     parse_opml,
+    unique_name,
 )
 
 _TITLE = "Varro: the feeds it reads each day"
 
 
-def add_feeds(path: Path, feeds: Iterable[Feed]) -> list[Feed]:
+def add_feeds(path: Path, feeds: Iterable[Feed], *, rename: bool = False) -> list[Feed]:
     """Add the feeds whose url is not on the list yet, each under its category; the list is made if
     there is none. Returns those added.
 
-    Raises: FeedError if the file is no list, or a name stands for another feed.
+    Raises: FeedError if the file is no list, or a name stands for another feed and `rename`, which
+    numbers it, is off.
     """
     root = parse_opml(path) if path.exists() else _empty()
     known = feeds_in(root, path)
@@ -36,6 +39,8 @@ def add_feeds(path: Path, feeds: Iterable[Feed]) -> list[Feed]:
     for feed in feeds:
         if feed.url in urls:
             continue
+        if rename:
+            feed = replace(feed, name=unique_name(feed.name, names))
         if feed.name in names:
             raise FeedError(
                 f"{path} has another feed called {feed.name!r}; a feed's name is part of what its "

@@ -46,26 +46,47 @@ def load_opml(path: Path) -> tuple[Feed, ...]:
     return feeds
 
 
-def feeds_in(root: ET.Element, path: Path) -> tuple[Feed, ...]:
-    """The same of a file's tree, which may list none."""
+def foreign_feeds(path: Path) -> tuple[tuple[Feed, ...], list[str]]:
+    """The feeds of another reader's OPML file that this one can read, and what is wrong with each
+    of the others.
+
+    Raises: FeedError naming the file and the reason if there is no feed to be read in it.
+    """
+    wrong: list[str] = []
+    feeds = feeds_in(parse_opml(path), path, wrong=wrong)
+    if not feeds:
+        raise FeedError(wrong[0] if wrong else f"{path}: lists no feed")
+    return feeds, wrong
+
+
+def feeds_in(root: ET.Element, path: Path, *, wrong: list[str] | None = None) -> tuple[Feed, ...]:
+    """The feeds of a file's tree, which may list none. What is wrong with an outline is added to
+    `wrong`.
+
+    Raises: FeedError for the first wrong outline, unless `wrong` is given.
+    """
     feeds: dict[str, Feed] = {}
     names: set[str] = set()
     for outline, category in _outlines(root):
         url = attribute(outline, "xmlUrl")
         label = clean_title(attribute(outline, "title") or attribute(outline, "text"))
         link = clean_link(url)
-        if not link:
-            raise FeedError(
-                f"{path}: outline {label or '(no name)'!r} needs an http or https xmlUrl, "
-                f"found {shown_address(url)!r}"
-            )
-        if holds_login(link):
-            raise FeedError(f"{path}: outline {label or '(no name)'!r}: {NO_LOGIN}")
-        if link not in feeds:
-            name = _unique(label or urlsplit(link).hostname or link, names)
+        if fault := _fault(url, link):
+            fault = f"{path}: outline {label or '(no name)'!r}{fault}"
+            if wrong is None:
+                raise FeedError(fault)
+            wrong.append(fault)
+        elif link not in feeds:
+            name = unique_name(label or urlsplit(link).hostname or link, names)
             names.add(name)
             feeds[link] = Feed(name=name, url=link, category=category)
     return tuple(feeds.values())
+
+
+def _fault(url: str, link: str) -> str:
+    if not link:
+        return f" needs an http or https xmlUrl, found {shown_address(url)!r}"
+    return f": {NO_LOGIN}" if holds_login(link) else ""
 
 
 def holds_login(link: str) -> bool:
@@ -120,7 +141,8 @@ def attribute(element: ET.Element, name: str) -> str:
     return ""
 
 
-def _unique(name: str, taken: set[str]) -> str:
+def unique_name(name: str, taken: set[str]) -> str:
+    """The name, numbered if another feed has it."""
     candidate, n = name, 1
     while candidate in taken:
         n += 1
