@@ -204,6 +204,8 @@ def forgive(state: dict[str, Any], down: list[list[str]]) -> int:
         report = state[f"file reports/{RUN}/{day}/report.json"]
         del report["news"]["n_alive"], report["news"]["failures"]
         report["feeds"] = [read for read in report["feeds"] if (day, read["feed"]) not in pairs]
+        told = tuple(f"Feed {feed} has failed" for other, feed in pairs if other == day)
+        report["to_do"] = [item for item in report["to_do"] if not item["text"].startswith(told)]
     return n_forgiven
 
 

@@ -171,6 +171,10 @@ def a_state():
         "file reports/live/2026-01-06/report.json": {
             "news": {"n_new": 3, "n_alive": 2, "failures": []},
             "feeds": reads,
+            "to_do": [
+                {"command": "varro feeds health", "text": f"Feed {feed} has failed 3 times"}
+                for feed in ("north", "south")
+            ],
         },
     }
 
@@ -187,6 +191,7 @@ def test_only_what_a_feed_without_news_may_change_is_forgiven():
         "file reports/live/2026-01-06/report.json": {
             "news": {"n_new": 3},
             "feeds": [{"day": "2026-01-06", "feed": "north", "status": "ok"}],
+            "to_do": [{"command": "varro feeds health", "text": "Feed north has failed 3 times"}],
         },
     }
     untouched = a_state()
