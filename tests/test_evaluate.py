@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from varro.domain import EvaluationInfo, Forecast, Group, Headline, Role, Settlement
-from varro.evaluation.evaluate import CLAIMED, OF_SKILL, claim, compare_with_base, pooled
+from varro.evaluation.claim import claim, pooled
+from varro.evaluation.evaluate import CLAIMED, OF_SKILL, compare_with_base
 from varro.evaluation.stats import sequence_half_width
 
 NOON = datetime(2026, 1, 5, 12, tzinfo=UTC)

@@ -24,6 +24,7 @@ from varro.domain import (
     StageRun,
     UpdateInfo,
 )
+from varro.evaluation.claim import claimed_means
 from varro.evaluation.evaluate import PARTS
 from varro.report.build import ReportFacts, build_report
 from varro.report.history import history_rows
@@ -334,6 +335,7 @@ def _facts(texts: list[str] | None = None, settle: dict[str, Any] | None = None)
         settles=stages[1:2],
         update=update,
         evaluations=[_evaluation("2026-01-06", n=4, frac=0.5)],
+        means=claimed_means([_evaluation("2026-01-06", n=4, frac=0.5)]),
         advantages={
             f.id: AdvantageInfo("main", f.id, "2026-01-06", 1.25, {}) for f in forecasts
         },

@@ -7,7 +7,7 @@ from dataclasses import replace
 from varro.day.publish import publish_version
 from varro.day.timing import timed_stage
 from varro.domain import Stage
-from varro.evaluation.evaluate import claim
+from varro.evaluation.claim import claim
 from varro.run import OpenRun
 from varro.service.slots import DueDay
 from varro.training.steering import bounded_lr_scale

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from operator import attrgetter, itemgetter
+from typing import Any, TypeVar
 
 from varro import __version__
 from varro.domain import (
@@ -17,6 +19,7 @@ from varro.domain import (
     StageRun,
     UpdateInfo,
 )
+from varro.evaluation.claim import DayMean, claimed_means
 from varro.evaluation.stats import medoid
 from varro.ledger.store import Ledger
 from varro.policy.pieces import token_pieces
@@ -25,6 +28,8 @@ from varro.report.history import history_rows
 from varro.report.machine import describe_machine
 from varro.run import OpenRun, embedder_of
 
+_OfADay = TypeVar("_OfADay", StageRun, UpdateInfo, EvaluationInfo)
+
 
 @dataclass(frozen=True)
 class RunHistory:
@@ -32,8 +37,14 @@ class RunHistory:
 
     stages: Mapping[str, Sequence[StageRun]]
     """by day"""
+    settles: Sequence[StageRun]
+    reported: Sequence[str]
+    """days that are finished"""
     updates: Sequence[UpdateInfo]
     evaluations: Sequence[EvaluationInfo]
+    means: Mapping[str, Sequence[DayMean]]
+    """`claimed_means` of the evaluations"""
+    rollbacks: Sequence[CheckpointInfo]
     changes: Mapping[str, list[dict[str, Any]]]
     """day → what was configured otherwise than on the day before"""
     rows: Sequence[dict[str, Any]]
@@ -54,7 +65,17 @@ def read_history(work: OpenRun, *, until: str, n_rows: int | None = None) -> Run
     by_day: dict[str, list[StageRun]] = {}
     for stage in stages:
         by_day.setdefault(stage.day, []).append(stage)
-    return RunHistory(by_day, updates, evaluations, changes, rows)
+    return RunHistory(
+        stages=by_day,
+        settles=[s for s in stages if s.stage is Stage.SETTLE],
+        reported=[s.day for s in stages if s.stage is Stage.REPORT],
+        updates=updates,
+        evaluations=evaluations,
+        means=claimed_means(evaluations),
+        rollbacks=ledger.rollbacks(name),
+        changes=changes,
+        rows=rows,
+    )
 
 
 def changed_settings(work: OpenRun, day: str) -> dict[str, Any] | None:
@@ -70,12 +91,13 @@ def report_facts(work: OpenRun, day: str, history: RunHistory) -> ReportFacts:
     """The facts of a finished day: the same whenever it is asked."""
     ledger, name = work.ledger, work.name
     stages = history.stages[day]
+    before = _before(history.reported, day)
     settled = ledger.settlements(name, day=day)
     evaluated = next((s for s in stages if s.stage is Stage.EVALUATE), None)
     outcome_ids = {s.outcome_id for s, _ in settled if s.outcome_id}
     made = ledger.groups(name, day=day, roles=[Role.TRAIN, Role.HELDOUT])
     display = _displayed(work, made)
-    updates = [u for u in history.updates if u.day <= day]
+    updates = _until(history.updates, day)
     return ReportFacts(
         config=work.config,
         run=name,
@@ -87,34 +109,35 @@ def report_facts(work: OpenRun, day: str, history: RunHistory) -> ReportFacts:
         base=ledger.groups(name, day=day, roles=[Role.BASE]),
         display=display,
         pieces=token_pieces(work.config.policy, display[0][1].token_ids) if display else None,
-        settles=[
-            s
-            for other, found in history.stages.items()
-            if other <= day
-            for s in found
-            if s.stage is Stage.SETTLE
-        ],
-        update=next((u for u in updates if u.day == day), None),
-        evaluations=[e for e in history.evaluations if e.day <= day],
+        settles=_until(history.settles, day),
+        update=updates[-1] if updates and updates[-1].day == day else None,
+        evaluations=_until(history.evaluations, day),
+        means={
+            part: days[: bisect_right(days, day, key=itemgetter(0))]
+            for part, days in history.means.items()
+        },
         advantages=ledger.advantages(name, day=day),
         first_update=updates[0] if updates else None,
-        checkpoint=_served(ledger, name, day),
-        lineage=_lineage(ledger, name, day),
+        checkpoint=_served(ledger, name, day, stages),
+        lineage=_lineage(history, day, before),
         machine=evaluated.detail["machine"] if evaluated else describe_machine(),
-        history=[row for row in history.rows if row["day"] <= day],
+        history=history.rows[: bisect_right(history.rows, day, key=itemgetter("day"))],
         changes=history.changes.get(day),
         feeds=ledger.feed_reads(name, day),
         feed_news=ledger.newest_feed_news(name, until=day),
-        previous=max(
-            (
-                s.day
-                for found in history.stages.values()
-                for s in found
-                if s.stage is Stage.REPORT and s.day < day
-            ),
-            default=None,
-        ),
+        previous=before,
     )
+
+
+def _before(days: Sequence[str], day: str) -> str | None:
+    """The newest of some days, in order, before one."""
+    place = bisect_left(days, day)
+    return days[place - 1] if place else None
+
+
+def _until(found: Sequence[_OfADay], day: str) -> Sequence[_OfADay]:
+    """What is of a day or earlier; `found` is in order."""
+    return found[: bisect_right(found, day, key=attrgetter("day"))]
 
 
 def _config_changes(
@@ -144,19 +167,21 @@ def _settings(work: OpenRun) -> dict[str, Any]:
     return work.config.settings() | {"varro": __version__}
 
 
-def _served(ledger: Ledger, run: str, day: str) -> CheckpointInfo | None:
+def _served(
+    ledger: Ledger, run: str, day: str, stages: Sequence[StageRun]
+) -> CheckpointInfo | None:
     """The version that forecast that day, whatever was published or went bad since."""
-    forecast = ledger.stage_run(run, day, Stage.FORECAST)
+    forecast = _stage(stages, Stage.FORECAST)
     if forecast is None:
         return ledger.checkpoint(run, until=day)
     return ledger.checkpoint(run, forecast.detail["policy_version"])
 
 
-def _lineage(ledger: Ledger, run: str, day: str) -> list[str]:
+def _lineage(history: RunHistory, day: str, before: str | None) -> list[str]:
     """What happened to the run's versions besides training, in words."""
     lost = {
         item["version"]: item
-        for stage in ledger.stage_runs(run, day)
+        for stage in history.stages[day]
         for item in stage.detail.get("damaged", ())
     }
     lines = [
@@ -165,19 +190,22 @@ def _lineage(ledger: Ledger, run: str, day: str) -> list[str]:
         for _, item in sorted(lost.items())
     ]
     # By hand, after the day before was done; or by the guard, in the day itself.
-    before = max((d for d in ledger.days_done(run) if d < day), default="")
-    own, earlier = _published(ledger, run, day), _published(ledger, run, before)
+    own, earlier = _published(history, day), _published(history, before)
     return lines + [
         f"rolled back to the weights of v{c.parent}, as v{c.version}"
-        for c in ledger.rollbacks(run)
-        if c.version == own or (c.day == before and c.version != earlier)
+        for c in history.rollbacks
+        if c.version == own or (c.day == (before or "") and c.version != earlier)
     ]
 
 
-def _published(ledger: Ledger, run: str, day: str) -> int | None:
+def _published(history: RunHistory, day: str | None) -> int | None:
     """The version that a day published itself."""
-    stage = ledger.stage_run(run, day, Stage.PUBLISH) if day else None
+    stage = _stage(history.stages[day], Stage.PUBLISH) if day else None
     return stage.detail.get("version") if stage else None
+
+
+def _stage(stages: Sequence[StageRun], stage: Stage) -> StageRun | None:
+    return next((s for s in stages if s.stage is stage), None)
 
 
 def _displayed(work: OpenRun, made: Sequence[Group]) -> list[tuple[Group, Forecast]]:

@@ -20,7 +20,7 @@ from varro.ledger.place import is_begun, ledger_place
 from varro.ledger.store import open_ledger_of
 from varro.lineage import kept_versions, remove_versions
 from varro.report.across import load_lines, write_across
-from varro.report.build import HISTORY_DAYS, build_report, failed_report, pages_of
+from varro.report.build import HISTORY_DAYS, build_report, failed_report
 from varro.report.line import metrics_line
 from varro.report.machine import describe_machine
 from varro.report.pages import write_report
@@ -143,7 +143,7 @@ def _write_day(work: OpenRun, day: str, history: RunHistory) -> tuple[dict[str, 
     facts = report_facts(work, day, history)
     report = build_report(facts)
     folder = report_folder(work.home, work.name, day)
-    return metrics_line(report), write_report(folder, report, pages_of(facts))
+    return metrics_line(report), write_report(folder, report, facts.pages)
 
 
 def _fed_sinks(work: OpenRun, day: str, folder: Path) -> dict[str, str | None]:

@@ -13,7 +13,7 @@ from varro.day.conduct import judge_trained
 from varro.day.publish import publish_version
 from varro.day.timing import begin_stage, timed_stage
 from varro.domain import Role, SettledGroup, Stage, UpdateInfo
-from varro.evaluation.evaluate import claim
+from varro.evaluation.claim import claim
 from varro.lineage import refuse_full_disk
 from varro.run import OpenRun, live_policy
 from varro.service.slots import DueDay

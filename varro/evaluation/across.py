@@ -13,13 +13,13 @@ import numpy as np
 
 from varro.domain import Group, Settlement, StageRun, stable_seed
 from varro.evaluation.best_of import pool_best, sharpening
+from varro.evaluation.claim import pooled_days
 from varro.evaluation.evaluate import (
     CLAIMED,
     SERVED,
     day_curve,
     headline_means,
     headline_values,
-    pooled_days,
 )
 
 Scores = Sequence[tuple[Settlement, Group]]

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from varro.evaluation.stats import block_interval, mean_interval
+from varro.evaluation.stats import mean_interval
 
 
 def expected_best(values: Sequence[float], k: int) -> float:
@@ -81,7 +81,7 @@ def pool_best(
     for k in sorted({row["k"] for rows in days for row in rows}):
         rows = [row for day in days for row in day if row["k"] == k]
         differences = [row["difference"] for row in rows if row["difference"] is not None]
-        interval = block_interval([[d] for d in differences], n_bootstrap=n_bootstrap, seed=seed)
+        interval = mean_interval(differences, n_bootstrap=n_bootstrap, seed=seed)
         bases = [row["base"] for row in rows if row["base"] is not None]
         pooled.append(
             {

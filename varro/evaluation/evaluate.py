@@ -12,21 +12,13 @@ headline then.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import takewhile
 from typing import Any
 
 import numpy as np
 
 from varro.domain import EvaluationInfo, Group, Role, Settlement, stable_seed
 from varro.evaluation.best_of import compare_best
-from varro.evaluation.stats import (
-    block_interval,
-    confidence_sequence,
-    days_to_claim,
-    mean_interval,
-    running_sequence,
-)
-from varro.report.metrics import MAX_COPY_RISE
+from varro.evaluation.stats import mean_interval
 
 SERVED = (Role.TRAIN, Role.HELDOUT)
 CLAIMED = "even_contrast"
@@ -36,9 +28,6 @@ OF_SKILL = (CLAIMED, "contrast", "shuffled", "over_day_before")
 PARTS = (*OF_SKILL, "reward", "format", "semantic", "vote", "copy_frac", "repetition_frac",
          "words", "similarity", "placebo", "valid")  # fmt: skip
 """means that are compared headline by headline, where both sides have them"""
-SMALL_LIFT = 0.01
-"""the lift whose cost in days is reported"""
-MIN_DAYS = 7
 
 
 def compare_with_base(
@@ -107,122 +96,6 @@ def day_curve(
     return compare_best(
         served, base, seed=stable_seed("best of", seed, day), n_bootstrap=n_bootstrap
     )
-
-
-def pooled(
-    evaluations: Sequence[EvaluationInfo], part: str, *, seed: int, n_bootstrap: int
-) -> dict[str, Any]:
-    """One paired difference of a run over all its days: see `pooled_days`."""
-    days = [(e.day, e.detail["differences"].get(part) or []) for e in evaluations]
-    return pooled_days(days, seed=seed, n_bootstrap=n_bootstrap)
-
-
-def pooled_days(
-    days: Sequence[tuple[str, Sequence[float]]], *, seed: int, n_bootstrap: int
-) -> dict[str, Any]:
-    """A difference over days, each with those of its headlines; a day without any is left out.
-
-    {n_days, n_headlines, mean, low, high: day-block bootstrap for display, claim_low, claim_high:
-    the confidence sequence, valid however often it is read, since: the day from which it has stood
-    on the side it stands on now, first: the first day it stood on either, n_days_above,
-    n_days_below: on how many days it did}
-    """
-    days = [(day, values) for day, values in days if values]
-    means = [float(np.mean(values)) for _, values in days]
-    interval = block_interval(
-        [values for _, values in days],
-        n_bootstrap=n_bootstrap,
-        seed=stable_seed("pooled", seed),
-    )
-    claim = confidence_sequence(means, min_n=MIN_DAYS) if means else None
-    lows, highs = running_sequence(means, min_n=MIN_DAYS) if means else (np.array([]),) * 2
-    sides = [int(low > 0) - int(high < 0) for low, high in zip(lows, highs, strict=True)]
-    told = [day for (day, _), side in zip(days, sides, strict=True) if side]
-    now = list(takewhile(lambda n: sides[n] and sides[n] == sides[-1], range(len(days))[::-1]))
-    return {
-        "n_days": len(days),
-        "n_headlines": sum(len(values) for _, values in days),
-        "mean": float(np.mean(means)) if means else None,
-        "low": interval[0] if interval else None,
-        "high": interval[1] if interval else None,
-        "claim_low": claim[0] if claim else None,
-        "claim_high": claim[1] if claim else None,
-        "since": days[now[-1]][0] if now else None,
-        "first": told[0] if told else None,
-        "n_days_above": sides.count(1),
-        "n_days_below": sides.count(-1),
-    }
-
-
-def pooled_accuracy(evaluations: Sequence[EvaluationInfo]) -> dict[str, dict[str, Any]]:
-    """Share of all forecasts with a known direction that agreed: {served, base: {n, frac}}."""
-    found = {}
-    for side in ("served", "base"):
-        days = [e.detail["accuracy"][side] for e in evaluations]
-        n = sum(day["n"] for day in days)
-        right = sum(day["n"] * day["frac"] for day in days if day["n"])
-        found[side] = {"n": n, "frac": right / n if n else None}
-    return found
-
-
-def claim(evaluations: Sequence[EvaluationInfo], *, seed: int, n_bootstrap: int) -> dict[str, Any]:
-    """What the days so far allow to say: {word, blocked_by, lift, sd_of_days, days_for_small_lift,
-    small_lift, days_for_this_lift, and each part and control by its name}.
-
-    The word is `learned`, `worse`, `not yet distinguishable`, `not enough days`, or `blocked`: a
-    lift could be told, but a control that must be 0 is not, or, on the good side, the policy copies
-    more than the base.
-    """
-    names = (*PARTS, "base_against_base", "heldout", "echo", "template")
-    # Those with the same number of days one after another: they share their resamples.
-    n_days = {n: sum(bool(e.detail["differences"].get(n)) for e in evaluations) for n in names}
-    parts = {
-        name: pooled(evaluations, name, seed=seed, n_bootstrap=n_bootstrap)
-        for name in sorted(names, key=n_days.__getitem__)
-    }
-    lift = parts.pop(CLAIMED)
-    found = [e.detail["differences"].get(CLAIMED) for e in evaluations]
-    days = [np.mean(values) for values in found if values]
-    sd = float(np.std(days, ddof=1)) if len(days) > 1 else None
-    needed = days_to_claim(SMALL_LIFT, sd=sd) if sd is not None else None
-    word, broken = _word(lift), []
-    if word in ("learned", "worse"):
-        broken = [name for name in ("shuffled", "base_against_base") if _sign(parts[name]) != 0]
-    copied = parts["copy_frac"]["mean"]
-    if word == "learned" and copied is not None and copied > MAX_COPY_RISE:
-        broken.append("copy_frac")
-    return {
-        "word": "blocked" if broken else word,
-        "blocked_by": broken,
-        "lift": lift,
-        "sd_of_days": sd,
-        "days_for_small_lift": None if needed is None else max(0, needed - lift["n_days"]),
-        "small_lift": SMALL_LIFT,
-        "days_for_this_lift": _days_left(lift, sd),
-        **parts,
-    }
-
-
-def _days_left(lift: Mapping[str, Any], sd: float | None) -> int | None:
-    """More days until a lift as large as the mean so far would be told from 0, if it stays; None if
-    that takes ten years, or there is no mean to go by."""
-    if sd is None or not lift["mean"]:
-        return None
-    needed = days_to_claim(abs(lift["mean"]), sd=sd)
-    return None if needed is None else max(0, needed - lift["n_days"])
-
-
-def _word(lift: Mapping[str, Any]) -> str:
-    if lift["claim_low"] is None:
-        return "not enough days"
-    return {1: "learned", -1: "worse", 0: "not yet distinguishable"}[_sign(lift)]
-
-
-def _sign(part: Mapping[str, Any]) -> int:
-    """+1 or −1 if the confidence sequence excludes 0, else 0."""
-    if part["claim_low"] is None:
-        return 0
-    return int(part["claim_low"] > 0) - int(part["claim_high"] < 0)
 
 
 def headline_values(

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from varro.config import Config
 from varro.errors import ConfigError, PolicyError
-from varro.evaluation.evaluate import claim
+from varro.evaluation.claim import claim
 from varro.export.card import CardFacts, model_name, render_card
 from varro.export.chosen import (
     ADAPTER_CONFIG,

@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -28,7 +29,7 @@ from varro.domain import (
     UpdateInfo,
     stable_seed,
 )
-from varro.evaluation.evaluate import claim, pooled_accuracy
+from varro.evaluation.claim import DayMean, claim_from, pooled_accuracy
 from varro.evaluation.stats import mean_interval
 from varro.report.alarms import WEEK, alarms
 from varro.report.apart import components_apart
@@ -73,6 +74,8 @@ class ReportFacts:
     update: UpdateInfo | None
     evaluations: Sequence[EvaluationInfo]
     """of all days up to this one"""
+    means: Mapping[str, Sequence[DayMean]]
+    """`claimed_means` of them"""
     advantages: Mapping[str, AdvantageInfo]
     """what the day's update made of rewards, by forecast"""
     first_update: UpdateInfo | None
@@ -92,6 +95,15 @@ class ReportFacts:
     previous: str | None
     """the day before it in the run"""
 
+    @cached_property
+    def pages(self) -> dict[str, list[dict[str, Any]]]:
+        """All that was settled that day, and all that was forecast, on pages of their own."""
+        settled = settled_groups_of_day(self.settled, self.outcomes)
+        return {
+            "settled": paginate("settled", settled),
+            "made": paginate("made", made_groups_of_day(self.made)),
+        }
+
 
 def build_report(facts: ReportFacts) -> dict[str, Any]:
     """The report of one day as plain JSON values; `pages` renders it and nothing else. A number
@@ -101,8 +113,7 @@ def build_report(facts: ReportFacts) -> dict[str, Any]:
     forecast = stage[Stage.FORECAST].detail if Stage.FORECAST in stage else {}
     today = next((e for e in facts.evaluations if e.day == facts.day), None)
     window_h = facts.config.reward.window_h
-    pages = pages_of(facts)
-    links = {**links_of(pages["made"]), **links_of(pages["settled"])}
+    links = {**links_of(facts.pages["made"]), **links_of(facts.pages["settled"])}
     examples = settled_examples(
         facts.settled,
         facts.outcomes,
@@ -167,7 +178,7 @@ def build_report(facts: ReportFacts) -> dict[str, Any]:
             facts.pieces,
             **drawn,
         ),
-        "pages": {kind: [page["file"] for page in found] for kind, found in pages.items()},
+        "pages": {kind: [page["file"] for page in found] for kind, found in facts.pages.items()},
         "news": {
             "source": facts.config.news.source,
             "corpus": ingest["corpus"],
@@ -234,15 +245,6 @@ def failed_report(
     return _judged(EMPTY | failed)
 
 
-def pages_of(facts: ReportFacts) -> dict[str, list[dict[str, Any]]]:
-    """All that was settled that day, and all that was forecast, on pages of their own."""
-    settled = settled_groups_of_day(facts.settled, facts.outcomes)
-    return {
-        "settled": paginate("settled", settled),
-        "made": paginate("made", made_groups_of_day(facts.made)),
-    }
-
-
 def _judged(report: dict[str, Any]) -> dict[str, Any]:
     """With what follows from the rest: alarms, the verdict in their light, what is to be done."""
     report = {**report, "alarms": alarms(report) if report["settled"] else []}
@@ -297,8 +299,8 @@ def _reproduce(facts: ReportFacts) -> str:
 
 def _learned(facts: ReportFacts) -> dict[str, Any]:
     """The claim of all days so far, and how often directions were right in them."""
-    claimed = claim(
-        facts.evaluations,
+    claimed = claim_from(
+        facts.means,
         seed=facts.config.run.seed,
         n_bootstrap=facts.config.evaluate.n_bootstrap,
     )
@@ -309,11 +311,11 @@ def _week(evaluations: Sequence[EvaluationInfo]) -> list[dict[str, Any]]:
     """Served minus base in reward and placebo, on the newest days that have both."""
     parts = ("reward", "placebo")
     days = [(e.day, e.detail["differences"]) for e in evaluations]
+    both = [(day, found) for day, found in days if found.get(parts[0]) and found.get(parts[1])]
     return [
         {"day": day, **{part: float(np.mean(found[part])) for part in parts}}
-        for day, found in days
-        if all(found.get(part) for part in parts)
-    ][-WEEK:]
+        for day, found in both[-WEEK:]
+    ]
 
 
 def _settled(facts: ReportFacts, detail: Mapping[str, Any]) -> dict[str, Any]:

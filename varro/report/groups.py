@@ -94,11 +94,10 @@ def _group(
 
 
 def _weight(group: Mapping[str, Any]) -> int:
-    def size(*texts: str | None) -> int:
-        return sum(len(escape(text or "").encode("utf-8", "replace")) for text in texts)
-
-    own = size(group["headline"], group["headline_link"], group["source"], group["id"])
-    return own + _OF_GROUP + sum(
-        _OF_FORECAST + size(f["text"], f["outcome"], f["outcome_link"], f["unpaid"])
-        for f in group["forecasts"]
-    )  # fmt: skip
+    """Bytes of a group's markup."""
+    forecasts = group["forecasts"]
+    texts = [group["headline"], group["headline_link"], group["source"], group["id"]]
+    for f in forecasts:
+        texts += (f["text"], f["outcome"], f["outcome_link"], f["unpaid"])
+    written = escape("".join([text for text in texts if text])).encode("utf-8", "replace")
+    return _OF_GROUP + _OF_FORECAST * len(forecasts) + len(written)

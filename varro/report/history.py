@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 
 from varro.domain import EvaluationInfo, Role, Stage, StageRun, UpdateInfo, stable_seed
-from varro.evaluation.evaluate import CLAIMED, MIN_DAYS, SERVED
+from varro.evaluation.claim import MIN_DAYS, DayMean, means_of
+from varro.evaluation.evaluate import CLAIMED, SERVED
 from varro.evaluation.stats import change_interval, mean_interval, running_sequence
 
 CHANGES = ("reward", "valid", "kl_ref", "no_signal_frac", "seconds")
@@ -90,7 +91,7 @@ def history_rows(
         by_day.setdefault(stage.day, {})[stage.stage] = stage
     updated = {update.day: update for update in updates}
     evaluated = {evaluation.day: evaluation for evaluation in evaluations}
-    claims = _claims(evaluations)
+    claims = _claims(means_of(evaluations, CLAIMED))
     return [
         {
             **_settled(day, found[Stage.SETTLE].detail),
@@ -155,11 +156,9 @@ def _earned(day: str, rows: Sequence[tuple[str, str, float]]) -> dict[str, Any]:
     }
 
 
-def _claims(evaluations: Sequence[EvaluationInfo]) -> dict[str, dict[str, float | None]]:
+def _claims(days: Sequence[DayMean]) -> dict[str, dict[str, float | None]]:
     """The mean lift up to each compared day and its confidence sequence, as it stood that day."""
-    days = [(e.day, e.detail["differences"].get(CLAIMED) or []) for e in evaluations]
-    days = [(day, values) for day, values in days if values]
-    means = np.array([float(np.mean(values)) for _, values in days])
+    means = np.array([mean for _, mean, _ in days])
     if not len(means):
         return {}
     lows, highs = running_sequence(means, min_n=MIN_DAYS)
@@ -170,7 +169,7 @@ def _claims(evaluations: Sequence[EvaluationInfo]) -> dict[str, dict[str, float 
             "claim_low": float(low) if np.isfinite(low) else None,
             "claim_high": float(high) if np.isfinite(high) else None,
         }
-        for (day, _), mean, low, high in zip(days, so_far, lows, highs, strict=True)
+        for (day, _, _), mean, low, high in zip(days, so_far, lows, highs, strict=True)
     }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from varro.evaluation.evaluate import MIN_DAYS
+from varro.evaluation.claim import MIN_DAYS
 from varro.report.days import learning_charts
 from varro.report.metrics import CONTROLS, MAX_COPY_RISE, find_metric, format_value
 from varro.report.page import (

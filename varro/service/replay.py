@@ -12,7 +12,7 @@ from varro.config import Config
 from varro.day import due_days, end_of_day, run_day
 from varro.domain import EvaluationInfo, Stage, degraded_days
 from varro.errors import FeedError
-from varro.evaluation.evaluate import claim, pooled_accuracy
+from varro.evaluation.claim import claim, pooled_accuracy
 from varro.ledger.store import Ledger
 from varro.report.metrics import CONTROLS
 from varro.run import OpenRun

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from varro.domain import EvaluationInfo
-from varro.evaluation.evaluate import pooled
+from varro.evaluation.claim import pooled
 from varro.report.charts import Chart, Line, line_chart
 from varro.report.examples import COPIED
 from varro.report.metrics import find_metric, format_value
