@@ -16,8 +16,9 @@ from math import comb
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from varro.evaluation.stats import mean_interval
+from varro.evaluation.stats import mean_intervals
 
 
 def expected_best(values: Sequence[float], k: int) -> float:
@@ -52,19 +53,23 @@ def compare_best(
         h for h in served.keys() & base.keys()
         if len(served[h]) == n_served and len(base[h]) == n_base
     )  # fmt: skip
+    if not whole or not n_base:
+        return []
+    ours = _curve([served[h] for h in whole], n_served)
+    theirs = _curve([base[h] for h in whole], n_base)[:n_served]
+    differences = [(a - b).tolist() for a, b in zip(ours, theirs, strict=False)]
+    intervals = mean_intervals(differences, n_bootstrap=n_bootstrap, seed=seed)
     rows = []
-    for k in range(1, n_served + 1 if whole and n_base else 1):
-        ours = np.array([expected_best(served[h], k) for h in whole])
-        theirs = np.array([expected_best(base[h], k) for h in whole]) if k <= n_base else None
-        differences = [] if theirs is None else (ours - theirs).tolist()
-        interval = mean_interval(differences, n_bootstrap=n_bootstrap, seed=seed)
+    for place, earned in enumerate(ours):
+        compared = place < len(theirs)
+        interval = intervals[place] if compared else None
         rows.append(
             {
-                "k": k,
+                "k": place + 1,
                 "n": len(whole),
-                "served": float(ours.mean()),
-                "base": None if theirs is None else float(theirs.mean()),
-                "difference": float(np.mean(differences)) if differences else None,
+                "served": float(earned.mean()),
+                "base": float(theirs[place].mean()) if compared else None,
+                "difference": float(np.mean(differences[place])) if compared else None,
                 "low": interval[0] if interval else None,
                 "high": interval[1] if interval else None,
             }
@@ -72,22 +77,34 @@ def compare_best(
     return rows
 
 
+def _curve(headlines: Sequence[Sequence[float]], n: int) -> list[NDArray[np.float64]]:
+    """What the best of k = 1 … n earns on each headline."""
+    return [np.array([expected_best(values, k) for values in headlines]) for k in range(1, n + 1)]
+
+
 def pool_best(
     days: Sequence[Sequence[Mapping[str, Any]]], *, seed: int, n_bootstrap: int
 ) -> list[dict[str, Any]]:
     """One curve over the days' curves: means of the days' figures, the interval a bootstrap over
     days; {k, n_days, n, served, base, difference, low, high}, n headlines in all."""
+    by_k: dict[int, list[Mapping[str, Any]]] = {}
+    for day in days:
+        for row in day:
+            by_k.setdefault(row["k"], []).append(row)
+    measured = {
+        k: [row["difference"] for row in rows if row["difference"] is not None]
+        for k, rows in sorted(by_k.items())
+    }
+    intervals = mean_intervals(list(measured.values()), n_bootstrap=n_bootstrap, seed=seed)
     pooled = []
-    for k in sorted({row["k"] for rows in days for row in rows}):
-        rows = [row for day in days for row in day if row["k"] == k]
-        differences = [row["difference"] for row in rows if row["difference"] is not None]
-        interval = mean_interval(differences, n_bootstrap=n_bootstrap, seed=seed)
+    for (k, differences), interval in zip(measured.items(), intervals, strict=True):
+        rows = by_k[k]
         bases = [row["base"] for row in rows if row["base"] is not None]
         pooled.append(
             {
                 "k": k,
                 "n_days": len(rows),
-                "n": sum(row["n"] for row in rows),
+                "n": sum([row["n"] for row in rows]),
                 "served": float(np.mean([row["served"] for row in rows])),
                 "base": float(np.mean(bases)) if bases else None,
                 "difference": float(np.mean(differences)) if differences else None,

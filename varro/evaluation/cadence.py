@@ -21,7 +21,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from varro.domain import Group, Role, stable_seed
 from varro.evaluation.evaluate import SERVED
-from varro.evaluation.stats import mean_interval
+from varro.evaluation.stats import mean_intervals
 
 COOLDOWN = 3
 """tokens behind a spike over which entropy is averaged"""
@@ -86,39 +86,32 @@ def compare_cadence(
     shared = sorted(ours.keys() & theirs.keys())
     if not shared:
         return None
+    pairs = {
+        name: [
+            (a, b)
+            for h in shared
+            if (a := ours[h][name]) is not None and (b := theirs[h][name]) is not None
+        ]
+        for name in MEASURES
+    }
+    differences = [[a - b for a, b in of] for of in pairs.values()]
     draw = stable_seed("cadence", seed, day)
+    intervals = mean_intervals(differences, n_bootstrap=n_bootstrap, seed=draw)
     return {
         "n_headlines": len(shared),
         "n_served": sum(n_ours[h] for h in shared),
         "n_base": sum(n_theirs[h] for h in shared),
         "measures": {
-            name: _compared(
-                [
-                    (a, b)
-                    for h in shared
-                    if (a := ours[h][name]) is not None and (b := theirs[h][name]) is not None
-                ],
-                seed=draw,
-                n_bootstrap=n_bootstrap,
-            )
-            for name in MEASURES
+            name: {
+                "served": _mean([a for a, _ in pairs[name]]),
+                "base": _mean([b for _, b in pairs[name]]),
+                "difference": _mean(apart),
+                "low": interval[0] if interval else None,
+                "high": interval[1] if interval else None,
+                "n": len(apart),
+            }
+            for name, apart, interval in zip(MEASURES, differences, intervals, strict=True)
         },
-    }
-
-
-def _compared(
-    pairs: Sequence[tuple[float, float]], *, seed: int, n_bootstrap: int
-) -> dict[str, Any]:
-    differences = [a - b for a, b in pairs]
-    interval = mean_interval(differences, n_bootstrap=n_bootstrap, seed=seed)
-    served, base = zip(*pairs, strict=True) if pairs else ((), ())
-    return {
-        "served": _mean(served),
-        "base": _mean(base),
-        "difference": _mean(differences),
-        "low": interval[0] if interval else None,
-        "high": interval[1] if interval else None,
-        "n": len(pairs),
     }
 
 

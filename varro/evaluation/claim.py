@@ -17,7 +17,7 @@ from varro.evaluation.evaluate import CLAIMED, PARTS
 from varro.evaluation.stats import (
     confidence_sequence,
     days_to_claim,
-    mean_interval,
+    mean_intervals,
     running_sequence,
 )
 from varro.report.metrics import MAX_COPY_RISE
@@ -44,20 +44,37 @@ def claimed_means(evaluations: Sequence[EvaluationInfo]) -> dict[str, list[DayMe
 def pooled(
     evaluations: Sequence[EvaluationInfo], part: str, *, seed: int, n_bootstrap: int
 ) -> dict[str, Any]:
-    """One paired difference of a run over all its days: see `pooled_means`."""
-    return pooled_means(means_of(evaluations, part), seed=seed, n_bootstrap=n_bootstrap)
+    """One paired difference of a run over all its days: see `_pooled`."""
+    found = {part: means_of(evaluations, part)}
+    return pooled_means(found, seed=seed, n_bootstrap=n_bootstrap)[part]
 
 
 def pooled_days(
     days: Sequence[tuple[str, Sequence[float]]], *, seed: int, n_bootstrap: int
 ) -> dict[str, Any]:
     """A difference over days, each with those of its headlines, which may be none: see
-    `pooled_means`."""
-    return pooled_means(_means_of_days(days), seed=seed, n_bootstrap=n_bootstrap)
+    `_pooled`."""
+    found = {"": _means_of_days(days)}
+    return pooled_means(found, seed=seed, n_bootstrap=n_bootstrap)[""]
 
 
-def pooled_means(days: Sequence[DayMean], *, seed: int, n_bootstrap: int) -> dict[str, Any]:
-    """A difference over days.
+def pooled_means(
+    parts: Mapping[str, Sequence[DayMean]], *, seed: int, n_bootstrap: int
+) -> dict[str, dict[str, Any]]:
+    """Each difference over its days: name → `_pooled`."""
+    intervals = mean_intervals(
+        [[mean for _, mean, _ in days] for days in parts.values()],
+        n_bootstrap=n_bootstrap,
+        seed=stable_seed("pooled", seed),
+    )
+    return {
+        name: _pooled(days, interval)
+        for (name, days), interval in zip(parts.items(), intervals, strict=True)
+    }
+
+
+def _pooled(days: Sequence[DayMean], interval: tuple[float, float] | None) -> dict[str, Any]:
+    """A difference over days, with its bootstrap interval.
 
     {n_days, n_headlines, mean, low, high: day-block bootstrap for display, claim_low, claim_high:
     the confidence sequence, valid however often it is read, since: the day from which it has stood
@@ -65,7 +82,6 @@ def pooled_means(days: Sequence[DayMean], *, seed: int, n_bootstrap: int) -> dic
     n_days_below: on how many days it did}
     """
     means = [mean for _, mean, _ in days]
-    interval = mean_interval(means, n_bootstrap=n_bootstrap, seed=stable_seed("pooled", seed))
     claim = confidence_sequence(means, min_n=MIN_DAYS) if means else None
     lows, highs = running_sequence(means, min_n=MIN_DAYS) if means else (np.array([]),) * 2
     sides = ((lows > 0).astype(int) - (highs < 0)).tolist()
@@ -116,11 +132,7 @@ def claim_from(
     lift could be told, but a control that must be 0 is not, or, on the good side, the policy copies
     more than the base.
     """
-    # Those with the same number of days one after another: they share their resamples.
-    parts = {
-        name: pooled_means(means[name], seed=seed, n_bootstrap=n_bootstrap)
-        for name in sorted(_IN_CLAIM, key=lambda name: len(means[name]))
-    }
+    parts = pooled_means(means, seed=seed, n_bootstrap=n_bootstrap)
     lift = parts.pop(CLAIMED)
     days = [mean for _, mean, _ in means[CLAIMED]]
     sd = float(np.std(days, ddof=1)) if len(days) > 1 else None

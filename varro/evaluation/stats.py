@@ -8,7 +8,6 @@ valid only while the true lift stays put; a policy that learns or decays moves i
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -16,8 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 _MAX_DRAWS = 4_000_000
 """of one interval: 10,000 resamples of 400 days"""
 _MIN_RESAMPLES = 1000
-_ROWS_AT_ONCE = 250
-"""resamples that are counted together: a year of days stays in a core's cache"""
+_COUNTED_AT_ONCE = 32_768
 
 
 def mean_interval(
@@ -30,19 +28,24 @@ def mean_interval(
     there are fewer resamples than asked for, so that five years of days take no longer than one.
     Source: Hesterberg 2015, "What Teachers Should Know About the Bootstrap", section 4.3.
     """
-    from scipy.special import ndtri, stdtrit
+    return mean_intervals([values], n_bootstrap=n_bootstrap, seed=seed, level=level)[0]
 
-    means = np.asarray(values, dtype=np.float64)
-    n = len(means)
-    if n < 2:
-        return None
-    n_bootstrap = min(n_bootstrap, max(_MIN_RESAMPLES, _MAX_DRAWS // n))
-    resampled = _resamples(n, n_bootstrap, seed) @ means / n
-    tail = (1 - level) / 2
-    width = np.sqrt(n / (n - 1)) * stdtrit(n - 1, tail) / ndtri(tail)
-    widened = means.mean() + (resampled - means.mean()) * width
-    low, high = np.quantile(widened, [tail, 1 - tail])
-    return float(low), float(high)
+
+def mean_intervals(
+    series: Sequence[Sequence[float]], *, n_bootstrap: int, seed: int, level: float = 0.95
+) -> list[tuple[float, float] | None]:
+    """`mean_interval` of each: those of one length share their resamples, which take most of the
+    time."""
+    found: list[tuple[float, float] | None] = [None] * len(series)
+    for n in {len(values) for values in series if len(values) > 1}:
+        places = [place for place, values in enumerate(series) if len(values) == n]
+        means = np.array([series[place] for place in places], dtype=np.float64)
+        n_drawn = min(n_bootstrap, max(_MIN_RESAMPLES, _MAX_DRAWS // n))
+        for place, row, resampled in zip(
+            places, means, _resampled_means(means, n_drawn, seed), strict=True
+        ):
+            found[place] = _widened_interval(row, resampled, level)
+    return found
 
 
 def block_interval(
@@ -55,20 +58,37 @@ def block_interval(
     return mean_interval(means, n_bootstrap=n_bootstrap, seed=seed, level=level)
 
 
-@lru_cache(maxsize=1)
-def _resamples(n: int, n_bootstrap: int, seed: int) -> NDArray[np.float64]:
-    """How often each of n blocks is drawn in each resample: the parts of one claim share them.
+def _widened_interval(
+    values: NDArray[np.float64], resampled: NDArray[np.float64], level: float
+) -> tuple[float, float]:
+    from scipy.special import ndtri, stdtrit
 
-    Shapes: → (n_bootstrap, n), rows that sum to n.
+    n, mean, tail = len(values), values.mean(), (1 - level) / 2
+    width = np.sqrt(n / (n - 1)) * stdtrit(n - 1, tail) / ndtri(tail)
+    low, high = np.quantile(mean + (resampled - mean) * width, [tail, 1 - tail])
+    return float(low), float(high)
+
+
+def _resampled_means(
+    values: NDArray[np.float64], n_bootstrap: int, seed: int
+) -> NDArray[np.float64]:
+    """The mean of each row in each resample of its n places, the same resamples for all rows.
+
+    Shapes: (P, n) → (P, n_bootstrap).
     """
+    n_rows, n = values.shape
     generator = np.random.Generator(np.random.PCG64(seed))
-    counts = np.empty((n_bootstrap, n))
-    for start in range(0, n_bootstrap, _ROWS_AT_ONCE):
-        part = counts[start : start + _ROWS_AT_ONCE]
-        places = generator.integers(0, n, size=part.shape)
-        places += np.arange(len(part))[:, None] * n
-        part[:] = np.bincount(places.ravel(), minlength=part.size).reshape(part.shape)
-    return counts
+    found = np.empty((n_rows, n_bootstrap))
+    # A few at a time: how often each place was drawn in them then stays in a core's cache.
+    step = 4 * max(1, _COUNTED_AT_ONCE // (4 * n))
+    for start in range(0, n_bootstrap, step):
+        part = found[:, start : start + step]
+        drawn = generator.integers(0, n, size=(part.shape[1], n))
+        drawn += np.arange(len(drawn))[:, None] * n
+        counts = np.bincount(drawn.ravel(), minlength=drawn.size).astype(np.float64)
+        for row, means in zip(values, part, strict=True):
+            np.matmul(counts.reshape(drawn.shape), row, out=means)
+    return np.asarray(found / n)
 
 
 def change_interval(
