@@ -376,6 +376,7 @@ def test_a_ledger_of_the_first_schema_is_migrated_with_all_it_holds(tmp_path):
         "DROP TABLE missed_cycles",
         "DROP TABLE leases",
         "DROP TABLE homes",
+        "DROP INDEX ix_settlements_day",
         "ALTER TABLE settlements DROP COLUMN invalid_reason",
         "ALTER TABLE forecasts DROP COLUMN sampler_entropies",
         "UPDATE alembic_version SET version_num = '0001'",
@@ -390,6 +391,25 @@ def test_a_ledger_of_the_first_schema_is_migrated_with_all_it_holds(tmp_path):
             advantages=[AdvantageInfo("main", group.forecasts[0].id, "2026-01-06", 1.0, {})],
         )
         assert len(ledger.advantages("main", day="2026-01-06")) == 1
+
+
+@of_sqlite
+def test_what_a_day_settled_is_found_by_its_day(tmp_path):
+    """Catches a report that reads all settlements of a run for each of its days: a third of the
+    time of a year of them."""
+    place = ledger_at(tmp_path)
+    with open_ledger(place) as ledger:
+        asked = []
+        event.listen(
+            ledger._engine, "before_cursor_execute", lambda *given: asked.append(given[2:4])
+        )
+        ledger.settlements("main", day="2026-01-06")
+        ledger.advantages("main", day="2026-01-06")
+    queries = [(q, values) for q, values in asked if q.startswith("SELECT")]
+    raw = sqlite3.connect(place)
+    plans = [raw.execute(f"EXPLAIN QUERY PLAN {q}", values).fetchall() for q, values in queries]
+    assert "ix_settlements_day" in str(plans[0])
+    assert "ix_advantages_day" in str(plans[-1])
 
 
 def hold(place, seconds):

@@ -368,6 +368,8 @@ def test_an_older_ledger_is_the_home_s_that_opens_it_next(tmp_path, place):
     (home / "home.id").unlink()
     raw_sql(
         place,
+        "DROP INDEX ix_settlements_day",
+        "DROP INDEX ix_advantages_day",
         "ALTER TABLE forecasts DROP COLUMN sampler_entropies",
         "DROP TABLE homes",
         "UPDATE alembic_version SET version_num = '0005'",

@@ -99,7 +99,7 @@ from varro.ledger.tables import (
     UpdateRow,
 )
 
-HEAD_REVISION = "0007"
+HEAD_REVISION = "0008"
 _OF_THE_DISK = (
     sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN,
 )  # fmt: skip
@@ -570,14 +570,13 @@ class Ledger:
 
     def advantages(self, run: str, *, day: str) -> dict[str, AdvantageInfo]:
         """What a day's update made of rewards, by forecast."""
-        query = (
-            select(*_in_order_of(AdvantageInfo, AdvantageRow))
-            .where(AdvantageRow.run == run, AdvantageRow.day == day)
-            .order_by(AdvantageRow.forecast_id)
+        query = select(*_in_order_of(AdvantageInfo, AdvantageRow)).where(
+            AdvantageRow.run == run, AdvantageRow.day == day
         )
         with self._read() as session:
             found = [AdvantageInfo(*row) for row in session.execute(query)]
-        return {advantage.forecast_id: advantage for advantage in found}
+        # Sorted here: SQLite would go through the whole run by its key to have them in order.
+        return {a.forecast_id: a for a in sorted(found, key=lambda a: a.forecast_id)}
 
     def forecast(self, forecast_id: str) -> tuple[Forecast, Group, list[Settlement]] | None:
         """One forecast by its id or an unambiguous beginning of it."""

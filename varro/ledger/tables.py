@@ -137,7 +137,10 @@ class ForecastRow(Base):
 
 class SettlementRow(Base):
     __tablename__ = "settlements"
-    __table_args__ = (Index("ix_settlements_group", "group_id"),)
+    __table_args__ = (
+        Index("ix_settlements_group", "group_id"),
+        Index("ix_settlements_day", "day"),
+    )
 
     forecast_id: Mapped[str] = mapped_column(ForeignKey("forecasts.id"), primary_key=True)
     reward_version: Mapped[str] = mapped_column(primary_key=True)
@@ -154,6 +157,7 @@ class AdvantageRow(Base):
     """What an update made of a forecast's reward."""
 
     __tablename__ = "advantages"
+    __table_args__ = (Index("ix_advantages_day", "run", "day"),)
 
     run: Mapped[str] = mapped_column(ForeignKey("runs.name"), primary_key=True)
     forecast_id: Mapped[str] = mapped_column(ForeignKey("forecasts.id"), primary_key=True)
