@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from varro.config import PolicyConfig
 from varro.errors import PolicyError
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
 
 _UNFINISHED = "\ufffd"
 """what a decoder shows for a character whose last bytes are still to come"""
@@ -21,10 +26,8 @@ def token_pieces(config: PolicyConfig, token_ids: Sequence[int]) -> list[str] | 
     file = _tokenizer_file(config.model)
     if file is None:
         return None
-    from tokenizers import Tokenizer
-
     try:
-        tokenizer = Tokenizer.from_file(str(file))
+        tokenizer = _tokenizer(file, file.stat().st_mtime_ns)
         told, pieces = "", []
         for n in range(1, len(token_ids) + 1):
             text = tokenizer.decode(list(token_ids[:n]), skip_special_tokens=True)
@@ -34,6 +37,14 @@ def token_pieces(config: PolicyConfig, token_ids: Sequence[int]) -> list[str] | 
     except Exception as error:  # the library raises nothing narrower
         raise PolicyError(f"{file}: cannot read the tokenizer: {error}") from error
     return pieces
+
+
+@lru_cache(maxsize=1)
+def _tokenizer(file: Path, _written_at: int) -> Tokenizer:
+    """Read once for all the days of a re-render."""
+    from tokenizers import Tokenizer
+
+    return Tokenizer.from_file(str(file))
 
 
 def _tokenizer_file(model: str) -> Path | None:

@@ -64,7 +64,14 @@ def settled_examples(
         }
 
     chosen = {"best": best, "worst": worst, "divided": _divided(ranked), "random": drawn}
-    return {kind: [shown(*pair) for pair in pairs] for kind, pairs in chosen.items()}
+    # The best of all are often those of a divided group: each is read once.
+    pairs = {_key(pair[0]): pair for found in chosen.values() for pair in found}
+    told = {key: shown(*pair) for key, pair in pairs.items()}
+    return {kind: [told[_key(s)] for s, _ in found] for kind, found in chosen.items()}
+
+
+def _key(settlement: Settlement) -> tuple[str, str]:
+    return settlement.forecast_id, settlement.reward_version
 
 
 def _divided(ranked: Sequence[tuple[Settlement, Group]]) -> list[tuple[Settlement, Group]]:

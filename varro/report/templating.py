@@ -8,6 +8,7 @@ does not know is an error, and an address becomes a link only if it `is web_link
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -40,7 +41,13 @@ def page_environment(*folders: Path) -> jinja2.Environment:
     environment.tests["web_link"] = is_web_link
     environment.globals["favicon"] = favicon
     environment.filters["digits"] = three_digits
+    environment.filters["in_words"] = _in_words
     return environment
+
+
+def _in_words(parts: Mapping[str, float | None]) -> str:
+    """ ", name value" of each: one text to escape, where a page has a thousand of them."""
+    return "".join([f", {name} {three_digits(value)}" for name, value in parts.items()])
 
 
 def favicon(state: Badge) -> str:
