@@ -6,11 +6,14 @@ import gzip
 import json
 import re
 import shutil
+import sys
 from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import copy_home, ledger_at, lend_embedder, raw_sql, small_config
+from conftest import copy_home, ledger_at, lend_embedder, of_sqlite, raw_sql, small_config
+from sqlalchemy.event import listen, remove
 
 from varro.day import (
     DueDay,
@@ -21,19 +24,27 @@ from varro.day import (
     run_day,
     write_all_reports,
 )
+from varro.day.facts import read_history, report_facts
 from varro.day.update import _reset_is_due
 from varro.domain import EvaluationInfo, Role, Stage, StageRun, UpdateInfo, stable_seed
 from varro.errors import ConfigError, FeedError, StageError
 from varro.evaluation.evaluate import PARTS
+from varro.ledger.place import ledger_path
 from varro.policy.checkpoint import load_checkpoint
 from varro.policy.load import load_policy
+from varro.report.build import build_report
 from varro.report.metrics import MEMORY
+from varro.report.pages import write_report
 from varro.reward.embed import RememberingEmbedder
 from varro.run import live_policy, open_run
 from varro.service.replay import next_days, replay_days, summarize
 from varro.training import guard
 from varro.training.advantage import component_advantages, running_moments, within_group_moments
 from varro.training.update import update_policy
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "scripts"))
+
+from bench_report import repeat_days
 
 FIRST = date(2026, 1, 5)
 NOW = datetime(2026, 11, 20, tzinfo=UTC)
@@ -794,6 +805,42 @@ def test_all_reports_are_written_again_from_the_ledger(tmp_path, whole):
     after = {p.relative_to(folder): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
     home, copy = str(whole.home).encode(), str(config.home).encode()
     assert {n: c.replace(copy, home) for n, c in after.items()} == before
+
+
+@of_sqlite
+def test_a_day_s_report_costs_the_same_after_three_months_as_after_one(tmp_path, whole):
+    """Catches a report that goes through all days before it, headline by headline: a year of them
+    would take the square of the time."""
+    config = small_config(copy_home(whole.home, tmp_path / "home"))
+    repeat_days(ledger_path(config.home), "main", 108)
+    with opened(config) as work:
+        days = work.ledger.days_done("main")
+        history = read_history(work, until=days[-1])
+
+        def cost(day):
+            """SQL statements, and calls of functions."""
+            calls, statements = [0], []
+
+            def count(_frame, event, _argument):
+                calls[0] += event in ("call", "c_call")
+
+            def keep(*given):
+                statements.append(given[2])
+
+            listen(work.ledger._engine, "before_cursor_execute", keep)
+            sys.setprofile(count)
+            try:
+                facts = report_facts(work, day, history)
+                write_report(tmp_path / day, build_report(facts), facts.pages)
+            finally:
+                sys.setprofile(None)
+                remove(work.ledger._engine, "before_cursor_execute", keep)
+            return len(statements), calls[0]
+
+        cost(days[-1])  # imports, templates
+        (early_asked, early), (late_asked, late) = cost(days[35]), cost(days[107])
+    assert late_asked == early_asked
+    assert late < early * 1.03
 
 
 def test_a_changed_configuration_is_refused_by_name(whole):
