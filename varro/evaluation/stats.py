@@ -16,6 +16,7 @@ _MAX_DRAWS = 4_000_000
 """of one interval: 10,000 resamples of 400 days"""
 _MIN_RESAMPLES = 1000
 _COUNTED_AT_ONCE = 32_768
+"""places times resamples: 256 kB of counts"""
 
 
 def mean_interval(
