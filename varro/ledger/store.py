@@ -1016,8 +1016,8 @@ def _columns(row: Base) -> dict[str, Any]:
 
 
 def _in_order_of(kind: Any, table: type[Base]) -> list[Column[Any]]:
-    """A table's columns as a dataclass takes them: `kind(*row)`. Rows of columns cost half of what
-    mapped objects do, and a year of reports reads a few hundred thousand."""
+    """A table's columns as a dataclass takes them: `kind(*row)`. Rows of columns cost less than
+    mapped objects, and a year of reports reads a few hundred thousand."""
     return [table.__table__.c[name] for name in kind.__dataclass_fields__]
 
 
