@@ -57,8 +57,8 @@ class SiteWorld:
     n_headlines: int = 3
     title: Callable[[int, int], str] = lambda n, i: f"Norvik exports rise {n}.{i}%"
     text: Callable[[int, int, int], str] = lambda n, i, k: f"{TEXT} {n} {i} {k}"
-    source: str = "The Civic Ledger"
-    link: str = "https://example.org/a?b=1&c=2"
+    source: str | Callable[[int, int], str] = "The Civic Ledger"
+    link: str | Callable[[int, int], str] = "https://example.org/a?b=1&c=2"
     n_forecasts: int = G
     n_days: int = 0
     sizes: list[int] = field(default_factory=list)
@@ -111,8 +111,9 @@ class SiteWorld:
         title = self.title(n, i)
         guid = f"{n}-{i}"
         headline = Headline(
-            headline_id(self.corpus, "feed", guid, title), self.corpus, "feed", self.source, guid,
-            title, self.link, None, clock(n) - timedelta(hours=3),
+            headline_id(self.corpus, "feed", guid, title), self.corpus, "feed",
+            _at(self.source, n, i), guid, title, _at(self.link, n, i), None,
+            clock(n) - timedelta(hours=3),
         )  # fmt: skip
         group_id = stable_hash("group", n, i)
         forecasts = tuple(
@@ -131,6 +132,10 @@ class SiteWorld:
         outcome = self._group(n, 0).headline.id if self.n_headlines else None
         reward = 0.1 + 0.01 * forecast.k
         return Settlement(forecast.id, group.id, day_name(n), VERSION, reward, dict(PARTS), outcome)
+
+
+def _at(text: str | Callable[[int, int], str], n: int, i: int) -> str:
+    return text if isinstance(text, str) else text(n, i)
 
 
 def _evaluation(day: str) -> EvaluationInfo:

@@ -15,7 +15,17 @@ from varro.report.best_of import SAID
 from varro.report.charts import Line, line_chart, row_chart
 from varro.report.markdown import sections_markdown
 from varro.report.metrics import Metric, find_metric, format_value
-from varro.report.page import Badge, Part, Row, Section, Table, between, number, shown
+from varro.report.page import (
+    Badge,
+    Part,
+    Row,
+    Section,
+    Table,
+    between,
+    number,
+    shown,
+    table_text,
+)
 from varro.report.templating import page_environment
 
 FORMATS = ("html", "md", "csv")
@@ -237,12 +247,12 @@ def _definitions() -> tuple[Metric, ...]:
 
 
 def _csv(runs: Sequence[Part]) -> str:
-    """A row a run, the numbers as they are; what is not available is empty."""
+    """A row a run, the numbers as they are; what is not available is empty, and text is nothing
+    that a spreadsheet would run."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow([*_CSV, "shuffled", "best_of_word"])
     for run in runs:
-        writer.writerow(
-            [*(run[name] for name in _CSV), run["shuffled"]["mean"], run["best_of"]["word"]]
-        )
+        row = [*(run[name] for name in _CSV), run["shuffled"]["mean"], run["best_of"]["word"]]
+        writer.writerow([table_text(cell) if isinstance(cell, str) else cell for cell in row])
     return text.getvalue()
