@@ -418,6 +418,17 @@ def test_a_control_that_is_not_zero_is_named_and_blocks() -> None:
     assert "copies more than the base, by over 0.0500" in _parse(render_html(report)).text
 
 
+def test_a_number_and_what_it_was_have_one_unit() -> None:
+    """Catches "4.66 % of forecasts; it was 0.0576", and a stage of 40 ms that took 4.2e-02 s."""
+    report = _report()
+    before = report["history"][0] | {"day": "2026-01-05", "clip_frac": 0.0576}
+    report["history"] = [before, report["history"][0] | {"clip_frac": 0.0466}]
+    report["timings"] = {"ingest": 0.042, "settle": 67.1}
+    html = render_html(report)
+    assert "4.66 % of forecasts; it was 5.76 % on 2026-01-05." in html
+    assert ">0.0420</text>" in html and ">67.1</text>" in html
+
+
 def test_canaries_are_ranked_and_the_broken_ones_named() -> None:
     """An order to be guessed from an alphabet of kinds."""
     report = _report()

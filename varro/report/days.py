@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from varro.report.axes import Chart, Limit, Line, Marks, three_digits
 from varro.report.charts import bar_chart, line_chart, row_chart, share_chart
 from varro.report.history import N_BINS, invalid_kinds
-from varro.report.metrics import format_value
 from varro.report.page import DASH, Part, count
 
 Values = list[float | None]
@@ -131,11 +130,8 @@ def timing_chart(timings: Sequence[tuple[str, float | None]]) -> tuple[Chart, ..
         return ()
     total = sum(seconds or 0.0 for _, seconds in timings)
     name, most = max(((n, s or 0.0) for n, s in timings), key=lambda item: item[1])
-    finding = f"{total:,.1f} s in all; {name} took most, {most:,.1f} s."
-    return (
-        row_chart("timings", "Wall time", finding, timings,
-                  show=lambda s: format_value("seconds", s), headers=("Stage", "Seconds")),
-    )  # fmt: skip
+    finding = f"{three_digits(total)} s in all; {name} took most, {three_digits(most)} s."
+    return (row_chart("timings", "Wall time", finding, timings, headers=("Stage", "Seconds")),)
 
 
 def marks_of(history: Sequence[Part]) -> list[Marks]:
@@ -239,8 +235,8 @@ def _last(history: Sequence[Part], name: str, unit: str, scale: float = 1.0) -> 
     value = history[-1][name]
     if value is None:
         return "Not measured this day."
-    text = three_digits(value * scale) + (" %" if scale == 100 else "")
-    return f"{text} {unit}; {_trend(history, name)}."
+    text = _scaled(value, scale)
+    return f"{text} {unit}; {_trend(history, name, scale)}."
 
 
 def _against(history: Sequence[Part], name: str, base: str, unit: str) -> str:
@@ -251,12 +247,16 @@ def _against(history: Sequence[Part], name: str, base: str, unit: str) -> str:
     return f"{three_digits(ours)} {unit}{beside}; {_trend(history, name)}."
 
 
-def _trend(history: Sequence[Part], name: str) -> str:
+def _trend(history: Sequence[Part], name: str, scale: float = 1.0) -> str:
     measured = [row for row in history if row[name] is not None]
     if len(measured) < 2:
         return "the first day measured"
     first = measured[0]
-    return f"it was {three_digits(first[name])} on {first['day']}"
+    return f"it was {_scaled(first[name], scale)} on {first['day']}"
+
+
+def _scaled(value: float, scale: float) -> str:
+    return three_digits(value * scale) + (" %" if scale == 100 else "")
 
 
 def _percent(share: float | None) -> str:
