@@ -6,8 +6,8 @@ CONFIG ?= configs/embedded.toml
 ARCHIVE ?= data/sample/world.jsonl.gz
 ARGS   ?=
 
-.PHONY: train-day replay test test-all test-postgres crash-test soak mutants lint bench bench-day \
-	bench-scaling bench-device clean
+.PHONY: train-day replay test test-all test-pages test-postgres crash-test soak mutants lint bench \
+	bench-day bench-scaling bench-device clean
 
 # 12: the day is done, but degraded.
 train-day: $(VENV)/.ready
@@ -19,12 +19,19 @@ replay: $(VENV)/.ready
 # Two processes with one BLAS thread each: faster than one with two, and they do not spin at
 # each other.
 test: $(VENV)/.ready-dev
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow" $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not browser" $(ARGS)
 
-test-all: test
+test-all: test test-pages
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m slow --timeout=3600 $(ARGS)
 	OMP_NUM_THREADS=1 $(BIN)/python scripts/test_postgres.py -n 2 --dist loadfile
 	$(BIN)/python scripts/mutants.py
+
+# Every page in Chromium (VARRO_CHROMIUM, or on the path), with axe-core; screenshots in build/pages.
+# What can not be had is told, and the tests that need it are skipped.
+test-pages: $(VENV)/.ready-dev
+	-@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[browser]"
+	-@$(BIN)/python scripts/fetch_axe.py
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -rs -m browser tests/test_pages.py $(ARGS)
 
 # What opens a ledger, on a Postgres server that is started for it; says so where there is none.
 test-postgres: $(VENV)/.ready-dev
@@ -73,4 +80,4 @@ $(VENV)/.ready-dev: $(VENV)/.ready
 	@touch $@
 
 clean:
-	rm -rf $(VENV) .bench var .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) .bench build var .pytest_cache .mypy_cache .ruff_cache
