@@ -1,8 +1,7 @@
 """Strings that try to leave their place, in every page that may show them: none becomes an element,
 an attribute, or an address that does anything.
 
-The corpus (`data/hostile.json`) is our own. Each page is parsed as a browser parses HTML5, and
-compared with its twin: the same page with as many harmless characters in each place.
+Each page is parsed as a browser parses HTML5, and compared with its twin (`twins.py`).
 """
 
 from __future__ import annotations
@@ -11,23 +10,35 @@ import csv
 import io
 import json
 import re
-from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from datetime import UTC, date, datetime, timedelta
-from itertools import chain, count, repeat
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
-import html5lib
 import pytest
 from conftest import copy_home, ledger_at, lend_embedder, of_sqlite, raw_sql, small_config
-from markdown_it import MarkdownIt
 from site_world import SiteWorld
 from test_compare import fill
 from test_recovery import WordVectors, run_days
 from test_report_across import failed
 from test_report_pages import _report
+from twins import (
+    CORPUS,
+    SIDES,
+    N,
+    Say,
+    assert_twins,
+    from_place,
+    hostile,
+    is_formula,
+    link_of,
+    outline,
+    plain,
+    planted,
+    shape,
+    storable,
+)
 
 from varro.day import write_all_reports
 from varro.domain import Role
@@ -36,11 +47,9 @@ from varro.report.across import write_across
 from varro.report.compare import render_comparison
 from varro.report.groups import made_groups_of_day, paginate
 from varro.report.line import metrics_line
-from varro.report.page import is_web_link
 from varro.report.pages import render_html, render_markdown, write_report
 from varro.report.sections import build_page
 from varro.report.templating import page_environment
-from varro.reward.summary import BEATS
 from varro.run import open_run
 from varro.service.compare import compare_runs
 from varro.service.site import publish
@@ -48,103 +57,10 @@ from varro.service.tick import State, state_path
 from varro.web.app import TEMPLATES as LIVE
 from varro.web.facts import Looker
 
-DATA = Path(__file__).parent / "data"
-CORPUS: list[str] = json.loads((DATA / "hostile.json").read_text(encoding="utf-8"))
-N = len(CORPUS)
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
 FIRST = date(2026, 1, 5)
-HARMLESS = "https://example.org/"
-WORKING = {"class", "src", "srcset", "srcdoc", "action", "formaction", "data", "poster", "style",
-             "content", "background", "http-equiv", "ping", "cite"}  # fmt: skip
 ROTATIONS = range(0, N, 38)
 """where in the corpus a page with room for a part of it begins"""
-
-Shape = list[tuple[str, tuple[str, ...]]]
-Say = Callable[[str], str]
-
-
-def hostile(attack: str) -> str:
-    return attack
-
-
-def plain(attack: str) -> str:
-    """As many characters that mean nothing, and other ones for each attack."""
-    number = PLACES.get(attack, 0)
-    letters = chain((chr(97 + number % 20), chr(97 + number // 20)), repeat("x"))
-    return re.sub(r"\S", lambda _: next(letters), attack)
-
-
-def storable(text: str) -> str:
-    """As a ledger and a disk can hold it: they take no half of a surrogate pair."""
-    return re.sub("[\ud800-\udfff]", "\ufffd", text)
-
-
-PLACES = {form: n for n, attack in enumerate(CORPUS) for form in (attack, storable(attack))}
-SIDES: tuple[Say, Say] = (hostile, plain)
-
-
-def link_of(attack: str, say: Say) -> str:
-    """The attack as an address; in the twin, a harmless one where it is an address of the web."""
-    return attack if say is hostile else HARMLESS if is_web_link(attack) else ""
-
-
-def shape(html: str) -> Shape:
-    """Elements with the names of their attributes, and what their addresses can do; `mark` alone is
-    left out, for it follows the words."""
-    found: Shape = []
-    for element in html5lib.HTMLParser(namespaceHTMLElements=False).parse(html).iter():
-        tag = str(element.tag) if isinstance(element.tag, str) else "comment or doctype"
-        attributes = sorted(f"{name}={does(name, value)}" for name, value in element.attrib.items())
-        if tag == "mark":
-            assert set(element.attrib) <= {"class", "title"}, attributes
-            assert element.get("class") in (*BEATS, "copied"), attributes
-        else:
-            found.append((tag, tuple(attributes)))
-    return found
-
-
-def does(name: str, value: str) -> str:
-    """What an attribute may do: an address by its scheme, a style or a handler as it stands."""
-    if name.startswith("on") or name in WORKING:
-        return value
-    if name.rpartition("}")[2] != "href":
-        return ""
-    bare = re.sub(r"[\x00-\x20]", "", value).lower()
-    if re.match(r"https?://[^/]", bare):
-        return "web"
-    scheme = re.match(r"[^/?#.]*:|//|\\", bare)
-    return scheme[0] + bare.partition(",")[0] if scheme else "here"
-
-
-def planted(value: Any, say: Say, corpus: Iterator[str], name: str = "") -> Any:
-    """A report with the corpus in each text, address, and key that is itself text."""
-    free = {"void_reasons", "invalid_reasons", "refused", "means", "rivals", "finish_reasons",
-            "versions", "timings", "memory", "invalid"}  # fmt: skip
-    if isinstance(value, dict):
-        return {
-            f"{say(next(corpus))} {n}" if name in free else key: planted(child, say, corpus, key)
-            for n, (key, child) in enumerate(value.items())
-        }
-    if isinstance(value, list):
-        return [planted(child, say, corpus, name) for child in value]
-    if not isinstance(value, str):
-        return value
-    return link_of(next(corpus), say) if name.endswith("_link") else say(next(corpus))
-
-
-def from_place(start: int) -> Iterator[str]:
-    return (CORPUS[n % N] for n in count(start))
-
-
-def assert_twins(pages: dict[str, str], twins: dict[str, str]) -> int:
-    """Pages by name, and how many were parsed."""
-    assert pages.keys() == twins.keys() and pages
-    for name, page in pages.items():
-        page.encode()
-        told, expected = shape(page), shape(twins[name])
-        wrong = next((pair for pair in zip(told, expected, strict=False) if pair[0] != pair[1]), "")
-        assert told == expected, (name, wrong)
-    return len(pages)
 
 
 def test_the_corpus_is_what_it_says() -> None:
@@ -202,17 +118,6 @@ def test_every_string_in_every_place_of_a_report(attack: int) -> None:
     assert outline(pages[0][1]) == outline(pages[1][1])
 
 
-def outline(markdown: str) -> list[tuple[str, str]]:
-    """What a reader of Markdown makes of it, but for text: blocks, links, pictures, HTML."""
-    reader = MarkdownIt("commonmark").enable(["table", "strikethrough"])
-    blocks = [t for block in reader.parse(markdown) for t in (block, *(block.children or ()))]
-    return [
-        (token.type, does("href", str(token.attrGet("href") or "")) if token.attrs else "")
-        for token in blocks
-        if token.type not in ("text", "softbreak", "text_special")
-    ]
-
-
 def test_an_index_holds(tmp_path: Path) -> None:
     """Catches a verdict that is markup in a calendar, and a run's folder that is in all runs'."""
     pages = [write_index(tmp_path / say.__name__, say) for say in SIDES]
@@ -222,7 +127,7 @@ def test_an_index_holds(tmp_path: Path) -> None:
 
 def write_index(folder: Path, say: Say) -> dict[str, str]:
     """A run with a day for each string, and a run with each string for its name."""
-    lines = []
+    lines, taken = [], set()
     for n, attack in enumerate(CORPUS):
         day = (FIRST + timedelta(days=n)).isoformat()
         report = _report() | {"day": day, "run": "main", "verdict": dict.fromkeys(
@@ -232,9 +137,11 @@ def write_index(folder: Path, say: Say) -> dict[str, str]:
         (folder / "main" / day / "report.json").write_text("{}")
     write_report(folder / "main" / lines[-1]["day"], report)
     for n, attack in enumerate(CORPUS):
-        name = storable(attack) if say is hostile else f"run {n}"
-        if not set("/\0") & set(attack) and 0 < len(storable(attack).encode()) < 255:
-            (folder / name).mkdir(exist_ok=True)
+        name, known = storable(attack) if say is hostile else f"run {n}", len(taken)
+        if not set("/\0") & set(attack) and len(storable(attack).encode()) < 255:
+            taken.add(storable(attack).casefold())  # some disks do not tell cases apart
+        if len(taken) > known:
+            (folder / name).mkdir()
             (folder / name / "metrics.jsonl").write_text(json.dumps(lines[n]) + "\n")
     write_across(folder, "main", lines)
     return {name: (folder / name).read_text() for name in ("index.html", "main/index.html")}
@@ -292,11 +199,6 @@ def test_a_public_site_holds(sites: tuple[Path, Path]) -> None:
     assert [[e.tag for e in feed.iter()] for feed in feeds[:1]] == [
         [e.tag for e in feed.iter()] for feed in feeds[1:]
     ]
-
-
-def is_formula(cell: str) -> bool:
-    """As a spreadsheet takes it; a number below 0 is none."""
-    return cell.startswith(("=", "+", "@", "\t", "＝")) or bool(re.match(r"-(?![\d.e-]*$)", cell))
 
 
 @of_sqlite
