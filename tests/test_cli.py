@@ -125,6 +125,13 @@ def test_a_first_evening_and_a_first_morning(tmp_path):
     facts = json.loads(varro("report", "--all", "--json", *home, *SMALL).stdout)
     assert facts == {"n_days": 2, "index": str(index)}
     refused(varro("report", "--all", "--last", *home, *SMALL), 3, "give one of them")
+    # What the disk refuses has a code and a word of its own, and is no fault of the program.
+    index.parent.rename(tmp_path / "aside")
+    index.parent.write_text("a file in the way")
+    for which in (["--all"], ["--day", "2026-01-06"]):
+        refused(varro("report", *which, *home, *SMALL), 9, "not complete", "in its way")
+    index.parent.unlink()
+    (tmp_path / "aside").rename(index.parent)
 
     changed = varro("train-day", *home, *SMALL, "--set", "update.lr=1e-5")
     refused(changed, 3, "update.lr = 0.002, now 1e-05", "--run NAME")

@@ -16,6 +16,7 @@ from varro.day.timing import timed_stage
 from varro.domain import CheckpointInfo, Stage
 from varro.errors import StageError, VarroError
 from varro.export.sinks import feed_all, report_numbers, sinks_on
+from varro.files import disk_errors
 from varro.ledger.place import is_begun, ledger_place
 from varro.ledger.store import open_ledger_of
 from varro.lineage import kept_versions, remove_versions
@@ -81,29 +82,30 @@ def newest_report(config: Config, *, as_json: bool) -> str:
 
 
 def write_day_report(work: OpenRun, day: str) -> Path:
-    """(Re)write a day's report from the ledger, and what stands beside it; returns its page."""
+    """(Re)write a day's report from the ledger, and what stands beside it; returns its page.
+
+    Raises: DiskError.
+    """
     history = read_history(work, until=day, n_rows=HISTORY_DAYS)
-    line, page = _write_day(work, day, history)
-    write_across(work.home / "reports", work.name, [line])
+    with disk_errors(f"the report of {day} is not complete"):
+        line, page = _write_day(work, day, history)
+        write_across(work.home / "reports", work.name, [line])
     return page
 
 
 def write_all_reports(work: OpenRun) -> tuple[int, Path]:
     """(Re)write the report of every finished day from the ledger; returns how many, and the page of
-    the run."""
+    the run.
+
+    Raises: StageError if there is none; DiskError.
+    """
     days = work.ledger.days_done(work.name)
     if not days:
         raise StageError(f"no finished day in run {work.name!r}; see 'varro status'")
     history = read_history(work, until=days[-1])
-    n = min(os.cpu_count() or 1, MAX_PROCESSES, len(days) // DAYS_A_PROCESS)
-    if n < 2:
-        lines = [_write_day(work, day, history)[0] for day in days]
-    else:
-        shares = [days[k::n] for k in range(n)]
-        with ProcessPoolExecutor(n, mp_context=get_context("spawn")) as pool:
-            found = pool.map(_write_share, repeat(work.config), shares, repeat(history))
-            lines = [line for share in found for line in share]
-    return len(days), write_across(work.home / "reports", work.name, lines)
+    with disk_errors(f"the reports of {work.name!r} are not complete"):
+        lines = _write_days(work, days, history)
+        return len(days), write_across(work.home / "reports", work.name, lines)
 
 
 def write_failed_report(work: OpenRun, due: DueDay, stage: str, error: Exception) -> None:
@@ -127,6 +129,17 @@ def write_failed_report(work: OpenRun, due: DueDay, stage: str, error: Exception
         write_across(work.home / "reports", work.name, [metrics_line(report)])
     except (VarroError, OSError) as other:
         work.progress.warned(f"the page of {due.day} could not be written: {other}")
+
+
+def _write_days(work: OpenRun, days: Sequence[str], history: RunHistory) -> list[dict[str, Any]]:
+    """The lines of many days' reports, which are written by several processes if it pays."""
+    n = min(os.cpu_count() or 1, MAX_PROCESSES, len(days) // DAYS_A_PROCESS)
+    if n < 2:
+        return [_write_day(work, day, history)[0] for day in days]
+    shares = [days[k::n] for k in range(n)]
+    with ProcessPoolExecutor(n, mp_context=get_context("spawn")) as pool:
+        found = pool.map(_write_share, repeat(work.config), shares, repeat(history))
+        return [line for share in found for line in share]
 
 
 def _write_share(config: Config, days: Sequence[str], history: RunHistory) -> list[dict[str, Any]]:
