@@ -202,6 +202,20 @@ def test_the_verdict_says_what_the_night_came_to(
     assert f"<title>{mark} {word}: Varro, run main, 2026-01-06</title>" in html
 
 
+def test_a_group_without_spread_is_counted_once() -> None:
+    """Catches twice as many groups without signal as there are: those that earned all the same are
+    among those that hardly differ."""
+    metrics = {"n_groups": 32, "n_zero_variance": 2, "n_low_variance": 3}
+    rows = history_rows(
+        [_stage(Stage.SETTLE, {"components": {}, "n_forecasts": 0, "invalid_reasons": {}})],
+        [UpdateInfo("main", "2026-01-06", 1, 2, metrics)],
+        [],
+        {},
+        changes={},
+    )
+    assert rows[0]["no_signal_frac"] == 3 / 32
+
+
 def test_the_guards_word_is_in_the_report_whether_or_not_there_was_an_update() -> None:
     """Catches a refused day whose figures are lost with the update that was not."""
     facts = _facts()

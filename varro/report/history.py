@@ -125,7 +125,8 @@ def _trained(update: UpdateInfo | None) -> dict[str, Any]:
     metrics = update.metrics if update else {}
     names = ("kl_ref", "kl_update", "entropy", "grad_norm", "clip_frac")
     n_groups = metrics.get("n_groups")
-    idle = metrics.get("n_zero_variance", 0) + metrics.get("n_low_variance", 0)
+    # Those without any spread are among those that hardly differ.
+    idle = max(metrics.get("n_zero_variance", 0), metrics.get("n_low_variance", 0))
     return {
         "version": update.to_version if update else None,
         **{name: metrics.get(name) for name in names},

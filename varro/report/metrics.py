@@ -728,7 +728,7 @@ METRICS: tuple[Metric, ...] = (
         "n_low_variance",
         "Groups that hardly differ",
         "groups left out because they spread by less than a quarter of the running spread in both "
-        "components",
+        "components, those without spread among them",
         "count",
         None,
         0,
