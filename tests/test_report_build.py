@@ -155,7 +155,19 @@ def test_unsettled_and_base_forecasts_are_no_examples() -> None:
             {"n_settled": 0, "n_void": 0},
             "0 groups",
             "NO UPDATE (first day)",
-            "Nothing was due to be settled",
+            "Nothing was due to be settled; the first forecasts were made today.",
+        ),
+        (
+            {"n_settled": 0, "n_void": 0, "n_pending_groups": 12, "previous": "2026-01-05"},
+            "0 groups",
+            "NO UPDATE (nothing due)",
+            "Nothing was due to be settled: 12 groups wait until their time has passed, or for",
+        ),
+        (
+            {"n_settled": 0, "n_void": 0, "n_pending_groups": 0, "previous": "2026-01-05"},
+            "0 groups",
+            "NO UPDATE (nothing due)",
+            "Nothing was due to be settled: no forecast of the days before waits.",
         ),
         (
             {},
@@ -175,8 +187,9 @@ def test_the_verdict_says_what_the_night_came_to(
     settle: dict[str, Any], reason: str, word: str, said: str
 ) -> None:
     """Catches a refused day, a broken scorer or a rollback that reads, or looks, like an ordinary
-    night without an update."""
-    facts = _facts(settle=settle)
+    night without an update; and a second day on which nothing is due yet, because the run was begun
+    in the evening before, told as the first."""
+    facts = replace(_facts(settle=settle), previous=settle.get("previous"))
     degraded = reason.partition("degraded: ")[2]
     if degraded:
         facts.stages[0].detail["degraded"] = degraded

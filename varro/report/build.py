@@ -137,7 +137,7 @@ def build_report(facts: ReportFacts) -> dict[str, Any]:
         "day": facts.day,
         "previous": facts.previous,
         "made_at": f"{stage[Stage.INGEST].as_of:%Y-%m-%dT%H:%M:%SZ}",
-        "verdict": verdict_of(facts.update, stage, settle),
+        "verdict": verdict_of(facts.update, stage, settle, is_first=facts.previous is None),
         "learned": _learned(facts),
         "best_of": best_of_part(facts.settled, facts.evaluations, **drawn),
         "is_placebo": facts.config.update.placebo,

@@ -32,6 +32,8 @@ def verdict_of(
     update: UpdateInfo | None,
     stage: Mapping[Stage, StageRun],
     settle: Mapping[str, Any],
+    *,
+    is_first: bool,
 ) -> Verdict:
     """{word, reason, text}: the reason is short, for the page's title; the text is a sentence. A
     part of the day that was refused is named whatever the word."""
@@ -62,8 +64,14 @@ def verdict_of(
     if refused:
         return _said(HELD_BACK, "day guard", f"Nothing was trained.{refused}")
     if not settle["n_settled"] and not settle["n_void"]:
-        text = "Nothing was due to be settled; the first forecasts were made today."
-        return _said(NO_UPDATE, "first day", text)
+        if is_first:
+            text = "Nothing was due to be settled; the first forecasts were made today."
+            return _said(NO_UPDATE, "first day", text)
+        n = settle["n_pending_groups"]
+        waits = f"{n:,} groups wait until their time has passed, or for more outcomes" if n else (
+            "no forecast of the days before waits"
+        )  # fmt: skip
+        return _said(NO_UPDATE, "nothing due", f"Nothing was due to be settled: {waits}.")
     return _said(NO_UPDATE, "too little to learn from", f"The policy stays as it was: {reason}.")
 
 
