@@ -44,6 +44,16 @@ def test_publish_and_verify_tell_what_they_found(home, tmp_path):
     assert json.loads(told.stdout)["ok"] is False and "was changed" in told.stderr
 
 
+def test_a_post_mortem_says_on_how_many_forecasts_a_version_was_trained(home, tmp_path):
+    """Catches what was settled told as what was trained on: of it some is left out each day."""
+    metrics = json.dumps({"n_forecasts": 8, "n_trained": 7})
+    raw_sql(ledger_at(home), "UPDATE updates SET metrics = ?", parameters=(metrics,))
+    done = varro("publish", "--out", tmp_path / "site", *arguments(home))
+    assert done.returncode == 0, done.stderr
+    (page,) = (tmp_path / "site" / "postmortems").glob("*.html")
+    assert ", trained on 7 of 8 forecasts" in page.read_text(encoding="utf-8")
+
+
 def test_options_that_contradict_each_other_are_refused(tmp_path):
     """Catches a --verify that writes, and a folder that is taken for another."""
     for given in (

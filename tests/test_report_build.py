@@ -119,7 +119,7 @@ def test_unsettled_and_base_forecasts_are_no_examples() -> None:
             {},
             "",
             "TRAINED WITH WARNINGS (2 alarms)",
-            "Policy v1 became v2 after learning from 8 settled forecasts.",
+            "Policy v1 became v2 after learning from 7 of 8 settled forecasts.",
         ),
         (
             {"refused": {"2026-01-04": "7 outcomes, 10 are needed"}},
@@ -338,7 +338,7 @@ def _facts(texts: list[str] | None = None, settle: dict[str, Any] | None = None)
                          "length_correlation"), 0.5),
         **dict.fromkeys(("n_low_variance", "n_too_few", "n_overlong", "n_off_sampler", "n_empty",
                          "n_skipped_steps"), 0),
-        "n_groups": 1, "n_forecasts": 8, "n_zero_variance": 0, "n_steps": 4, "n_trained": 8,
+        "n_groups": 1, "n_forecasts": 8, "n_zero_variance": 0, "n_steps": 4, "n_trained": 7,
         "n_attempts": 1, "old_from": "recomputed", "guard": ["accept: update"],
         "share_format": 0.2, "share_semantic": 0.8,
     }  # fmt: skip

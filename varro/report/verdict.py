@@ -43,7 +43,7 @@ def verdict_of(
     if update is not None:
         text = (
             f"Policy v{update.from_version} became v{update.to_version} after learning from "
-            f"{update.metrics['n_forecasts']} settled forecasts."
+            f"{update.metrics['n_trained']} of {update.metrics['n_forecasts']} settled forecasts."
         )
         return _said(TRAINED, None, text + refused)
     reason = stage[Stage.UPDATE].detail.get("reason", "") if Stage.UPDATE in stage else ""

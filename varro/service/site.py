@@ -119,7 +119,7 @@ def _changes(ledger: Ledger, run: str) -> list[tuple[str, str]]:
         (
             update.day,
             f"version {update.from_version} became {update.to_version}, trained on "
-            f"{update.metrics['n_forecasts']} forecasts",
+            f"{update.metrics.get('n_trained', '—')} of {update.metrics['n_forecasts']} forecasts",
         )
         for update in ledger.updates(run)
     ]
