@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 from varro.config import load_config
 from varro.domain import (
     AdvantageInfo,
+    CheckpointInfo,
     EvaluationInfo,
     Forecast,
     Group,
@@ -227,6 +229,29 @@ def test_a_group_without_spread_is_counted_once() -> None:
         changes={},
     )
     assert rows[0]["no_signal_frac"] == 3 / 32
+
+
+def test_commands_run_from_any_folder_and_in_a_home_that_was_moved() -> None:
+    """Catches a rollback that looks for the run in another home, or is refused because the default
+    configuration is not the run's; and a repeated day that is written to where the home once lay.
+    """
+    facts = _facts()
+    config = facts.config.model_copy(update={"home": Path("/srv/my home")})
+    served = CheckpointInfo("main", 4, 3, "2026-01-06", "checkpoints/main/v00004", "0")
+    report = build_report(replace(facts, config=config, checkpoint=served))
+    file = "/srv/my home/checkpoints/main/v00004/config.toml"
+    options = ["--config", file, "--home", "/srv/my home"]
+    rollback = shlex.split(report["rollback"])
+    assert rollback == ["varro", "rollback", *options, "--to", "3", "--run", "main"]
+    to_base = shlex.split(report["rollback_to_base"])
+    assert to_base == ["varro", "rollback", *options, "--to", "0", "--run", "main"]
+    assert report["rollback"] in [task["command"] for task in report["to_do"]]
+    repeat = shlex.split(report["reproduce"])
+    assert repeat[:6] == ["varro", "replay", *options]
+    assert repeat[-4:] == ["--to", "2026-01-06", "--run", "main-again"]
+    assert repeat[6:8] == ["--archive", str(config.news.archive)]
+    first = build_report(replace(facts, checkpoint=replace(served, version=0, parent=None)))
+    assert (first["rollback"], first["rollback_to_base"]) == (None, None)
 
 
 def test_the_guards_word_is_in_the_report_whether_or_not_there_was_an_update() -> None:

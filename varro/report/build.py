@@ -35,6 +35,7 @@ from varro.report.alarms import WEEK, alarms
 from varro.report.apart import components_apart
 from varro.report.best_of import best_of_part
 from varro.report.cadence import cadence_part
+from varro.report.commands import reproduce_command, rollback_command
 from varro.report.examples import described, settled_examples
 from varro.report.groups import (
     links_of,
@@ -130,6 +131,7 @@ def build_report(facts: ReportFacts) -> dict[str, Any]:
     }
     probabilities = [pair for s in facts.settles for pair in s.detail.get("probabilities", [])]
     rows = facts.history[-HISTORY_DAYS:]
+    parent = None if facts.checkpoint is None else facts.checkpoint.parent
     report = {
         "schema": SCHEMA,
         "varro_version": __version__,
@@ -209,8 +211,9 @@ def build_report(facts: ReportFacts) -> dict[str, Any]:
         "memory": _memory(facts.stages),
         "timings": {str(s.stage): s.seconds for s in facts.stages if s.stage is not Stage.REPORT},
         "config_changes": None if facts.changes is None else list(facts.changes),
-        "reproduce": _reproduce(facts),
-        "rollback": _rollback(facts),
+        "reproduce": reproduce_command(facts.config, facts.run, facts.day, facts.checkpoint),
+        "rollback": rollback_command(facts.config, facts.run, facts.checkpoint, to=parent),
+        "rollback_to_base": rollback_command(facts.config, facts.run, facts.checkpoint, to=0),
     }
     report, report["not_finite"] = _finite(report)
     return _judged(report)
@@ -279,22 +282,6 @@ def _feed(read: FeedRead, news: Mapping[str, str]) -> dict[str, Any]:
         "moved_to": read.moved_to,
         "seconds": read.seconds,
     }
-
-
-def _rollback(facts: ReportFacts) -> str | None:
-    if facts.checkpoint is None or facts.checkpoint.parent is None:
-        return None
-    return f"varro rollback --to {facts.checkpoint.parent} --run {shlex.quote(facts.run)}"
-
-
-def _reproduce(facts: ReportFacts) -> str:
-    if facts.config.news.source != "archive" or facts.checkpoint is None:
-        return f"varro show {facts.day} --run {facts.run}"
-    config = facts.config.home / facts.checkpoint.path / "config.toml"
-    return (
-        f"varro replay --config {config} --archive {facts.config.news.archive} --to {facts.day} "
-        f"--run {facts.run}-again"
-    )
 
 
 def _learned(facts: ReportFacts) -> dict[str, Any]:

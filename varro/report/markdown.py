@@ -35,7 +35,7 @@ def page_markdown(page: Page) -> str:
         lines += [*_table(("Number", "Value", "Against the week", "Aim"), cards), ""]
     lines += _sections(page.sections)
     lines += ["## To do", "", *(_task(task) for task in page.tasks)]
-    lines += ["Nothing to do.", ""] if not page.tasks else [""]
+    lines += ["", _escaped(page.tasks_note) if page.tasks else "Nothing to do.", ""]
     lines += ["## Commands", ""]
     for what, command in page.commands:
         # Four spaces make literal text: a command can be copied as it is.

@@ -118,6 +118,10 @@ class Page:
     """(text, file) of the pages beside this one; of Varro's own making"""
     previous: str | None = None
     """the day before it"""
+    tasks_note: str = (
+        "Where a command has no --config, give it the --config and --home that the run was begun "
+        "with."
+    )
 
 
 def used_metrics(sections: Iterable[Section]) -> tuple[Metric, ...]:

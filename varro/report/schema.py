@@ -19,7 +19,7 @@ EMPTY: dict[str, Any] = {
     **dict.fromkeys((
         "previous", "learned", "evaluation", "settled", "canaries", "calibration", "update",
         "entropy_first", "forecast", "n_in_group", "news", "checkpoint", "config_changes",
-        "rollback", "limits", "changes", "histogram", "best_of", "cadence",
+        "rollback", "rollback_to_base", "limits", "changes", "histogram", "best_of", "cadence",
     )),
     **{key: [] for key in ("week", "history", "apart", "guard", "best", "worst", "divided",
                            "random", "display", "feeds", "lineage", "alarms", "to_do",

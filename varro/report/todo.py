@@ -30,7 +30,7 @@ def to_do(report: Part) -> list[dict[str, str]]:
     learned = report["learned"]
     if learned is not None and learned["word"] == "worse":
         lines.append(_line("The policy is told worse than the frozen base: serve the base again.",
-                           f"varro rollback --to 0 --run {run}"))  # fmt: skip
+                           report["rollback_to_base"] or look))  # fmt: skip
     if learned is not None and learned["word"] == "blocked":
         lines.append(_line("A control that must be 0 is not, so no lift may be claimed: check the "
                            "scorer.", "varro doctor"))  # fmt: skip
