@@ -27,6 +27,7 @@ from varro.report.pages import (
     write_report,
 )
 from varro.report.sections import build_page
+from varro.report.todo import to_do
 from varro.reward.summary import BEATS
 
 HOSTILE = (
@@ -495,8 +496,16 @@ def test_a_full_report_stays_small() -> None:
     report["cadence"]["example"]["words"] = [["<international>", 12.345, True]] * 200
     report["feeds"] = [{**report["feeds"][0], "reason": "timeout" * 20}] * 1000
     report["config_changes"] = [report["config_changes"][0]] * 1000
-    report["news"]["failures"] = [{"feed": f"feed {k}", "reason": "timeout"} for k in range(100)]
-    assert len(render_html(report).encode()) <= 200_000
+    failures = [{"feed": f"feed {k}", "reason": "timeout" * 20} for k in range(1000)]
+    report["news"] |= {"failures": failures, "n_missed": 0}
+    report["not_finite"] = [f"history[{n}].entropy" for n in range(1000)]
+    dead = [feed | {"n_failures": 9} for feed in report["feeds"]]
+    report["to_do"] = to_do({**report, "feeds": dead, "rollback_to_base": None})
+    html = render_html(report)
+    assert len(html.encode()) <= 200_000
+    assert "Feeds that failed, n = 1000; 960 more not shown" in html
+    assert "990 more feeds are dead or have moved." in html
+    assert "history[9].entropy and 990 more." in html
 
 
 def test_the_days_table_has_one_line_a_day_and_the_claim_last() -> None:

@@ -24,12 +24,13 @@ def news_section(news: Part, feeds: Sequence[Part]) -> Section:
     counts += tuple(
         Row(f"Left out: {shown(reason)}", (shown(n),)) for reason, n in news["left_out"].items()
     )
-    failures = tuple(Row(shown(f["feed"]), (shown(f["reason"]),)) for f in news["failures"])
+    failed = news["failures"]
+    failures = tuple(Row(shown(f["feed"]), (shown(f["reason"]),)) for f in failed[:MAX_FEEDS])
     caption = f"Source {shown(news['source'])}, corpus {shown(news['corpus'])}"
     tables = [Table(caption, ("What arrived", "n"), counts)]
     if failures:
-        failed = f"Feeds that failed, n = {len(failures)}"
-        tables.append(Table(failed, ("Feed", "Reason"), failures))
+        caption = f"Feeds that failed, n = {len(failed)}{_more(len(failed))}"
+        tables.append(Table(caption, ("Feed", "Reason"), failures))
     if feeds:
         tables.append(_feeds(feeds))
     notes = [] if failures else ["No feed failed."]
@@ -102,11 +103,12 @@ def _feeds(feeds: Sequence[Part]) -> Table:
         )
         for feed in sorted(feeds, key=_worst_first)[:MAX_FEEDS]
     )
-    left = len(feeds) - len(rows)
-    caption = f"Feeds, n = {len(feeds)}, the worst first" + (
-        f"; {left} more not shown" * (left > 0)
-    )
+    caption = f"Feeds, n = {len(feeds)}, the worst first{_more(len(feeds))}"
     return Table(caption, headers, rows)
+
+
+def _more(n: int) -> str:
+    return f"; {n - MAX_FEEDS} more not shown" if n > MAX_FEEDS else ""
 
 
 def _state(feed: Part) -> str:
@@ -123,7 +125,7 @@ def _changes(changes: Sequence[Part]) -> Table:
     rows = tuple(
         Row(shown(c["key"]), (shown(c["before"]), shown(c["after"]))) for c in changes[:MAX_FEEDS]
     )
-    caption = f"Configured otherwise than the day before, n = {len(changes)}"
+    caption = f"Configured otherwise than the day before, n = {len(changes)}{_more(len(changes))}"
     return Table(caption, ("Setting", "Before", "Now"), rows)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from varro.report.verdict import FAILED, HELD_BACK
@@ -11,6 +11,8 @@ from varro.report.verdict import FAILED, HELD_BACK
 Part = Mapping[str, Any]
 _DEAD_AFTER = 3
 """failed reads in a row after which a feed is worth a look"""
+_MAX_NAMED = 10
+"""feeds, or numbers that are none, that are named; the others are counted"""
 
 
 def to_do(report: Part) -> list[dict[str, str]]:
@@ -42,7 +44,25 @@ def to_do(report: Part) -> list[dict[str, str]]:
             + (", and if they are worse than before, serve the parent again." if parent else "."),
             parent or look,
         ))  # fmt: skip
-    for feed in report["feeds"]:
+    lines += _of_feeds(report["feeds"])
+    if report["news"] is not None and report["news"]["n_missed"]:
+        lines.append(_line(
+            f"{report['news']['n_missed']} cycles before this one were not run: is the timer "
+            "installed, and was the machine on?",
+            "varro schedule status",
+        ))  # fmt: skip
+    if report["not_finite"]:
+        names = report["not_finite"]
+        more = f" and {len(names) - _MAX_NAMED} more" if len(names) > _MAX_NAMED else ""
+        lines.append(_line(
+            f"Not a finite number, and so left out: {', '.join(names[:_MAX_NAMED])}{more}.", look
+        ))  # fmt: skip
+    return lines
+
+
+def _of_feeds(feeds: Sequence[Part]) -> list[dict[str, str]]:
+    lines = []
+    for feed in feeds:
         if feed["n_failures"] >= _DEAD_AFTER:
             lines.append(_line(
                 f"Feed {feed['feed']} has failed {feed['n_failures']} times in a row "
@@ -55,16 +75,10 @@ def to_do(report: Part) -> list[dict[str, str]]:
                 f"varro feeds remove {shlex.quote(feed['feed'])} && varro feeds add "
                 f"{shlex.quote(feed['moved_to'])}",
             ))  # fmt: skip
-    if report["news"] is not None and report["news"]["n_missed"]:
-        lines.append(_line(
-            f"{report['news']['n_missed']} cycles before this one were not run: is the timer "
-            "installed, and was the machine on?",
-            "varro schedule status",
-        ))  # fmt: skip
-    if report["not_finite"]:
-        lines.append(_line(
-            f"Not a finite number, and so left out: {', '.join(report['not_finite'])}.", look
-        ))  # fmt: skip
+    more = len(lines) - _MAX_NAMED
+    if more > 0:
+        lines[_MAX_NAMED:] = [_line(f"{more} more feeds are dead or have moved.",
+                                    "varro feeds health")]  # fmt: skip
     return lines
 
 
