@@ -172,6 +172,25 @@ def test_a_page_is_below_60_kb_whatever_it_is_given(tmp_path, kind):
     assert verify_site(site).problems == []
 
 
+def test_sources_of_any_number_and_script_keep_their_page_light(tmp_path):
+    """Catches a list of sources that no limit shortens, once their names are long."""
+    feeds = "".join(
+        f'<outline type="rss" text="{"&quot;" * 80}{k}" xmlUrl="https://{"a" * 60}{k}.org/f"/>'
+        for k in range(160)
+    )
+    opml = tmp_path / "feeds.opml"
+    opml.write_text(f'<opml version="2.0"><head/><body>{feeds}</body></opml>')
+    site = site_of(
+        tmp_path, "site", "news.source=feeds", f"news.feeds={opml}", days=1, corpus="live",
+        n_headlines=210, n_forecasts=1, source=lambda n, i: f"{i:03} " + '"' * 80,
+    )  # fmt: skip
+    page = (site / "feeds.html").read_bytes()
+    assert len(page) <= MAX_PAGE
+    for k in (0, 149):
+        assert f"{k:03} &#34;".encode() in page
+    assert b"And 60 more sources." in page and b"And 60 more." in page
+
+
 def test_forecasts_beyond_eight_have_a_page_too(tmp_path):
     """Catches a ninth forecast that no address leads to."""
     site = site_of(tmp_path, n_forecasts=11, days=2)

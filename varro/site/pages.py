@@ -24,16 +24,18 @@ from varro.site.tally import ListedDay, Tally, in_words, source_of, title_of, we
 TEMPLATES = Path(__file__).parent / "templates"
 MAX_PAGE = 60_000
 """bytes"""
-LIMITS = {"max_text": 1000, "max_excerpt": 280, "max_title": 160, "max_link": 2000}
-"""characters that are shown of a forecast on its page, of one in a list, and of a title there; and
-of an address, of which longer ones are not links. The day's data have all of them whole"""
+LIMITS = {"max_text": 1000, "max_excerpt": 280, "max_title": 160, "max_name": 60, "max_link": 2000}
+"""characters that are shown of a forecast on its page, of one in a list, of a title there, and of
+the name of a source; and of an address, of which longer ones are not links. The day's data have all
+of them whole"""
 SHRINKS = (1, 2, 4)
 """by which they are divided, one after the other, where a page would be too long"""
 N_ON_FRONT = 12
 GROUPS_A_PAGE = 16
 DAYS_A_PAGE = 150
 WEEKS_A_PAGE = 60
-MAX_SOURCES = 200
+MAX_SOURCES = 150
+MAX_FEEDS = 100
 MAX_NOTE = 6000
 """characters of a note written by hand"""
 
@@ -134,6 +136,7 @@ class Pages:
                 _state("Sources", "◆"),
                 sources=_sources(tally),
                 n=len(tally.sources),
+                max_feeds=MAX_FEEDS,
             ),
         )
 
