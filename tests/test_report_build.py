@@ -30,7 +30,8 @@ from varro.evaluation.claim import claimed_means
 from varro.evaluation.evaluate import PARTS
 from varro.report.build import ReportFacts, build_report
 from varro.report.history import history_rows
-from varro.report.pages import render_html, render_markdown
+from varro.report.line import metrics_line
+from varro.report.pages import render_html, render_markdown, write_report
 from varro.report.verdict import MARKS, in_words
 from varro.reward.score import News, score_texts
 from varro.reward.summary import summarize_day
@@ -252,6 +253,29 @@ def test_commands_run_from_any_folder_and_in_a_home_that_was_moved() -> None:
     assert repeat[6:8] == ["--archive", str(config.news.archive)]
     first = build_report(replace(facts, checkpoint=replace(served, version=0, parent=None)))
     assert (first["rollback"], first["rollback_to_base"]) == (None, None)
+
+
+def test_a_number_that_is_none_is_a_dash_and_something_to_do(tmp_path: Path) -> None:
+    """Catches a night without a page because one measure was NaN, or one that shows it as 0."""
+    facts = _facts()
+    assert facts.update is not None
+    metrics = facts.update.metrics | {"kl_ref": float("nan"), "entropy": float("inf")}
+    broken = replace(facts.update, metrics=metrics)
+    days = [
+        replace(stage, day=day) for day in ("2026-01-05", "2026-01-06") for stage in facts.stages
+    ]
+    before = replace(broken, day="2026-01-05")
+    rows = history_rows(days, [before, broken], facts.evaluations, {}, changes={})
+    report = build_report(replace(facts, update=broken, first_update=broken, history=rows))
+    assert (report["update"]["kl_ref"], report["update"]["entropy"]) == (None, None)
+    assert "update.kl_ref" in report["not_finite"]
+    (told,) = [t["text"] for t in report["to_do"] if t["text"].startswith("Not a finite number")]
+    assert "update.kl_ref" in told
+    write_report(tmp_path, report)
+    page = (tmp_path / "report.md").read_text(encoding="utf-8")
+    assert "| KL to reference | — | nats a sequence |" in page
+    assert "nan" not in page.split() and "inf" not in page.split()
+    assert metrics_line(report)["kl_ref"] is None
 
 
 def test_the_guards_word_is_in_the_report_whether_or_not_there_was_an_update() -> None:

@@ -7,6 +7,7 @@ A row is plain JSON values; what was not measured that day is null, never 0. Pur
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -85,14 +86,14 @@ def history_rows(
     after: str = "",
 ) -> list[dict[str, Any]]:
     """A row for each day after one that settled, oldest first, each from its own day and those
-    before it."""
+    before it. A number that is not finite is null: the report of its day names it."""
     by_day: dict[str, dict[Stage, StageRun]] = {}
     for stage in stages:
         by_day.setdefault(stage.day, {})[stage.stage] = stage
     updated = {update.day: update for update in updates}
     evaluated = {evaluation.day: evaluation for evaluation in evaluations}
     claims = _claims(means_of(evaluations, CLAIMED))
-    return [
+    rows: list[dict[str, Any]] = [
         {
             **_settled(day, found[Stage.SETTLE].detail),
             **_trained(updated.get(day)),
@@ -106,6 +107,11 @@ def history_rows(
         for day, found in sorted(by_day.items())
         if Stage.SETTLE in found and day > after
     ]
+    return [{name: _finite(value) for name, value in row.items()} for row in rows]
+
+
+def _finite(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _settled(day: str, detail: Mapping[str, Any]) -> dict[str, Any]:
