@@ -386,6 +386,18 @@ def test_the_verdict_is_read_first_and_not_by_colour_alone() -> None:
     assert positions == sorted(positions)
 
 
+def test_a_reward_without_an_interval_has_its_n() -> None:
+    """Catches one headline's luck at the top of a page that reads like a night of forty."""
+    report = _report()
+    report["evaluation"] |= dict.fromkeys(("reward_difference", "reward_low", "reward_high"))
+    for n_reward, said in (
+        (1, "(n = 1 headline, too few for an interval)"),
+        (0, "(n = 38 headlines)"),
+    ):
+        report["evaluation"] |= {"n_reward": n_reward, "n_shared": 38}
+        assert f"of the frozen base {said} ·" in build_page(report).sentence
+
+
 def test_the_claim_is_said_with_its_day_and_its_price() -> None:
     """A claim without the day it began, or "not yet" without what a yes would cost."""
     report = _report()

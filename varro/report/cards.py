@@ -93,7 +93,10 @@ def _reward(report: Part) -> str | None:
         f"{three_digits(evaluation['base']['reward'])} of the frozen base"
     )
     if evaluation["reward_low"] is None:
-        return said
+        if evaluation["n_reward"] == 1:
+            return f"{said} (n = 1 headline, too few for an interval)"
+        # A report of schema 5 did not keep the differences.
+        return f"{said} (n = {count(evaluation['n_shared'])} headlines)"
     return (
         f"{said} (difference {three_digits(evaluation['reward_difference'])}, "
         f"{three_digits(evaluation['reward_low'])} to {three_digits(evaluation['reward_high'])}, "
