@@ -28,6 +28,7 @@ from varro.domain import (
 )
 from varro.evaluation.claim import claimed_means
 from varro.evaluation.evaluate import PARTS
+from varro.report.apart import components_apart
 from varro.report.build import ReportFacts, build_report
 from varro.report.history import history_rows
 from varro.report.line import metrics_line
@@ -276,6 +277,30 @@ def test_a_number_that_is_none_is_a_dash_and_something_to_do(tmp_path: Path) -> 
     assert "| KL to reference | — | nats a sequence |" in page
     assert "nan" not in page.split() and "inf" not in page.split()
     assert metrics_line(report)["kl_ref"] is None
+
+
+def test_a_reward_without_its_semantic_part_is_missing_and_not_small() -> None:
+    """Catches two means of the reward on one page: a forecast that nothing could be held against
+    has a quarter of its form as its reward, which is no low reward."""
+    facts = _facts()
+    (scored, group), *_ = facts.settled
+    other = replace(
+        group, id="g2", forecasts=tuple(replace(f, id=f"{f.id}-2") for f in group.forecasts)
+    )
+    form_only = [
+        (replace(s, forecast_id=f"{s.forecast_id}-2", group_id="g2", reward=0.1,
+                 components={"format": 0.4, "valid": 1.0}), other)
+        for s, _ in facts.settled
+    ]  # fmt: skip
+    whole = {part["name"]: part for part in components_apart(facts.settled)}
+    mixed = {part["name"]: part for part in components_apart([*facts.settled, *form_only])}
+    reward = mixed["reward"]
+    assert scored.reward is not None and "semantic" in scored.components
+    assert (reward["mean"], reward["n"]) == (whole["reward"]["mean"], len(facts.settled))
+    assert reward["missing_frac"] == 0.5
+    assert mixed["format"]["n"] == 2 * len(facts.settled)
+    assert mixed["format"]["correlation"] == whole["format"]["correlation"]
+    assert [p["mean"] for p in components_apart(form_only) if p["name"] == "reward"] == [None]
 
 
 def test_the_guards_word_is_in_the_report_whether_or_not_there_was_an_update() -> None:

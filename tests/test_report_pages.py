@@ -749,6 +749,7 @@ def _report() -> dict[str, Any]:
             "n_forecasts": 256,
             "n_groups": 32,
             "n_unresolved_groups": 3,
+            "n_rewarded": 231,
             "n_void": 2,
             "void_reasons": {"no evidence": 8},
             "invalid_reasons": {"too short": 5},

@@ -16,6 +16,7 @@ from varro.report.page import (
     Row,
     Section,
     Table,
+    count,
     metric_row,
     number,
     shown,
@@ -46,7 +47,8 @@ def reward_section(
     note = (
         f"Of the forecasts of all roles {number(settled, 'n_settled')} were settled and "
         f"{number(settled, 'n_void')} are void. The means are over {n}, "
-        f"{number(settled, 'n_unresolved_groups')} of them unresolved. "
+        f"{number(settled, 'n_unresolved_groups')} of them unresolved, and that of the reward over "
+        f"the {count(settled.get('n_rewarded'))} that have a semantic part. "
         f"Reward {shown(settled['reward_version'])}."
     )
     means = {**settled["components"], "reward": settled["reward"]}
