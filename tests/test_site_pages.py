@@ -172,6 +172,32 @@ def test_a_page_is_below_60_kb_whatever_it_is_given(tmp_path, kind):
     assert verify_site(site).problems == []
 
 
+def test_what_nothing_could_be_held_against_is_in_no_mean_and_no_miss(tmp_path):
+    """Catches first days without a placebo, and headlines on which nothing was published, told as
+    the worst forecasts of a week: a quarter of their form is all that they can earn."""
+    world = SiteWorld(tmp_path / "home", n_headlines=2)
+    world.add_days(3)
+    form_only = ("0.05", '{"format": 0.2, "valid": 1.0}', day_name(1))
+    update = "UPDATE settlements SET reward = ?, components = ? WHERE day = ?"
+    raw_sql(ledger_at(world.home), update, parameters=form_only)
+    site = tmp_path / "site"
+    publish(world.config(), site, NOW)
+    post_mortem = (site / "postmortems" / "2026-W02.html").read_text(encoding="utf-8")
+    assert "Settled 32, of which 0 earned nothing" in post_mortem
+    assert "For 16 there was nothing to hold them against" in post_mortem
+    # The other sixteen: two headlines, k = 0 to 7, a reward of 0.1 + 0.01 k, so 0.135 on the mean.
+    assert '<th scope="row">Score</th><td>0.135</td>' in post_mortem
+    assert "score 0.100" in post_mortem and "mean score 0.135" in post_mortem
+    assert "score 0.050" not in post_mortem
+    sources = (site / "feeds.html").read_text(encoding="utf-8")
+    assert "<td>48</td><td>32</td><td>16</td><td>0.135</td>" in sources
+    assert "settled 32, void 0, mean reward 0.135." in (site / "feed.xml").read_text()
+    first = (site / "d" / f"{day_name(0)}.html").read_text(encoding="utf-8")
+    assert "settled</span>" in first and "mean score" not in first
+    told = "there was nothing to hold it against: only its form is scored"
+    assert sum(told in page.read_text() for page in (site / "f").glob("*.html")) == 2
+
+
 def test_sources_of_any_number_and_script_keep_their_page_light(tmp_path):
     """Catches a list of sources that no limit shortens, once their names are long."""
     feeds = "".join(

@@ -248,9 +248,9 @@ def _others(
     ]
 
 
-def _sources(tally: Tally) -> list[tuple[str, int, int, float | None]]:
-    """(source, forecasts, settled, mean score), the most forecast first."""
-    found = [(name, counts.total(), reward.n, reward.value)
+def _sources(tally: Tally) -> list[tuple[str, int, int, int, float | None]]:
+    """(source, forecasts, settled, scored, mean score), the most forecast first."""
+    found = [(name, counts.total(), counts["settled"], reward.n, reward.value)
              for name, (counts, reward) in tally.sources.items()]  # fmt: skip
     return sorted(found, key=lambda row: (-row[1], row[0]))[:MAX_SOURCES]
 

@@ -69,6 +69,9 @@ class Week:
     name: str
     last: str = ""
     """its newest day that settled anything"""
+    n_settled: int = 0
+    n_form_only: int = 0
+    """of them, those that nothing could be held against: in no mean, and neither best nor worst"""
     reward: Mean = field(default_factory=Mean)
     parts: dict[str, Mean] = field(default_factory=lambda: {part: Mean() for part in PARTS})
     sources: dict[str, Mean] = field(default_factory=dict)
@@ -103,7 +106,7 @@ class Tally:
             counts, reward = self.sources.setdefault(source_of(group), (Counter(), Mean()))
             counts.update(statuses)
             for forecast in group["forecasts"]:
-                if forecast["reward"] is not None:
+                if is_scored(forecast):
                     reward.add(forecast["reward"])
             if statuses["open"] and (self.next_due is None or group["due"] < self.next_due):
                 self.next_due = group["due"]
@@ -133,7 +136,8 @@ class Tally:
                 week.n_void += 1
                 week.void_reasons[str(forecast["void_reason"])] += 1
                 continue
-            reward.add(forecast["reward"])
+            if is_scored(forecast):
+                reward.add(forecast["reward"])
             outcome = day["outcomes"].get(forecast["outcome"])
             _count(week, Call(day["day"], group, forecast, outcome))
         if week is not None and reward.value is not None:
@@ -144,12 +148,16 @@ class Tally:
 
 def _count(week: Week, call: Call) -> None:
     forecast = call.forecast
-    week.reward.add(forecast["reward"])
-    week.sources.setdefault(source_of(call.group), Mean()).add(forecast["reward"])
+    week.n_settled += 1
+    week.n_invalid += bool(forecast["invalid_reason"])
     for part, value in forecast["parts"].items():
         week.parts[part].add(value)
+    if not is_scored(forecast):
+        week.n_form_only += 1
+        return
+    week.reward.add(forecast["reward"])
+    week.sources.setdefault(source_of(call.group), Mean()).add(forecast["reward"])
     if forecast["invalid_reason"]:
-        week.n_invalid += 1
         return
     rank = _rank(forecast)
     if week.best is None or rank > _rank(week.best.forecast):
@@ -160,6 +168,12 @@ def _count(week: Week, call: Call) -> None:
 
 def _rank(forecast: Json) -> tuple[float, str]:
     return forecast["reward"], forecast["id"]
+
+
+def is_scored(forecast: Json) -> bool:
+    """Whether the score has its semantic part: without it there is only form, which is no low
+    score."""
+    return forecast["reward"] is not None and "semantic" in forecast["parts"]
 
 
 def source_of(group: Json) -> str:

@@ -15,7 +15,7 @@ from varro.report.page import Badge, Piece, between
 from varro.reward.summary import BEATS, calibrated
 from varro.site.build import SiteFacts
 from varro.site.record import OVERDUE, PARTS, Json
-from varro.site.tally import Mean, Tally, Week, week_of
+from varro.site.tally import Mean, Tally, Week, is_scored, week_of
 
 N_BOOTSTRAP = 2000
 MIN_IN_BIN = 10
@@ -34,6 +34,8 @@ def status_badge(forecast: Json) -> Badge:
     status = forecast["status"]
     icon, tone, text = _STATUS[status]
     reason = forecast["void_reason"]
+    if status == "settled" and not is_scored(forecast):
+        reason = "there was nothing to hold it against: only its form is scored"
     if forecast["invalid_reason"]:
         reason = f"it earns nothing: {forecast['invalid_reason']}"
     on = f" on {forecast['settled_on']}" if forecast["settled_on"] else ""
@@ -45,7 +47,7 @@ def group_status(group: Json) -> Badge:
     statuses = [f["status"] for f in group["forecasts"]]
     worst = max(set(statuses), key=lambda s: (s == "overdue", statuses.count(s), s))
     icon, tone, _ = _STATUS[worst]
-    rewards = [f["reward"] for f in group["forecasts"] if f["reward"] is not None]
+    rewards = [f["reward"] for f in group["forecasts"] if is_scored(f)]
     mean = format_value("reward", sum(rewards) / len(rewards)) if rewards else None
     return Badge(worst, f"mean score {mean}" if mean else "", icon, tone)
 
@@ -146,7 +148,7 @@ def _week_row(facts: SiteFacts, name: str, week: Week) -> WeekRow:
     lift, found = difference("even_contrast", "lift")
     return WeekRow(
         name,
-        week.reward.n,
+        week.n_settled,
         week.n_void,
         format_value("reward", _mean_of(days, "served", "reward")),
         format_value("reward", _mean_of(days, "base", "reward")),
