@@ -284,8 +284,8 @@ def test_the_live_view_holds(tmp_path: Path) -> None:
         made = {}
         for start in ROTATIONS:
             attack = say(storable(CORPUS[start]))
-            state = State("", at="2026-01-05T00:00:00", outcome=attack, error=attack, exit_code=7,
-                          told=told)  # fmt: skip
+            state = State(NOW.isoformat(), at="2026-01-05T00:00:00", outcome=attack, error=attack,
+                          exit_code=7, told=told)  # fmt: skip
             file = state_path(world.home, "main")
             file.parent.mkdir(exist_ok=True)
             file.write_text(json.dumps(asdict(state)))
