@@ -39,6 +39,14 @@ def test_what_the_disk_refuses_says_what_to_do(code, advice):
     assert isinstance(caught.value.__cause__, OSError)
 
 
+def test_a_copy_names_the_file_that_was_to_be_written():
+    """Catches a full stick told as the full disk that the copied file lies on."""
+    error = OSError(errno.ENOSPC, "No space left on device", "/home/x/from", None, "/media/to")
+    said = r"No space left on device \(/media/to\); make room"
+    with pytest.raises(DiskError, match=said), disk_errors("export"):
+        raise error
+
+
 def test_other_errors_are_not_the_disks():
     """Catches a missing file, or a server that hangs up, told as a broken disk."""
     for error in (FileNotFoundError(errno.ENOENT, "no"), ConnectionResetError(), ValueError("x")):

@@ -44,7 +44,8 @@ def disk_errors(doing: str) -> Iterator[None]:
     except OSError as error:
         if error.errno not in _ADVICE:
             raise
-        where = f" ({error.filename})" if error.filename else ""
+        file = error.filename2 or error.filename  # of a copy, where it was to go
+        where = f" ({file})" if file else ""
         raise DiskError(
             f"{doing}: {error.strerror}{where}; {_ADVICE[error.errno]} and run it again, what was "
             "finished stays"
