@@ -125,6 +125,10 @@ def test_a_file_that_can_not_be_used_is_refused(rewards, tmp_path):
     (tmp_path / "broken.py").write_text("def f(:")
     with pytest.raises(ConfigError, match=r"broken.py can not be run: SyntaxError"):
         reward_version(RewardConfig(kind=f"{tmp_path / 'broken.py'}:f"))
+    # A script that ends itself would end the day without a word, and with success.
+    (tmp_path / "script.py").write_text("raise SystemExit(0)")
+    with pytest.raises(ConfigError, match=r"script.py can not be run: SystemExit\(0\)"):
+        reward_version(RewardConfig(kind=f"{tmp_path / 'script.py'}:f"))
 
 
 def test_it_is_found_beside_the_configuration_and_may_be_moved(rewards, tmp_path, monkeypatch):

@@ -58,7 +58,7 @@ def _loaded(file: Path, name: str, source: bytes) -> OwnReward:
     sys.modules[module.__name__] = module  # where dataclasses and pickle look for it
     try:
         exec(compile(source, str(file), "exec"), module.__dict__)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ConfigError(f"reward.kind: {file} can not be run: {error!r}") from error
     function = module.__dict__.get(name)
     if not callable(function):
@@ -88,7 +88,7 @@ def own_rewards(
             made_on=made_on,
         )
         values = [None if value is None else float(value) for value in found]
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise StageError(f"{own.where} failed on {len(forecasts)} forecasts: {error!r}") from error
     if len(values) != len(forecasts):
         raise StageError(
