@@ -230,6 +230,7 @@ def test_the_index_shows_each_day_with_its_state_in_words_and_links_to_it(tmp_pa
         assert word in html and icon in html
     assert {"promotion", "config change"} <= {e.text for e in found if e.tag.endswith("text")}
     assert sum(e.tag.endswith("svg") for e in found) == 4
+    assert ", n = 4 days up to 2026-01-05" in html  # the claim has its n
     runs = (tmp_path / "index.html").read_text(encoding="utf-8")
     assert 'href="main/index.html"' in runs and 'href="main/latest.html"' in runs
 

@@ -91,10 +91,12 @@ def life_charts(lines: Sequence[Part]) -> tuple[Chart, ...]:
     ]
     each = "a day each" if step == 1 else f"means of {step} days"
     last = next((x for x in reversed(lines) if x["mean_lift"] is not None), None)
+    n_compared = sum(line["lift"] is not None for line in lines)
     claimed = (
         "No day has been compared yet."
         if last is None
-        else f"Mean lift {three_digits(last['mean_lift'])} over all days up to {last['day']}"
+        else f"Mean lift {three_digits(last['mean_lift'])}, n = {n_compared} days up to "
+        f"{last['day']}"
         + (
             "; no interval before 7 compared days."
             if last["claim_low"] is None
