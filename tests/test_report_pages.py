@@ -386,6 +386,16 @@ def test_the_verdict_is_read_first_and_not_by_colour_alone() -> None:
     assert positions == sorted(positions)
 
 
+def test_a_week_of_form_alone_is_not_told_as_a_week_without_settlements() -> None:
+    """Catches a page of the third day which says that nothing was settled before: it was, and had
+    no placebo day to be held against."""
+    report = _report()
+    report["histogram"] |= {"n_week": 0, "week": None}
+    html = render_html(report)
+    assert "; in the 7 days before nothing had a reward with all its parts." in html
+    assert "nothing was settled in the 7 days before" not in html
+
+
 def test_a_reward_without_an_interval_has_its_n() -> None:
     """Catches one headline's luck at the top of a page that reads like a night of forty."""
     report = _report()

@@ -93,7 +93,7 @@ def histogram_chart(found: Part | None) -> tuple[Chart, ...]:
         f", against {_under_a_quarter(found['week'])} of n = {count(found['n_week'])} in the 7 "
         "days before."
         if found["week"]
-        else "; nothing was settled in the 7 days before."
+        else "; in the 7 days before nothing had a reward with all its parts."
     )
     outline = Line("7 days before", found["week"]) if found["week"] else None
     return (
