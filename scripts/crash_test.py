@@ -187,7 +187,8 @@ def state_of(home: Path, url: str | None = None) -> dict[str, Any]:
             found[f"file {name}"] = {k: v for k, v in hashes.items() if k != "config.toml"}
         elif file.name == "report.json":
             report = json.loads(file.read_text())
-            found[f"file {name}"] = _untimed(report)
+            placeless = json.loads(file.read_text().replace(str(home), "HOME"))
+            found[f"file {name}"] = _untimed(placeless)
             pages = {"report.html": render_html, "report.md": render_markdown}
             for page, render in pages.items():
                 same = (file.parent / page).read_text() == render(report)

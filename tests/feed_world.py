@@ -24,6 +24,8 @@ SMALLEST = (
     "sampling.n_forecasts=3",
     "sampling.max_tokens=32",
 )
+LONGER = (*SMALLEST, "news.n_headlines=12", "sampling.n_forecasts=8", "sampling.max_tokens=64")
+"""for a day that is to be ended while it works: the smallest one may be done before it is"""
 
 
 class FeedWorld:

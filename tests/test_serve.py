@@ -17,7 +17,7 @@ from apscheduler.events import (
     SchedulerEvent,
 )
 from conftest import lend_embedder
-from feed_world import SMALLEST, FeedWorld, terminate_in_its_day
+from feed_world import LONGER, SMALLEST, FeedWorld, terminate_in_its_day
 from test_live import RecordedFeeds
 from test_tick import MORNING, Service, live_command, small_files
 
@@ -222,12 +222,12 @@ def test_a_service_ends_on_sigterm_while_it_waits_and_while_it_works(world):
     """Catches a service that must be killed, and a day that goes on without it."""
     world.show(0, datetime.now(UTC))
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    with subprocess.Popen(live_command(world, "serve"), **pipes) as process:
+    with subprocess.Popen(live_command(world, "serve", size=LONGER), **pipes) as process:
         terminate_in_its_day(process, world.home)
-    with open_run(world.config()) as work:  # the lock is free
+    with open_run(world.config(*LONGER)) as work:  # the lock is free
         assert work.ledger.days_done("live") == []
         cycle = work.ledger.newest_day("live")
-    with subprocess.Popen(live_command(world, "serve"), **pipes) as process:
+    with subprocess.Popen(live_command(world, "serve", size=LONGER), **pipes) as process:
         assert f"{cycle} done" in process.stderr.readline()
         process.send_signal(signal.SIGINT)
         assert process.wait(10) == 130

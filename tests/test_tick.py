@@ -17,7 +17,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 from conftest import POSTGRES, ROOT, SMALL_DAYS, ledger_at, ledger_settings, of_sqlite, small_config
-from feed_world import SMALLEST, FeedWorld, terminate_in_its_day
+from feed_world import LONGER, SMALLEST, FeedWorld, terminate_in_its_day
 
 from varro.day import end_of_day, newest_begun
 from varro.domain import RunInfo, Stage, StageRun
@@ -598,8 +598,8 @@ def command(home, *arguments):
     return [sys.executable, "-m", "varro.cli", *arguments, "--home", str(home), *flags]
 
 
-def live_command(world, verb, *arguments):
-    flags = (*SMALLEST, 'news.source="feeds"', f"news.feeds={world.opml}", 'schedule.zone="UTC"')
+def live_command(world, verb, *arguments, size=SMALLEST):
+    flags = (*size, 'news.source="feeds"', f"news.feeds={world.opml}", 'schedule.zone="UTC"')
     return command(world.home, verb, "--run", "live", *arguments) + [
         part for flag in flags for part in ("--set", flag)
     ]
@@ -673,9 +673,9 @@ def test_a_tick_that_is_terminated_ends_its_day(world):
     """Catches a day that works on, unseen, after its service was stopped."""
     world.show(0, datetime.now(UTC))
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    with subprocess.Popen(live_command(world, "tick"), **pipes) as process:
+    with subprocess.Popen(live_command(world, "tick", size=LONGER), **pipes) as process:
         terminate_in_its_day(process, world.home)
-    with open_run(world.config()) as work:  # the lock is free
+    with open_run(world.config(*LONGER)) as work:  # the lock is free
         assert work.ledger.days_done("live") == []
 
 
