@@ -399,12 +399,13 @@ def test_a_damaged_backup_is_not_restored(home, tmp_path, name, error):
 def test_a_backup_that_names_what_lies_outside_of_it_is_not_restored(tmp_path, kind, place):
     """Catches a backup from a stranger that writes files where it likes."""
     source, home = tmp_path / "backup", tmp_path / "new"
-    with open_ledger(ledger_at(source)):
+    ledger = source / "ledger.sqlite"  # so wherever the run's own is
+    with open_ledger(ledger):
         pass
     (tmp_path / "outside").write_text("theirs")
     facts = {
         "made_at": "", "varro_version": "", "left_out": {}, "checkpoints": {}, "bodies": {},
-        "ledger_sha256": sha256_file(ledger_at(source)),
+        "ledger_sha256": sha256_file(ledger),
         kind: {place: sha256_file(tmp_path / "outside")},
     }  # fmt: skip
     (source / "backup.json").write_text(json.dumps(facts))
