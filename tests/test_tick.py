@@ -659,12 +659,17 @@ def test_a_tick_runs_a_whole_day_in_a_process_of_its_own(world):
 
 
 def test_a_degraded_day_has_an_exit_code_of_its_own(world):
-    """Catches a scheduler's log in which a day that was not trained on looks like any other."""
+    """Catches a scheduler's log in which a day that was not trained on looks like any other, and a
+    service that keeps the whole ledger's libraries in memory, for years, to look that up."""
     world.show(0, datetime.now(UTC))
     thin = ("--set", "news.min_feeds=9")
-    done = subprocess.run(live_command(world, "tick", *thin), capture_output=True, text=True)
+    python, *arguments = live_command(world, "tick", *thin)
+    done = subprocess.run([python, "-X", "importtime", *arguments], capture_output=True, text=True)
     assert done.returncode == 12 and " degraded; evaluated, not trained on: " in done.stdout, done
-    assert done.stderr == ""
+    said = done.stderr.splitlines()
+    loaded = {line.rpartition("|")[2].strip() for line in said}
+    assert all(line.startswith("import time:") for line in said)
+    assert not loaded & {"numpy", "sqlalchemy", "torch", "mlx.core"}
     again = subprocess.run(live_command(world, "tick", *thin), capture_output=True, text=True)
     assert (again.returncode, again.stdout[:14]) == (0, "nothing is due")
 

@@ -4,6 +4,7 @@ live view whenever it is looked at, in a few milliseconds."""
 from __future__ import annotations
 
 import json
+import re
 import sqlite3
 from contextlib import closing
 from dataclasses import dataclass
@@ -31,6 +32,12 @@ ORDER BY report.day DESC LIMIT 3
 _UPDATES = """
 SELECT CAST(detail AS TEXT) FROM stage_runs
 WHERE run = :run AND stage = 'update' ORDER BY day DESC LIMIT 3
+"""
+_THIN = """
+SELECT ingest.day, CAST(ingest.detail AS TEXT) FROM stage_runs AS ingest
+JOIN stage_runs AS report ON report.run = ingest.run AND report.day = ingest.day
+WHERE ingest.run = :run AND ingest.day >= :since
+  AND ingest.stage = 'ingest' AND report.stage = 'report'
 """
 _RUNS = "SELECT name FROM runs ORDER BY name"
 _STAGES = """
@@ -71,7 +78,7 @@ def glance_at(place: Place, run: str, *, home: Path | None = None) -> Glance:
 
     Raises: LedgerError if it can not be read, or belongs to another home than `home`.
     """
-    answers = _ask(place, (_NEWEST, _FIRST, _DONE, _UPDATES), run, home=home)
+    answers = _ask(place, (_NEWEST, _FIRST, _DONE, _UPDATES), home=home, run=run)
     if answers is None or not answers[0]:
         return Glance()
     newest, (first,), done, updates = answers
@@ -86,6 +93,18 @@ def glance_at(place: Place, run: str, *, home: Path | None = None) -> Glance:
         sinks=tuple((sink, why) for sink, why in sinks.items() if why is not None),
         refused=tuple(takewhile(bool, (_refusal(json.loads(detail)) for (detail,) in updates))),
     )
+
+
+def degraded_since(
+    place: Place, run: str, since: str, *, home: Path | None = None
+) -> dict[str, str]:
+    """Finished days, from `since` on, whose news was too thin to be trained on → why.
+
+    Raises: LedgerError, as `glance_at`.
+    """
+    answers = _ask(place, (_THIN,), home=home, run=run, since=since)
+    details = {day: json.loads(detail) for day, detail in answers[0]} if answers else {}
+    return {day: why for day, detail in details.items() if (why := detail.get("degraded"))}
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,13 +130,13 @@ class History:
 
 def runs_at(place: Place) -> list[str]:
     """The names of all runs.  Raises: LedgerError if it can not be read."""
-    answers = _ask(place, (_RUNS,), "")
+    answers = _ask(place, (_RUNS,))
     return [name for (name,) in answers[0]] if answers else []
 
 
 def history_at(place: Place, run: str) -> History:
     """What the ledger says that a run has done.  Raises: LedgerError if it can not be read."""
-    answers = _ask(place, (_STAGES, _N_DONE, _VERSION), run)
+    answers = _ask(place, (_STAGES, _N_DONE, _VERSION), run=run)
     if answers is None:
         return History(0, None, ())
     stages, ((n_done,),), ((version,),) = answers
@@ -128,13 +147,13 @@ def history_at(place: Place, run: str) -> History:
 
 
 def _ask(
-    place: Place, queries: tuple[str, ...], run: str, *, home: Path | None = None
+    place: Place, queries: tuple[str, ...], *, home: Path | None = None, **parameters: str
 ) -> list[list[tuple[Any, ...]]] | None:
     """The rows of each query, or None if there is no ledger."""
     if isinstance(place, str):
-        asked = [query.replace(":run", "%(run)s") for query in queries]
-        return ask_postgres(place, asked, {"run": run}, home=home)
-    return _ask_sqlite(place, queries, {"run": run}) if place.exists() else None
+        asked = [re.sub(r":(\w+)", r"%(\1)s", query) for query in queries]
+        return ask_postgres(place, asked, parameters, home=home)
+    return _ask_sqlite(place, queries, parameters) if place.exists() else None
 
 
 def _ask_sqlite(

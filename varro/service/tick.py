@@ -30,8 +30,8 @@ from varro.errors import (
     VarroError,
 )
 from varro.files import disk_errors, write_file
-from varro.ledger.glance import Glance, glance_at
-from varro.ledger.place import is_begun, ledger_place
+from varro.ledger.glance import Glance, degraded_since, glance_at
+from varro.ledger.place import ledger_place
 from varro.lock import holder_of, is_held, is_silent, lock_path, waiting_lock
 from varro.service.alerts import channels, is_over, tell
 from varro.service.ending import ENDS_WITH_STDIN, ending_of
@@ -325,24 +325,14 @@ def _run(state: State, config: Config, run_day: RunDay, *, cycle: str, now: date
 def _degraded(config: Config, cycle: str, *, is_whole: bool) -> dict[str, str]:
     """Finished days from `cycle` on whose news was too thin to be trained on → why.
 
-    Raises: LedgerError or DiskError, unless the days are not whole: then the ledger may be what is
-    wrong.
+    Raises: LedgerError, unless the days are not whole: then the ledger may be what is wrong.
     """
-    from varro.domain import Stage, degraded_days
-    from varro.ledger.store import open_ledger_of
-
-    run = config.run.name
-    if not is_begun(ledger_place(config)):
-        return {}
     try:
-        with open_ledger_of(config) as ledger:
-            done = set(ledger.days_done(run))
-            thin = degraded_days(ledger.stage_runs(run, stage=Stage.INGEST))
-    except (LedgerError, DiskError):
+        return degraded_since(ledger_place(config), config.run.name, cycle, home=config.home)
+    except LedgerError:
         if is_whole:
             raise
         return {}
-    return {day: why for day, why in thin.items() if day >= cycle and day in done}
 
 
 def _is_done(cycle: str, glance: Glance) -> bool:
