@@ -186,9 +186,9 @@ def state_of(home: Path, url: str | None = None) -> dict[str, Any]:
             hashes = json.loads(file.read_text())["sha256"]
             found[f"file {name}"] = {k: v for k, v in hashes.items() if k != "config.toml"}
         elif file.name == "report.json":
-            report = json.loads(file.read_text())
-            placeless = json.loads(file.read_text().replace(str(home), "HOME"))
-            found[f"file {name}"] = _untimed(placeless)
+            text = file.read_text()
+            report = json.loads(text)
+            found[f"file {name}"] = _untimed(json.loads(text.replace(str(home), "HOME")))
             pages = {"report.html": render_html, "report.md": render_markdown}
             for page, render in pages.items():
                 same = (file.parent / page).read_text() == render(report)
