@@ -108,20 +108,23 @@ def test_numbers_are_not_taken_for_formulas(tmp_path):
     assert (tmp_path / "x.csv").read_bytes() == b"a,b,c,d\r\n-0.5,,'\tx,fine = fine\r\n"
 
 
-def test_a_file_that_is_there_stays_and_a_full_disk_leaves_nothing(ledger, tmp_path):
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_a_file_that_is_there_stays_and_a_full_disk_leaves_nothing(ledger, tmp_path, kind):
     """Catches a table that is cut off, under the name of a whole one."""
-    out = tmp_path / "all.csv"
+    if kind == "parquet":
+        pytest.importorskip("pyarrow", reason="NOT TESTED with pyarrow: pip install '.[parquet]'")
+    out = tmp_path / f"all.{kind}"
     out.write_text("mine")
     with pytest.raises(StageError, match="exists; name a new file"):
-        export_tables(ledger, "main", out, kind="csv")
+        export_tables(ledger, "main", out, kind=kind)
     assert out.read_text() == "mine"
     before = sorted(p.name for p in tmp_path.iterdir())
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (200, hard))
     try:
-        for target in ("new.csv", "new"):
+        for target in (f"new.{kind}", "new"):
             with pytest.raises(DiskError, match="allow larger files"):
-                export_tables(ledger, "main", tmp_path / target, kind="csv")
+                export_tables(ledger, "main", tmp_path / target, kind=kind)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert sorted(p.name for p in tmp_path.iterdir()) == before
