@@ -306,6 +306,7 @@ def test_values_are_written_as_a_person_reads_them() -> None:
     assert format_value("reward", 0.4567) == "0.457"
     assert format_value("reward", -0.0) == "0.000"
     assert format_value("clip_frac", 0.125) == "12.5 %"
+    assert format_value("script_frac", 0.00018) == "0.018 %"
     assert format_value("lr", 1e-5) == "1.0e-05"
     assert format_value("kl_sampler", 6e-5) == "6.0e-05"
     assert format_value("lift", -0.00001) == "-1.0e-05"
@@ -384,6 +385,14 @@ def test_the_verdict_is_read_first_and_not_by_colour_alone() -> None:
     ]
     positions = [body.index(text) for text in order]
     assert positions == sorted(positions)
+
+
+def test_a_card_without_a_number_has_no_unit() -> None:
+    """Catches '— nats' on the morning after a refused update."""
+    report = _report()
+    report["changes"]["kl_ref"]["today"] = None
+    page = _parse(render_html(report))
+    assert "KL to the reference— not measured this day" in page.text
 
 
 def test_a_week_of_form_alone_is_not_told_as_a_week_without_settlements() -> None:

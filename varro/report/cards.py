@@ -43,8 +43,8 @@ def cards_of(report: Part) -> tuple[Card, ...]:
 
 
 def _card(label: str, unit: str, change: Part, target: str) -> Card:
-    return Card(label, _shown(change["today"], unit), unit if unit != "%" else "",
-                _change(change, unit), target)  # fmt: skip
+    beside = "" if unit == "%" or change["today"] is None else unit
+    return Card(label, _shown(change["today"], unit), beside, _change(change, unit), target)
 
 
 def _change(change: Part, unit: str) -> str:

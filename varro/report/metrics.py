@@ -1047,5 +1047,5 @@ def format_value(metric_name: str, value: float | None) -> str:
     shown = value * 100 if metric.unit == "%" else value
     suffix = " %" if metric.unit == "%" else ""
     if shown != 0 and abs(shown) < 0.5 * 10**-metric.decimals:
-        return f"{shown:.1e}{suffix}"
+        return f"{shown:.2g}{suffix}" if abs(shown) >= 1e-3 else f"{shown:.1e}{suffix}"
     return f"{shown + 0.0:,.{metric.decimals}f}{suffix}"
