@@ -212,8 +212,8 @@ def test_series_of_another_length_are_refused() -> None:
 @pytest.mark.parametrize(
     ("value", "text"),
     [(0.0, "0"), (0.123456, "0.123"), (1.0, "1.00"), (12.345, "12.3"), (999.9, "1,000"),
-     (123456.0, "123,000"), (-0.5, "-0.500"), (4.2e-5, "4.20e-05"), (3e9, "3.00e+09"), (None, "—"),
-     (NAN, "—")],
+     (123456.0, "123,000"), (-0.5, "-0.500"), (-7.25e-4, "-0.000725"), (4.2e-5, "4.20e-05"),
+     (3e9, "3.00e+09"), (None, "—"), (NAN, "—")],
 )  # fmt: skip
 def test_three_digits(value: float | None, text: str) -> None:
     """Catches figures with more digits than they mean."""

@@ -91,7 +91,7 @@ def three_digits(value: Value) -> str:
         return DASH
     if value == 0:
         return "0"
-    if abs(value) >= 1e6 or abs(value) < 1e-3:
+    if abs(value) >= 1e6 or abs(value) < 1e-4:
         return f"{value:.2e}"
     text = f"{value:#.3g}"
     return f"{float(text):,.0f}" if "e" in text or text.endswith(".") else text
