@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import json
+import re
 import shutil
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -188,9 +190,68 @@ def garble_manifest(site):
     (site / MANIFEST).write_text("[]")
 
 
+def change_csv(site):
+    file = site / "forecasts.csv"
+    file.write_bytes(file.read_bytes().replace(b"strong demand", b"weak demand", 1))
+
+
+def leave_out_of_csv(site):
+    file = site / "forecasts.csv"
+    lines = file.read_bytes().splitlines(keepends=True)
+    file.write_bytes(b"".join(lines[:9] + lines[10:]))
+
+
+def garble_csv(site):
+    (site / "forecasts.csv").write_bytes(b"day\r\n2026-01-05\r\n")
+
+
+def change_score_in_csv(site):
+    file = site / "forecasts.csv"
+    told = list(csv.DictReader(file.read_text().splitlines()))
+    score = next(row["reward"] for row in told if row["reward"])
+    file.write_text(file.read_text().replace(f",{score},", ",0.9,", 1), newline="")
+
+
+def change_table(site):
+    edit(site / "forecasts.json", lambda t: t["forecasts"][1].update(title="Another"))
+
+
+def add_a_day_to_table(site):
+    def change(table):
+        table["forecasts"].append(table["forecasts"][0] | {"day": "2026-02-01"})
+
+    edit(site / "forecasts.json", change)
+
+
+def change_score_in_table(site):
+    def change(table):
+        next(row for row in table["forecasts"] if row["reward"] is not None)["reward"] = 0.9
+
+    edit(site / "forecasts.json", change)
+
+
+def remove_table(site):
+    (site / "forecasts.json").unlink()
+
+
+def change_score_on_page(site):
+    page = next(p for p in (site / "f").iterdir() if "-score" in p.read_text())
+    text = re.sub(r'(-score">)[0-9.]+', r"\g<1>0.999", page.read_text(), count=1)
+    page.write_text(text)
+
+
 @pytest.mark.parametrize(
     ("tamper", "words"),
     [
+        (change_csv, "forecasts.csv tells another text of forecast"),
+        (leave_out_of_csv, "forecasts.csv has other forecasts of"),
+        (garble_csv, "forecasts.csv is not a table as it was written"),
+        (change_score_in_csv, "forecasts.csv tells another reward of forecast"),
+        (change_table, "forecasts.json tells another title of forecast"),
+        (add_a_day_to_table, "has forecasts of 2026-02-01, which is not in the chain"),
+        (change_score_in_table, "forecasts.json tells another reward of forecast"),
+        (remove_table, "forecasts.json is gone"),
+        (change_score_on_page, "shows another score than the day's data"),
         (change_text, "its text is not the one that was published"),
         (change_text_and_its_hash, "was changed"),
         (change_headline, "its headline is not the one that was published"),
@@ -277,6 +338,37 @@ def test_a_changed_ledger_is_not_published(world, site, change, words):
     assert everything(site) == before
     found, _ = verify(world.config(), site, NOW)
     assert any(words in problem for problem in found.problems)
+
+
+def test_a_score_that_was_made_better_is_told_beside_the_ledger(world, site):
+    """Catches a site whose owner edits what a forecast earned: no chain can bind what came later,
+    but the ledger keeps it."""
+
+    def change(data):
+        data["groups"][0]["forecasts"][0]["reward"] = 0.999
+
+    edit(site / f"d/{day_name(0)}.json", change)
+    found, _ = verify(world.config(), site, NOW)
+    assert any("has another score than the ledger" in problem for problem in found.problems)
+
+
+def test_what_was_settled_since_the_last_publish_is_no_change(world, site):
+    """Catches a verification that cries wolf between the night's settling and the publish."""
+    world.add_days()
+    found, ledger = verify(world.config(), site, NOW)
+    assert (found.problems, ledger is None) == ([], False)
+
+
+def test_tables_of_a_publish_that_was_stopped_are_no_change(world, site):
+    """Catches a verification that cries wolf over tables which are a day older than the data."""
+    names = ("forecasts.json", "forecasts.csv")
+    before = {name: (site / name).read_bytes() for name in names}
+    world.add_days()
+    publish(world.config(), site, NOW)
+    for name in names:
+        (site / name).write_bytes(before[name])
+    found, _ = verify(world.config(), site, NOW)
+    assert found.problems == []
 
 
 def test_what_was_published_late_says_so(world, tmp_path):

@@ -60,7 +60,7 @@ def verify(config: Config, folder: Path, now: datetime) -> tuple[Verified, str |
         if info is None:
             return found, None
         with _facts(config, ledger, info, now) as facts:
-            found.problems += ledger_problems(facts, load_chain(folder)[0])
+            found.problems += ledger_problems(folder, facts, load_chain(folder)[0])
     return found, in_words(place)
 
 

@@ -22,6 +22,8 @@ SCHEMA = 1
 OVERDUE = timedelta(days=2)
 PARTS = ("format", "semantic", "contrast", "similarity", "placebo", "vote", "margin", "gate")
 """components of a reward that are shown"""
+SCORED = ("settled_on", "reward", "parts", "probability", "invalid_reason", "void_reason")
+"""what settling adds to a forecast, and nothing changes afterwards"""
 Json = Mapping[str, Any]
 
 

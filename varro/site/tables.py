@@ -1,10 +1,11 @@
-"""forecasts.json and forecasts.csv: the newest days as data. Pure."""
+"""forecasts.json and forecasts.csv: the newest days as data, written and read again. Pure."""
 
 from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Iterator, Sequence
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from varro.report.page import is_web_link, table_text
@@ -18,6 +19,13 @@ COLUMNS = (
     "settled_on", "void_reason", "invalid_reason", "policy_version", "role", "group", "k", "page",
     "sha256", "source", "title", "link", "text", "outcome_title", "outcome_source", "outcome_link",
 )  # fmt: skip
+SCORES = (
+    "status", "reward", *PARTS, "probability", "settled_on", "void_reason", "invalid_reason",
+    "outcome_title", "outcome_source", "outcome_link",
+)  # fmt: skip
+"""columns that are empty until a forecast is settled, and stay from then on; all others never
+change"""
+JSON_FILE, CSV_FILE = "forecasts.json", "forecasts.csv"
 FORECASTS_A_PAGE = 8
 
 
@@ -92,6 +100,44 @@ def as_json(
             "forecasts": [row for day in days for row in rows(day)],
         }
     )
+
+
+def read_rows(name: str, content: bytes) -> dict[str, list[dict[str, Any]]]:
+    """The rows of either file by their day.
+
+    Raises: ValueError, KeyError, TypeError or csv.Error if it is not as it was written.
+    """
+    if name == CSV_FILE:
+        told: Iterable[dict[str, Any]] = csv.DictReader(
+            io.StringIO(content.decode(), newline=""), strict=True
+        )
+    else:
+        told = json.loads(content)["forecasts"]
+    found: dict[str, list[dict[str, Any]]] = {}
+    for row in told:
+        found.setdefault(row["day"], []).append({column: row[column] for column in COLUMNS})
+    return found
+
+
+def differing(name: str, day: Json, told: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """Where the rows of a day in either file are not what the day's data say.
+
+    Of a forecast that is settled in one of them alone the score is not compared: the files are
+    written after the data, and a publish may have been stopped in between.
+    """
+    expected = {row["id"]: row for row in rows(day)}
+    if [row["id"] for row in told] != list(expected):
+        yield f"{name} has other forecasts of {day['day']} than were published"
+        return
+    for row in told:
+        mine = expected[row["id"]]
+        if name == CSV_FILE:
+            mine = {column: str(_cell(value)) for column, value in mine.items()}
+        both_settled = row["settled_on"] and mine["settled_on"]
+        for column in COLUMNS:
+            if row[column] != mine[column] and (both_settled or column not in SCORES):
+                yield f"{name} tells another {column} of forecast {row['id']} than the day's data"
+                break
 
 
 def _cell(value: object) -> object:

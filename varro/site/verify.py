@@ -1,16 +1,17 @@
 """Is a site what it was when it was published? Told from the site alone.
 
-Recomputed are each forecast's hash from the day's data, what its page shows of it, each manifest's
-hash and place, and the head that front page and feed tell. What this can not see is a site that was
-written anew as a whole, with another chain and another head: for that somebody else must have kept
-an earlier head.
+Recomputed are each forecast's hash from the day's data, what its page and the tables of the newest
+days show of it, each manifest's hash and place, and the head that front page and feed tell. What
+this can not see is a site that was written anew as a whole, with another chain and another head:
+for that somebody else must have kept an earlier head.
 """
 
 from __future__ import annotations
 
+import csv
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
 from pathlib import Path
@@ -18,15 +19,18 @@ from typing import Any
 
 from varro.errors import ConfigError
 from varro.files import disk_errors
+from varro.report.metrics import format_value
 from varro.report.page import show_controls
 from varro.site.chain import Link, differences, load_chain
 from varro.site.pages import LIMITS, SHRINKS
 from varro.site.record import Json, recomputed
-from varro.site.tables import forecast_page
+from varro.site.tables import CSV_FILE, JSON_FILE, differing, forecast_page, read_rows
 from varro.site.write import head_problems, load_identity
 
 _ID = re.compile(r"[0-9A-Za-z_.-]{1,64}")
 """of a group, which names a file"""
+Table = dict[str, list[dict[str, Any]]]
+"""the rows of a table by their day"""
 MIN_SHOWN = LIMITS["max_text"] // max(SHRINKS)
 """characters of a forecast that its page shows whatever its length"""
 
@@ -60,17 +64,37 @@ def verify_site(folder: Path) -> Verified:
         for file in sorted((folder / "d").glob("*.json")):
             if file.stem not in chained:
                 found.problems.append(f"d/{file.name} is of a day that is not in the chain")
+        tables = {name: _table(folder, name, found.problems) for name in (JSON_FILE, CSV_FILE)}
         for link in links:
-            found.problems += _day_problems(folder, link, found)
+            found.problems += _day_problems(folder, link, found, tables)
+        for name, told in tables.items():
+            found.problems += [f"{name} has forecasts of {day}, which is not in the chain"
+                               for day in sorted(told.keys() - chained)]  # fmt: skip
         if links:
             found.head, found.place = links[-1].sha256(), links[-1].place
         return found
 
 
-def _day_problems(folder: Path, link: Link, found: Verified) -> list[str]:
+def _table(folder: Path, name: str, problems: list[str]) -> Table:
+    try:
+        return read_rows(name, (folder / name).read_bytes())
+    except FileNotFoundError:
+        problems.append(f"{name} is gone")
+    except (ValueError, KeyError, TypeError, csv.Error) as error:
+        problems.append(f"{name} is not a table as it was written ({error})")
+    return {}
+
+
+def _day_problems(
+    folder: Path, link: Link, found: Verified, tables: Mapping[str, Table]
+) -> list[str]:
     try:
         day = json.loads((folder / "d" / f"{link.day}.json").read_bytes())
-        return list(_of_day(folder, link, day, found))
+        problems = list(_of_day(folder, link, day, found))
+        for name, told in tables.items():
+            if link.day in told:
+                problems += differing(name, day, told[link.day])
+        return problems
     except FileNotFoundError:
         return [f"d/{link.day}.json is gone"]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -126,7 +150,12 @@ def _page_problems(folder: Path, group: Json) -> Iterator[str]:
         told = shown[path]
         if told.get(f"{anchor}-id") != forecast["id"]:
             yield f"{path} does not show forecast {forecast['id']} at #{anchor}"
-        elif "text" in forecast:
+            continue
+        if forecast["reward"] is not None:
+            score = format_value("reward", forecast["reward"])
+            if told.get(f"{anchor}-score") != score:
+                yield f"{path}#{anchor} shows another score than the day's data"
+        if "text" in forecast:
             text, found = show_controls(forecast["text"]), told.get(f"{anchor}-text", "")
             is_cut = len(found) >= MIN_SHOWN and text.startswith(found)
             if found != text and not is_cut:

@@ -27,7 +27,7 @@ from varro.site.chain import FOLDER, Link, differences, load_chain, next_link
 from varro.site.feed import HEAD as FEED_HEAD
 from varro.site.feed import atom_feed
 from varro.site.pages import Pages, look_of
-from varro.site.record import SCHEMA, Json, canonical
+from varro.site.record import SCHEMA, SCORED, Json, canonical, due_at, public_forecast
 from varro.site.tally import ListedDay, Tally, as_plain
 
 IDENTITY = "site.json"
@@ -147,8 +147,8 @@ def _write(made: Published, facts: SiteFacts, pages: Pages, days: _Days) -> None
     tally, listed, links = days.tally, days.listed, days.links
     for path, page in pages.of_all(tally, listed, links):
         _put(made, path, page)
-    _put(made, "forecasts.json", tables.as_json(facts, days.newest, listed, tally, links))
-    _put(made, "forecasts.csv", tables.as_csv(days.newest))
+    _put(made, tables.JSON_FILE, tables.as_json(facts, days.newest, listed, tally, links))
+    _put(made, tables.CSV_FILE, tables.as_csv(days.newest))
     _put(made, "feed.xml", atom_feed(facts, made.tag, listed, tally, links))
     made.n_unchanged += days.n_unchanged
     made.n_days, made.n_forecasts = len(links), sum(len(link.entries) for link in links)
@@ -222,17 +222,42 @@ def _refuse(problems: list[str], folder: Path) -> NoReturn:
     )
 
 
-def ledger_problems(facts: SiteFacts, links: list[Link]) -> list[str]:
-    """Where the ledger differs from what the chain says of it."""
+def ledger_problems(folder: Path, facts: SiteFacts, links: list[Link]) -> list[str]:
+    """Where the ledger differs from what the chain says of it, and from the scores in the data."""
     problems = _day_problems(facts, links)
     for link in links:
         if link.day in facts.days:
-            now = entries_of(facts, facts.told(link.day))
+            groups = facts.told(link.day)
             problems += [
                 f"day {link.day} is not in the ledger as it was published: {what}"
-                for what in differences(link.entries, now)
+                for what in differences(link.entries, entries_of(facts, groups))
             ]
+            problems += _score_problems(folder, facts, link.day, groups)
     return problems
+
+
+def _score_problems(folder: Path, facts: SiteFacts, day: str, groups: list[ToldGroup]) -> list[str]:
+    """Settled forecasts whose score in a day's data is not the ledger's, which keeps each for good;
+    what was settled since is not there yet. Data that can not be read are told of elsewhere."""
+    settled = {
+        forecast.id: public_forecast(
+            forecast, due=due_at(group.made_at, facts.min_window_h), now=facts.now
+        )
+        for group in groups
+        for forecast in group.forecasts
+        if forecast.settlement is not None
+    }
+    try:
+        data = json.loads((folder / "d" / f"{day}.json").read_bytes())
+        told = [forecast for group in data["groups"] for forecast in group["forecasts"]]
+        return [
+            f"d/{day}.json: forecast {forecast['id']} has another score than the ledger"
+            for forecast in told
+            if forecast["settled_on"] is not None
+            and any(forecast[key] != settled.get(forecast["id"], {}).get(key) for key in SCORED)
+        ]
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return []
 
 
 def _day_problems(facts: SiteFacts, links: list[Link]) -> list[str]:
