@@ -96,6 +96,7 @@ def test_days_weigh_alike_and_a_day_without_a_curve_is_none():
         ((-0.2, -0.1), (0.1, 0.2), "wider"),
         ((0.1, 0.2), (-0.2, -0.1), "narrower"),
         ((-0.1, 0.2), (-0.2, -0.1), "narrower"),
+        ((-0.2, -0.1), (-0.2, -0.1), "worse"),
         ((-0.1, 0.2), (-0.1, 0.2), "open"),
         ((-0.2, -0.1), (-0.1, 0.2), "open"),
         ((None, None), (None, None), "open"),

@@ -120,13 +120,14 @@ def sharpening(rows: Sequence[Mapping[str, Any]]) -> str:
 
     `both`: both intervals are above 0. `sharper`: one forecast earns more, and the best of many no
     more, so what is best was within reach before. `wider`: only the best of many earns more.
-    `narrower`: the best of many earns less. `open` where no interval tells, or there is none.
+    `narrower`: only the best of many earns less. `worse`: both earn less. `open` where no interval
+    tells, or there is none.
     """
     told = [row for row in rows if row["low"] is not None]
     if len(told) < 2:
         return "open"
     one, many = (int(row["low"] > 0) - int(row["high"] < 0) for row in (told[0], told[-1]))
     if many < 0:
-        return "narrower"
+        return "worse" if one < 0 else "narrower"
     words = {(1, 1): "both", (1, 0): "sharper", (0, 1): "wider", (-1, 1): "wider"}
     return words.get((one, many), "open")

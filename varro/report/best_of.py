@@ -18,6 +18,7 @@ SAID = {
     "more often what the base could say already",
     "wider": "the best of many earns more than the base's, one forecast does not",
     "narrower": "the best of many earns less than the base's: forecasts differ less",
+    "worse": "one forecast earns less than the base's, and so does the best of many",
     "open": "neither one forecast nor the best of many can be told to earn more than the base's",
 }
 """what `sharpening` found, in words"""

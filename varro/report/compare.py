@@ -128,9 +128,8 @@ def _lift_chart(runs: Sequence[Part]) -> Chart:
     finding = (
         "No run has a lift yet."
         if top is None
-        else f"The highest is that of {top[1]}, {format_value('lift', top[0])}; of "
-        f"{len(runs)} runs {sum(run['claim'] == 'learned' for run in runs)} may say that they "
-        "learned."
+        else f"The highest is that of {top[1]}, {format_value('lift', top[0])}; runs said to have "
+        f"learned: {sum(run['claim'] == 'learned' for run in runs)} of {len(runs)}."
     )
     rows = [(shown(run["label"]), run["lift"]) for run in runs]
     return row_chart("lift", "Lift over frozen base", finding, rows, headers=("Run", "Lift"),
