@@ -101,7 +101,7 @@ def test_pages_can_be_read_without_sight_and_ask_nobody(kind: str) -> None:
 
 def failed(day: str) -> dict[str, Any]:
     return EMPTY | {
-        "schema": 6, "varro_version": "0.1.0", "run": "main", "day": day,
+        "schema": 7, "varro_version": "0.1.0", "run": "main", "day": day,
         "made_at": f"{day}T00:00:00Z", "verdict": failed_verdict("update", "no <memory> left"),
         "machine": _report()["machine"], "memory": {}, "timings": {"ingest": 1.5},
         "reproduce": "varro train-day --run main",
@@ -129,12 +129,21 @@ def test_a_report_of_an_older_form_still_renders() -> None:
     assert metrics_line(upgraded(old))["kl_ref"] == old["update"]["kl_ref"]
 
 
-@pytest.mark.parametrize("schema", [None, 4, 7, "6"])
+def test_a_report_that_knew_no_kl_of_what_serves_on_still_renders() -> None:
+    """Catches a page of last month that is not drawn, or has the KL before the update as now's."""
+    old = _report() | {"schema": 6}
+    old["history"] = [{k: v for k, v in _row().items() if k != "kl_ref_after"}]
+    old["changes"]["kl_ref"] = old["changes"].pop("kl_ref_after")
+    markdown = render_markdown(old)
+    assert f"KL now {old['update']['kl_ref_after']:.2f} of 12.0 nats" in markdown
+
+
+@pytest.mark.parametrize("schema", [None, 4, 8, "7"])
 def test_a_form_that_is_not_known_is_refused_in_one_line(tmp_path: Path, schema: Any) -> None:
     """Catches a page half made of a report of the future."""
     file = tmp_path / "report.json"
     file.write_text(json.dumps(_report() | {"schema": schema}), encoding="utf-8")
-    with pytest.raises(VarroError, match=r"schema .*, this Varro reads 5 to 6: 'varro report"):
+    with pytest.raises(VarroError, match=r"schema .*, this Varro reads 5 to 7: 'varro report"):
         load_report(file)
     file.write_text("{half", encoding="utf-8")
     with pytest.raises(VarroError, match="cannot be read"):

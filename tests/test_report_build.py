@@ -53,7 +53,7 @@ def test_a_full_day_becomes_a_page_of_values_that_json_can_hold() -> None:
     facts = _facts()
     report = build_report(facts)
     assert json.loads(json.dumps(report, allow_nan=False)) == report
-    assert report["schema"] == 6
+    assert report["schema"] == 7
     for text in (render_html(report), render_markdown(report)):
         assert "Copper prices steady" in text
     assert report["display"][0]["forecast_id"] == "f-0"
@@ -217,6 +217,21 @@ def test_the_verdict_says_what_the_night_came_to(
     html = render_html(report)
     assert f"{badge} <strong>{word}</strong>" in html
     assert f"<title>{mark} {word}: Varro, run main, 2026-01-06</title>" in html
+
+
+def test_a_refused_update_tells_of_the_policy_that_serves_on() -> None:
+    """Catches a card that says "not measured" where the refused update found the policy past its
+    healthy KL, or one that takes the KL, gradient and clipping of steps that were undone."""
+    settled = _stage(Stage.SETTLE, {"components": {}, "n_forecasts": 0, "invalid_reasons": {}})
+    measured = {"kl_ref": 9.4, "kl_ref_after": 15.0, "kl_update": 7.7, "entropy": 0.4,
+                "grad_norm": 1.2, "clip_frac": 0.2, "n_groups": 8, "n_low_variance": 2}  # fmt: skip
+    refused = _stage(Stage.UPDATE, {"updated": False, "metrics": measured})
+    (row,) = history_rows([settled, refused], [], [], {}, changes={})
+    assert (row["kl_ref"], row["kl_ref_after"], row["entropy"]) == (9.4, 9.4, 0.4)
+    assert [row[name] for name in ("version", "kl_update", "grad_norm", "clip_frac")] == [None] * 4
+    assert row["no_signal_frac"] == 2 / 8
+    (row,) = history_rows([settled, _stage(Stage.UPDATE, {})], [], [], {}, changes={})
+    assert (row["kl_ref"], row["kl_ref_after"], row["no_signal_frac"]) == (None, None, None)
 
 
 def test_a_group_without_spread_is_counted_once() -> None:

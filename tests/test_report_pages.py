@@ -17,7 +17,7 @@ from varro.errors import VarroError
 from varro.evaluation.cadence import MEASURES
 from varro.report import pages
 from varro.report.build import HISTORY_DAYS
-from varro.report.history import CHARTED
+from varro.report.history import CHANGES, CHARTED
 from varro.report.metrics import CONTROLS, MEMORY, METRICS, format_value
 from varro.report.page import is_web_link
 from varro.report.pages import (
@@ -182,7 +182,7 @@ def _other(value: Any) -> Any:
 
 def test_missing_numbers_are_dashes() -> None:
     """A number that is not available would read None, 0 or nan."""
-    report = _replace_numbers(_report()) | {"schema": 6}
+    report = _replace_numbers(_report()) | {"schema": 7}
     html, markdown = render_html(report), render_markdown(report)
     for text in (_parse(html).text, markdown):
         assert not re.search(r"\b(None|nan)\b", text)
@@ -361,8 +361,8 @@ def test_the_verdict_is_read_first_and_not_by_colour_alone() -> None:
     order = [
         "⚠ TRAINED WITH WARNINGS (2 alarms) Policy v4 was published.",
         "Settled 400 of 402 due · reward 0.610 against 0.305 of the frozen base "
-        "(difference 0.0310, 0.0120 to 0.0520, n = 37 headlines) · KL 2.35 of 12.0 nats of leash "
-        "· 1 thing to do",
+        "(difference 0.0310, 0.0120 to 0.0520, n = 37 headlines) · KL now 2.50 of 12.0 nats of "
+        "leash · 1 thing to do",
         "⚠ 2 alarms echo; length.",
         "Settled of due400 of 402 forecasts",
         "Is it learning?",
@@ -390,7 +390,7 @@ def test_the_verdict_is_read_first_and_not_by_colour_alone() -> None:
 def test_a_card_without_a_number_has_no_unit() -> None:
     """Catches '— nats' on the morning after a refused update."""
     report = _report()
-    report["changes"]["kl_ref"]["today"] = None
+    report["changes"]["kl_ref_after"]["today"] = None
     page = _parse(render_html(report))
     assert "KL to the reference— not measured this day" in page.text
 
@@ -667,7 +667,7 @@ def _report() -> dict[str, Any]:
         "role": "train",
     }
     return {
-        "schema": 6,
+        "schema": 7,
         "varro_version": "0.1.0",
         "run": "main",
         "day": "2026-01-06",
@@ -685,7 +685,7 @@ def _report() -> dict[str, Any]:
         "history": [_row()],
         "changes": {
             name: {"today": 0.5 + k, "mean": 0.4, "n_days": 7, "low": 0.05, "high": 0.15}
-            for k, name in enumerate(("reward", "valid", "kl_ref", "no_signal_frac", "seconds"))
+            for k, name in enumerate(CHANGES)
         },
         "apart": [
             {

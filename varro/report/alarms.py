@@ -66,6 +66,11 @@ def alarms(report: Part) -> list[dict[str, str]]:
         ],
         "hub": [_above("hub_frac", settled["hub_frac"], MAX_HUB_FRAC)],
         "format saturation": [_above("format", components.get("format"), MAX_FORMAT)],
+        "leash": [
+            _above(name, update.get(name), report["limits"]["kl_limit"])
+            for name in ("kl_ref", "kl_ref_after")
+            if report["limits"]
+        ],
         "training guard": [line for line in report["guard"] if not line.startswith(_FINE)],
         "checkpoint": list(report["lineage"]),
         "placebo positive": [_not_zero("shuffled", report["learned"]["shuffled"])],

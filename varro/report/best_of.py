@@ -51,7 +51,10 @@ def best_of_section(part: Part) -> Section:
     if not pooled and not night:
         return Section("Best of k", notes=("No headline has a contrast on both sides yet.",))
     said = SAID.get(part["word"], shown(part["word"]))
-    found = f"Over all days: {said}." if pooled else _ALONE
+    found = _ALONE
+    if pooled:
+        n = number(pooled[0], "n", "n_headlines")
+        found = f"Over all days, n = {n} headlines, by bootstrap (no claim): {said}."
     tables = (
         _table("Over all days, bootstrap over days", pooled, with_days=True),
         _table("This night, bootstrap over headlines", night),

@@ -107,7 +107,7 @@ def life_charts(lines: Sequence[Part]) -> tuple[Chart, ...]:
     n_made = sum(_made(line) for line in lines)
 
     def of(name: str) -> list[float | None]:
-        return [_mean([x[name] for x in span]) for span in spans]
+        return [_mean([x.get(name) for x in span]) for span in spans]
 
     return (
         line_chart("claim", "Lift over time: the claim", claimed, places,
@@ -121,8 +121,9 @@ def life_charts(lines: Sequence[Part]) -> tuple[Chart, ...]:
                     Line("frozen base", of("base_reward"))],
                    marks=marks),
         line_chart("kl-ref", "KL to the reference",
-                   f"{_found(lines, 'kl_ref')}, {each}; {n_made} updates in n = {len(lines)} days.",
-                   places, [Line("nats a sequence", of("kl_ref"))], zero=True),
+                   f"{_found(lines, 'kl_ref_after')}, {each}; {n_made} updates in n = "
+                   f"{len(lines)} days.",
+                   places, [Line("nats a sequence", of("kl_ref_after"))], zero=True),
     )  # fmt: skip
 
 

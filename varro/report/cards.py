@@ -34,7 +34,7 @@ def cards_of(report: Part) -> tuple[Card, ...]:
         ),
         _card("Reward", "", changes["reward"], "above the frozen base"),
         _card("Valid forecasts", "%", changes["valid"], "100 %"),
-        _card("KL to the reference", "nats", changes["kl_ref"],
+        _card("KL to the reference", "nats", changes["kl_ref_after"],
               f"under {three_digits(limit)}, the hard end"),
         _card("Groups without signal", "%", changes["no_signal_frac"], "few"),
         _card("Wall time", "s", changes["seconds"],
@@ -60,7 +60,8 @@ def _change(change: Part, unit: str) -> str:
     if low <= 0 <= high:
         return f"no clear change; {beside}"
     arrow = "▲" if today > mean else "▼"
-    return f"{arrow} {_shown(abs(today - mean), unit)}; {beside}"
+    step = _shown(abs(today - mean), unit).replace("%", "points")
+    return f"{arrow} {step}; {beside}"
 
 
 def _shown(value: float | None, unit: str) -> str:
@@ -107,10 +108,12 @@ def _reward(report: Part) -> str | None:
 def _leash(report: Part) -> str | None:
     if report["limits"] is None:
         return None
-    if report["update"] is None:
-        return "no update, so KL as before"
-    kl, limit = report["update"]["kl_ref"], report["limits"]["kl_limit"]
-    return None if kl is None else f"KL {three_digits(kl)} of {three_digits(limit)} nats of leash"
+    kl = report["changes"]["kl_ref_after"]["today"] if report["changes"] else None
+    if kl is None:
+        return "no update, so KL as before" if report["update"] is None else None
+    return (
+        f"KL now {three_digits(kl)} of {three_digits(report['limits']['kl_limit'])} nats of leash"
+    )
 
 
 def _action(report: Part) -> str:

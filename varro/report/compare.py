@@ -59,7 +59,8 @@ def _sections(found: Part) -> tuple[Section, ...]:
         Section(
             "Runs",
             notes=(
-                "Means over each run's own days; lift is served minus frozen base, with its "
+                "Means over each run's own days, reward over training forecasts that have all its "
+                "parts; KL is the newest update's. Lift is served minus frozen base, with its "
                 "confidence sequence. Runs of other days or another corpus are not to be compared "
                 "by these rows, but by the pairs below.",
             ),
@@ -124,13 +125,14 @@ def _says(run: Part) -> str:
 
 def _lift_chart(runs: Sequence[Part]) -> Chart:
     known = [(run["lift"], shown(run["label"])) for run in runs if run["lift"] is not None]
-    top = max(known, default=None)
-    finding = (
-        "No run has a lift yet."
-        if top is None
-        else f"The highest is that of {top[1]}, {format_value('lift', top[0])}; runs said to have "
-        f"learned: {sum(run['claim'] == 'learned' for run in runs)} of {len(runs)}."
-    )
+    finding = "No run has a lift yet."
+    if known:
+        (low, lowest), (high, highest) = min(known), max(known)
+        finding = (
+            f"Runs said to have learned: {sum(run['claim'] == 'learned' for run in runs)} of "
+            f"{len(runs)}; means from {format_value('lift', low)} ({lowest}) to "
+            f"{format_value('lift', high)} ({highest})."
+        )
     rows = [(shown(run["label"]), run["lift"]) for run in runs]
     return row_chart("lift", "Lift over frozen base", finding, rows, headers=("Run", "Lift"),
                      show=lambda value: format_value("lift", value))  # fmt: skip
@@ -161,7 +163,8 @@ def _pairs(pairs: Sequence[Part]) -> Section:
         "Against each other",
         notes=(
             "Paired by day and headline: what the served policies of both runs forecast. A reward "
-            "may count style, and between runs of different rewards it means nothing.",
+            "may count style, and between runs of different rewards it means nothing. Intervals "
+            "are over days: how far two seeds of one setting differ is not in them.",
         ),
         tables=(Table(f"Each run minus {against}", headers, rows),),
     )

@@ -61,7 +61,9 @@ def safety_charts(history: Sequence[Part], limits: Part | None) -> tuple[Chart, 
     kinds = invalid_kinds(history)
     charts = [
         line_chart("kl-ref", "KL to the reference", _kl_found(history, limit), days,
-                   [Line("kl_ref, nats a sequence", _of(history, "kl_ref"))], limits=leash,
+                   [Line("the version that serves on, nats", _of(history, "kl_ref_after")),
+                    Line("before the day's update", _of(history, "kl_ref"))],
+                   limits=leash,
                    zero=True),
         bar_chart("kl-update", "KL of the day's update",
                   _last(history, "kl_update", "nats a sequence from parent to trained policy"),
@@ -193,9 +195,9 @@ def _claim_found(history: Sequence[Part]) -> str:
 
 
 def _kl_found(history: Sequence[Part], limit: float | None) -> str:
-    value = history[-1]["kl_ref"]
+    value = history[-1]["kl_ref_after"]
     if value is None:
-        return "No update this day."
+        return "Not measured this day."
     if not limit:
         return f"{three_digits(value)} nats a sequence."
     return (

@@ -20,15 +20,16 @@ from varro.evaluation.claim import MIN_DAYS, DayMean, means_of
 from varro.evaluation.evaluate import CLAIMED, SERVED
 from varro.evaluation.stats import change_interval, mean_interval, running_sequence
 
-CHANGES = ("reward", "valid", "kl_ref", "no_signal_frac", "seconds")
+CHANGES = ("reward", "valid", "kl_ref_after", "no_signal_frac", "seconds")
 """what a day is compared with the week before in"""
 CHARTED = (
     "day", "version", "config_changed", "reward", "reward_low", "reward_high", "base_reward",
     "n_headlines", "lift", "lift_low", "lift_high", "n_compared", "mean_lift", "claim_low",
-    "claim_high", "kl_ref", "kl_update", "entropy", "grad_norm", "clip_frac", "words", "base_words",
-    "valid", "invalid", "n_forecasts",
+    "claim_high", "kl_ref", "kl_ref_after", "kl_update", "entropy", "grad_norm", "clip_frac",
+    "words", "base_words", "valid", "invalid", "n_forecasts",
 )  # fmt: skip
 """what a report keeps of each of its days"""
+_OF_STEPS = ("kl_update", "grad_norm", "clip_frac")
 N_BINS = 20
 """of the histogram of rewards, which lie in [0, 1]"""
 _N_BOOTSTRAP = 2000
@@ -96,7 +97,7 @@ def history_rows(
     rows: list[dict[str, Any]] = [
         {
             **_settled(day, found[Stage.SETTLE].detail),
-            **_trained(updated.get(day)),
+            **_trained(updated.get(day), found.get(Stage.UPDATE)),
             **_compared(evaluated.get(day)),
             **_earned(day, rewards.get(day, ())),
             # All stages but the report's own: its time is known only when it has been written.
@@ -127,15 +128,18 @@ def _settled(day: str, detail: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _trained(update: UpdateInfo | None) -> dict[str, Any]:
-    metrics = update.metrics if update else {}
-    names = ("kl_ref", "kl_update", "entropy", "grad_norm", "clip_frac")
+def _trained(update: UpdateInfo | None, stage: StageRun | None) -> dict[str, Any]:
+    """What the update measured. One that was refused tells of the policy that serves on, nothing of
+    its steps."""
+    metrics = update.metrics if update else stage.detail.get("metrics", {}) if stage else {}
+    if update is None:
+        metrics = {**metrics, **dict.fromkeys(_OF_STEPS), "kl_ref_after": metrics.get("kl_ref")}
     n_groups = metrics.get("n_groups")
     # Those without any spread are among those that hardly differ.
     idle = max(metrics.get("n_zero_variance", 0), metrics.get("n_low_variance", 0))
     return {
         "version": update.to_version if update else None,
-        **{name: metrics.get(name) for name in names},
+        **{name: metrics.get(name) for name in ("kl_ref", "entropy", "kl_ref_after", *_OF_STEPS)},
         "no_signal_frac": idle / n_groups if n_groups else None,
     }
 

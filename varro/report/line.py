@@ -12,8 +12,8 @@ from varro.report.verdict import in_words
 _NAMES = {metric.name for metric in METRICS}
 
 _OF_THE_DAY = ("lift", "lift_low", "lift_high", "mean_lift", "claim_low", "claim_high",
-               "base_reward", "kl_ref", "kl_update", "entropy", "clip_frac", "grad_norm",
-               "valid", "n_headlines")  # fmt: skip
+               "base_reward", "kl_ref", "kl_ref_after", "kl_update", "entropy", "clip_frac",
+               "grad_norm", "valid", "n_headlines")  # fmt: skip
 
 
 def metrics_line(report: Part) -> dict[str, Any]:

@@ -179,8 +179,14 @@ def hygiene_section(
 
 def _essay(essay: Part, n: str) -> Table:
     names = ("quality", "quality_original", "zeros_frac", "very_low_frac", "leak_frac", "words")
-    rows = tuple(metric_row(name, number(essay, name), find_metric(name).unit) for name in names)
+    rows = tuple(metric_row(name, number(essay, name), _beside(name)) for name in names)
     return Table(f"The essay's five figures, {n}", ("Figure", "Value", "Unit"), rows)
+
+
+def _beside(name: str) -> str:
+    """The unit of a value that does not bring it along."""
+    unit = find_metric(name).unit
+    return DASH if unit == "%" else unit
 
 
 def _against_base(evaluation: Part) -> Table:

@@ -646,7 +646,8 @@ METRICS: tuple[Metric, ...] = (
     Metric(
         "kl_ref_after",
         "KL to reference, after",
-        "the same of the updated policy, on the forecasts of at most 8 groups spread over the day",
+        "the same of the updated policy, on the forecasts of at most 8 groups spread over the day; "
+        "where an update was refused, kl_ref: the policy serves on",
         "nats a sequence",
         "below 12",
         3,
@@ -673,7 +674,7 @@ METRICS: tuple[Metric, ...] = (
         "KL of the update",
         "mean over the same forecasts of Σ_t exact KL(new‖behaviour policy)",
         "nats a sequence",
-        "0.05–0.3; the learning rate is steered there",
+        "within update.kl_day_low and kl_day_high (0.05–0.3), where the learning rate is steered",
         4,
     ),
     Metric(

@@ -58,7 +58,7 @@ def machine_section(
     for name in ("n_parameters", "trainable_frac"):
         facts.append(metric_row(name, number(machine, name)))
     if machine.get("disk_free_gb") is not None:
-        facts.append(metric_row("disk_free_gb", number(machine, "disk_free_gb")))
+        facts.append(metric_row("disk_free_gb", f"{number(machine, 'disk_free_gb')} GB"))
     tables = [Table("Machine", ("What", "Value"), tuple(facts))]
     if memory:
         tables.append(_memory_table(memory))

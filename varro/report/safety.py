@@ -34,7 +34,7 @@ def safety_section(
         f"Update v{shown(update['from_version'])} to v{shown(update['to_version'])}, "
         f"n = {number(update, 'n_forecasts')} forecasts in {number(update, 'n_groups')} groups, "
         f"{number(update, 'n_steps')} inner steps, "
-        f"{number(update, 'n_zero_variance')} groups without spread; "
+        f"groups without spread: {number(update, 'n_zero_variance')}; "
         f"{number(update, 'n_trained')} forecasts trained on, left out: "
         + ", ".join(f"{find_metric(n).label.lower()} {number(update, n)}" for n in left_out)
         + f"; old log-probs {shown(update['old_from'])}"

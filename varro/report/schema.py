@@ -12,7 +12,7 @@ from typing import Any
 from varro.errors import VarroError
 from varro.report.verdict import HELD_BACK, NO_UPDATE, TRAINED, with_warnings
 
-SCHEMA = 6
+SCHEMA = 7
 _OLDEST = 5
 
 EMPTY: dict[str, Any] = {
@@ -57,7 +57,20 @@ def upgraded(report: Mapping[str, Any]) -> dict[str, Any]:
             f"report.json of {day} has schema {schema!r}, this Varro reads {_OLDEST} to {SCHEMA}: "
             f"'varro report --day {day}' writes it again from the ledger"
         )
-    return _from_5(report)
+    return _from_6(_from_5(report) if schema == 5 else report)
+
+
+def _from_6(report: Mapping[str, Any]) -> dict[str, Any]:
+    """It told the KL of the policy before its update, and of a refused one nothing."""
+    update, changes = report["update"] or {}, report["changes"]
+    after = dict.fromkeys(("mean", "low", "high")) | {"n_days": 0}
+    after["today"] = update.get("kl_ref_after")
+    return {
+        **report,
+        "schema": SCHEMA,
+        "history": [{"kl_ref_after": None, **row} for row in report["history"]],
+        "changes": None if changes is None else {"kl_ref_after": after, **changes},
+    }
 
 
 def _from_5(report: Mapping[str, Any]) -> dict[str, Any]:

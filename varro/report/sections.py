@@ -104,4 +104,4 @@ def _alarm_badge(alarms: Sequence[Part], settled: Part) -> Badge:
         return Badge(word, "; ".join(shown(a["name"]) for a in alarms) + ".", "⚠", "bad")
     if not settled["n_settled"]:
         return Badge("no alarm", "Nothing was settled that could raise one.", "○", "calm")
-    return Badge("no alarm", "Nothing watched is past its limit.", "✓", "good")
+    return Badge("no alarm", "No limit of an alarm was passed.", "✓", "good")
