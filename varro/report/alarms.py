@@ -110,7 +110,10 @@ def _risen(name: str, served: Part, base: Part, limit: float) -> str | None:
     ours, theirs = served.get(name), base.get(name)
     if ours is None or theirs is None or ours - theirs <= limit:
         return None
-    return f"{_label(name)} {format_value(name, ours)}, frozen base {format_value(name, theirs)}"
+    return (
+        f"{_label(name)} {format_value(name, ours)}, more than {limit * 100:.0f} points above the "
+        f"frozen base's {format_value(name, theirs)}"
+    )
 
 
 def _above(name: str, value: float | None, limit: float) -> str | None:
@@ -129,15 +132,18 @@ def _fallen(entropy: float | None, first: float | None) -> str | None:
     if entropy is None or first is None or entropy >= MIN_ENTROPY_OF_FIRST * first:
         return None
     return (
-        f"entropy {format_value('entropy', entropy)}, at the first update "
-        f"{format_value('entropy', first)}"
+        f"entropy {format_value('entropy', entropy)}, below {MIN_ENTROPY_OF_FIRST:.0%} of the "
+        f"first update's {format_value('entropy', first)}"
     )
 
 
 def _drifted(words: float | None, base: float | None) -> str | None:
     if words is None or base is None or abs(words - base) <= MAX_WORDS_DRIFT * base:
         return None
-    return f"words {format_value('words', words)}, frozen base {format_value('words', base)}"
+    return (
+        f"words {format_value('words', words)}, more than {MAX_WORDS_DRIFT:.0%} off the frozen "
+        f"base's {format_value('words', base)}"
+    )
 
 
 def _not_zero(name: str, control: Part) -> str | None:
