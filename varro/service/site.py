@@ -17,12 +17,13 @@ from varro.ledger.store import Ledger, open_ledger
 from varro.news.opml import load_opml
 from varro.reward.embed import RememberingEmbedder, load_embedder
 from varro.reward.score import reward_version
+from varro.site.against import ledger_problems
 from varro.site.build import SiteFacts
 from varro.site.chain import load_chain
 from varro.site.pages import MAX_NOTE
 from varro.site.tally import week_of
 from varro.site.verify import Verified, verify_site
-from varro.site.write import Published, ledger_problems, publish_site
+from varro.site.write import Published, publish_site
 
 SHOWN = (Role.TRAIN, Role.HELDOUT)
 """the served policy's groups; the frozen base's are its control"""

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from varro.site.record import SCHEMA, canonical, moment_text
+from varro.site.record import DAMAGED, SCHEMA, canonical, moment_text
 
 FOLDER = "chain"
 Entry = tuple[str, str]
@@ -76,7 +76,7 @@ def load_chain(site: Path) -> tuple[list[Link], list[str]]:
     problems: list[str] = []
     for file in sorted((site / FOLDER).glob("*.json")):
         name = f"{FOLDER}/{file.name}"
-        content = file.read_bytes()
+        content = file.read_bytes() if file.is_file() else b""
         link = _parsed(content)
         if link is None or link.payload() != content or link.day != file.stem:
             problems.append(f"{name} is not a manifest as it was written")
@@ -115,5 +115,5 @@ def _parsed(content: bytes) -> Link | None:
             str(found["published_at"]),
             tuple((str(i), str(sha)) for i, sha in found["forecasts"]),
         )
-    except (ValueError, KeyError, TypeError):
+    except DAMAGED:
         return None

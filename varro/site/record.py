@@ -9,6 +9,7 @@ both, and may show them later.
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import json
 import math
@@ -22,8 +23,17 @@ SCHEMA = 1
 OVERDUE = timedelta(days=2)
 PARTS = ("format", "semantic", "contrast", "similarity", "placebo", "vote", "margin", "gate")
 """components of a reward that are shown"""
-SCORED = ("settled_on", "reward", "parts", "probability", "invalid_reason", "void_reason")
-"""what settling adds to a forecast, and nothing changes afterwards"""
+SCORED: dict[str, Any] = {
+    "settled_on": None, "reward": None, "parts": {}, "probability": None, "invalid_reason": None,
+    "void_reason": None, "outcome": None,
+}  # fmt: skip
+"""what settling gives a forecast, and nothing changes afterwards; and how it stands until then"""
+UNSETTLED = ("open", "due", "overdue")
+DAMAGED = (
+    ValueError, LookupError, TypeError, AttributeError, ArithmeticError, AssertionError,
+    RecursionError, csv.Error,
+)  # fmt: skip
+"""what reading a file raises that is not as it was written"""
 Json = Mapping[str, Any]
 
 
@@ -76,7 +86,7 @@ def bound_facts(run: str, group: ToldGroup, forecast: ToldForecast, due: datetim
 def status_of(forecast: ToldForecast, due: datetime, now: datetime) -> str:
     """`open`, `due`, `overdue` (by more than two days), `settled` or `void`."""
     if forecast.settlement is not None:
-        return "void" if forecast.settlement.reward is None else "settled"
+        return "void" if _finite(forecast.settlement.reward) is None else "settled"
     if now < due:
         return "open"
     return "due" if now - due <= OVERDUE else "overdue"
@@ -99,6 +109,17 @@ def public_forecast(forecast: ToldForecast, *, due: datetime, now: datetime) -> 
         "void_reason": settlement and settlement.void_reason,
         "outcome": forecast.outcome and forecast.outcome.id,
     }
+
+
+def contradicts_itself(forecast: Json) -> bool:
+    """Whether a forecast is told with a score that its status has not, or with another status.
+
+    Raises: KeyError if it lacks one of the facts of a score.
+    """
+    score = {key: forecast[key] for key in SCORED}
+    if score["settled_on"] is None:
+        return score != SCORED or forecast["status"] not in UNSETTLED
+    return bool(forecast["status"] != ("void" if score["reward"] is None else "settled"))
 
 
 def public_headline(headline: Headline) -> dict[str, Any]:

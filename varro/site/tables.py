@@ -6,12 +6,13 @@ import csv
 import io
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from varro.report.page import is_web_link, table_text
 from varro.site.build import SiteFacts
 from varro.site.chain import Link
-from varro.site.record import PARTS, SCHEMA, Json, canonical, moment_text
+from varro.site.record import PARTS, SCHEMA, SCORED, UNSETTLED, Json, canonical, moment_text
 from varro.site.tally import ListedDay, Tally, as_plain
 
 COLUMNS = (
@@ -19,12 +20,12 @@ COLUMNS = (
     "settled_on", "void_reason", "invalid_reason", "policy_version", "role", "group", "k", "page",
     "sha256", "source", "title", "link", "text", "outcome_title", "outcome_source", "outcome_link",
 )  # fmt: skip
-SCORES = (
-    "status", "reward", *PARTS, "probability", "settled_on", "void_reason", "invalid_reason",
-    "outcome_title", "outcome_source", "outcome_link",
-)  # fmt: skip
-"""columns that are empty until a forecast is settled, and stay from then on; all others never
-change"""
+_FLAT = {"parts": PARTS, "outcome": ("outcome_title", "outcome_source", "outcome_link")}
+SCORES = tuple(column for key in SCORED for column in _FLAT.get(key, (key,)))
+"""columns that are empty until a forecast is settled, and stay from then on"""
+WORDS = ("source", "title", "link", "text", *_FLAT["outcome"])
+"""columns that a site of scores only leaves empty"""
+_EMPTY = (None, "")
 JSON_FILE, CSV_FILE = "forecasts.json", "forecasts.csv"
 FORECASTS_A_PAGE = 8
 
@@ -79,7 +80,6 @@ def as_json(
 ) -> bytes:
     """The newest days whole, and where the others are: {schema, run, updated, counts, head, days:
     [{day, url, …}], forecasts: [row]}."""
-    head = links[-1] if links else None
     return canonical(
         {
             "schema": SCHEMA,
@@ -87,7 +87,7 @@ def as_json(
             "is_replay": facts.is_replay,
             "updated": moment_text(facts.updated),
             "counts": as_plain(tally.counts),
-            "head": head and {"day": head.day, "place": head.place, "sha256": head.sha256()},
+            "head": head_of(links[-1]) if links else None,
             "days": [
                 {
                     "day": one.day,
@@ -102,28 +102,54 @@ def as_json(
     )
 
 
-def read_rows(name: str, content: bytes) -> dict[str, list[dict[str, Any]]]:
-    """The rows of either file by their day.
+@dataclass
+class Table:
+    """Either file as it was read."""
 
-    Raises: ValueError, KeyError, TypeError or csv.Error if it is not as it was written.
-    """
+    rows: dict[str, list[Json]]
+    """by day"""
+    head: Json | None = None
+    days: Sequence[str] = ()
+    """all that are listed; like the head in forecasts.json alone"""
+
+
+def read_table(name: str, content: bytes) -> Table:
+    """Raises: one of `DAMAGED` if it is not as it was written."""
+    told: Iterable[Json]
     if name == CSV_FILE:
-        told: Iterable[dict[str, Any]] = csv.DictReader(
-            io.StringIO(content.decode(), newline=""), strict=True
-        )
+        table, told = Table({}), _csv_rows(content.decode())
     else:
-        told = json.loads(content)["forecasts"]
-    found: dict[str, list[dict[str, Any]]] = {}
+        data = json.loads(content)
+        table, told = (
+            Table({}, data["head"], [one["day"] for one in data["days"]]),
+            data["forecasts"],
+        )
     for row in told:
-        found.setdefault(row["day"], []).append({column: row[column] for column in COLUMNS})
-    return found
+        if not isinstance(row["day"], str):
+            raise ValueError(f"a forecast of the day {row['day']!r}")
+        table.rows.setdefault(row["day"], []).append({column: row[column] for column in COLUMNS})
+    return table
 
 
-def differing(name: str, day: Json, told: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+def _csv_rows(text: str) -> Iterator[Json]:
+    limit = csv.field_size_limit(max(len(text), csv.field_size_limit()))
+    try:
+        told = csv.reader(io.StringIO(text, newline=""), strict=True)
+        if tuple(next(told, ())) != COLUMNS:
+            raise ValueError("its columns are others")
+        for cells in told:
+            if len(cells) != len(COLUMNS):
+                raise ValueError(f"a line of {len(cells)} values, not {len(COLUMNS)}")
+            yield dict(zip(COLUMNS, cells, strict=True))
+    finally:
+        csv.field_size_limit(limit)
+
+
+def differing(name: str, day: Json, told: Sequence[Json]) -> Iterator[str]:
     """Where the rows of a day in either file are not what the day's data say.
 
-    Of a forecast that is settled in one of them alone the score is not compared: the files are
-    written after the data, and a publish may have been stopped in between.
+    The files are written after the data, and a publish may have been stopped in between: a forecast
+    may not be settled yet in them, and words may be shown in only one of both.
     """
     expected = {row["id"]: row for row in rows(day)}
     if [row["id"] for row in told] != list(expected):
@@ -133,11 +159,44 @@ def differing(name: str, day: Json, told: Sequence[Mapping[str, Any]]) -> Iterat
         mine = expected[row["id"]]
         if name == CSV_FILE:
             mine = {column: str(_cell(value)) for column, value in mine.items()}
-        both_settled = row["settled_on"] and mine["settled_on"]
+        is_before = row["status"] in UNSETTLED and all(row[c] in _EMPTY for c in SCORES)
         for column in COLUMNS:
-            if row[column] != mine[column] and (both_settled or column not in SCORES):
+            if row[column] == mine[column] or (is_before and column in ("status", *SCORES)):
+                continue
+            if column not in WORDS or (row[column] not in _EMPTY and mine[column] not in _EMPTY):
                 yield f"{name} tells another {column} of forecast {row['id']} than the day's data"
                 break
+
+
+def left_out(tables: Mapping[str, Table], links: Sequence[Link], completed: int) -> Iterator[str]:
+    """Where the days in either file are not the newest ones: forecasts.json tells its own head, and
+    forecasts.csv has the same days, or if a publish was stopped in between, ends at an earlier one,
+    from that on which front page or feed tell (`completed`)."""
+    if JSON_FILE not in tables:
+        return
+    table = tables[JSON_FILE]
+    days = list(table.rows)
+    place = next((link.place for link in links if head_of(link) == table.head), 0)
+    if not place or table.days != [link.day for link in links[:place]]:
+        yield f"{JSON_FILE} tells another head, or lists other days, than the chain has"
+    elif not _ends_at(links[:place], days):
+        yield f"{JSON_FILE} leaves out forecasts of days up to {links[place - 1].day}"
+    elif CSV_FILE in tables:
+        told = list(tables[CSV_FILE].rows)
+        stops = range(max(completed, 1), place)
+        if told != days and not any(_ends_at(links[:stop], told) for stop in stops):
+            yield f"{CSV_FILE} has forecasts of other days than {JSON_FILE}"
+
+
+def head_of(link: Link) -> dict[str, Any]:
+    """A head as forecasts.json tells it."""
+    return {"day": link.day, "place": link.place, "sha256": link.sha256()}
+
+
+def _ends_at(links: Sequence[Link], days: Sequence[str]) -> bool:
+    """Whether these are the newest of the days, without one left out but those that have none."""
+    full = [link.day for link in links if link.entries]
+    return list(days) == full[len(full) - len(days) :] if days else not links[-1].entries
 
 
 def _cell(value: object) -> object:

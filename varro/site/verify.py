@@ -1,38 +1,48 @@
 """Is a site what it was when it was published? Told from the site alone.
 
-Recomputed are each forecast's hash from the day's data, what its page and the tables of the newest
-days show of it, each manifest's hash and place, and the head that front page and feed tell. What
-this can not see is a site that was written anew as a whole, with another chain and another head:
-for that somebody else must have kept an earlier head.
+Recomputed are the hashes of each forecast and matched headline from the day's data, what its page
+and the tables of the newest days show of it, each manifest's hash and place, and the head that
+front page, feed and forecasts.json tell. What this can not see is a site that was written anew as a
+whole, with another chain and another head: for that somebody else must have kept an earlier head.
 """
 
 from __future__ import annotations
 
-import csv
 import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from decimal import Decimal
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 from varro.errors import ConfigError
 from varro.files import disk_errors
-from varro.report.metrics import format_value
 from varro.report.page import show_controls
 from varro.site.chain import Link, differences, load_chain
+from varro.site.heads import completed_place, head_problems, told_heads
 from varro.site.pages import LIMITS, SHRINKS
-from varro.site.record import Json, recomputed
-from varro.site.tables import CSV_FILE, JSON_FILE, differing, forecast_page, read_rows
-from varro.site.write import head_problems, load_identity
+from varro.site.record import DAMAGED, Json, contradicts_itself, headline_sha256, recomputed
+from varro.site.tables import (
+    CSV_FILE,
+    JSON_FILE,
+    Table,
+    differing,
+    forecast_page,
+    left_out,
+    read_table,
+)
+from varro.site.write import load_identity
 
 _ID = re.compile(r"[0-9A-Za-z_.-]{1,64}")
 """of a group, which names a file"""
-Table = dict[str, list[dict[str, Any]]]
-"""the rows of a table by their day"""
+_NUMBER = re.compile(r"-?\d{1,9}(\.\d{1,17})?(e-?\d{1,3})?")
 MIN_SHOWN = LIMITS["max_text"] // max(SHRINKS)
 """characters of a forecast that its page shows whatever its length"""
+ROUNDED = Decimal("0.005")
+"""how much a score may be rounded where it is shown"""
+COMPLETES = "'varro publish' completes a publish that was stopped there"
 
 
 @dataclass
@@ -59,50 +69,59 @@ def verify_site(folder: Path) -> Verified:
             raise ConfigError(f"no site at {folder}; 'varro publish --out {folder}' makes one")
         links, problems = load_chain(folder)
         found = Verified(str(identity["run"]), n_days=len(links), problems=problems)
-        found.problems += head_problems(folder, links, missing=True)
+        heads = told_heads(folder)
+        completed = completed_place(heads)
+        found.problems += head_problems(heads, links, missing=True)
         chained = {link.day for link in links}
         for file in sorted((folder / "d").glob("*.json")):
             if file.stem not in chained:
                 found.problems.append(f"d/{file.name} is of a day that is not in the chain")
-        tables = {name: _table(folder, name, found.problems) for name in (JSON_FILE, CSV_FILE)}
+        tables = _tables(folder, found.problems)
         for link in links:
-            found.problems += _day_problems(folder, link, found, tables)
-        for name, told in tables.items():
+            file = folder / "d" / f"{link.day}.json"
+            if file.is_file():
+                _add(found.problems, f"d/{file.name} is not a day's data as it was written",
+                     _of_day(folder, link, file.read_bytes(), found, tables))  # fmt: skip
+            else:
+                is_new = link.place > completed
+                found.problems.append(
+                    f"d/{file.name} is {'not there yet: ' + COMPLETES if is_new else 'gone'}"
+                )
+        found.problems += left_out(tables, links, completed)
+        for name, table in tables.items():
             found.problems += [f"{name} has forecasts of {day}, which is not in the chain"
-                               for day in sorted(told.keys() - chained)]  # fmt: skip
+                               for day in sorted(table.rows.keys() - chained)]  # fmt: skip
         if links:
             found.head, found.place = links[-1].sha256(), links[-1].place
         return found
 
 
-def _table(folder: Path, name: str, problems: list[str]) -> Table:
+def _add(problems: list[str], damaged: str, found: Iterator[str]) -> None:
+    """What is found, and if a file is so damaged that the search ends, that it is."""
     try:
-        return read_rows(name, (folder / name).read_bytes())
-    except FileNotFoundError:
-        problems.append(f"{name} is gone")
-    except (ValueError, KeyError, TypeError, csv.Error) as error:
-        problems.append(f"{name} is not a table as it was written ({error})")
-    return {}
+        for problem in found:  # one by one: what was found before the damage stays
+            problems.append(problem)
+    except DAMAGED as error:
+        problems.append(f"{damaged} ({type(error).__name__}: {error})")
 
 
-def _day_problems(
-    folder: Path, link: Link, found: Verified, tables: Mapping[str, Table]
-) -> list[str]:
-    try:
-        day = json.loads((folder / "d" / f"{link.day}.json").read_bytes())
-        problems = list(_of_day(folder, link, day, found))
-        for name, told in tables.items():
-            if link.day in told:
-                problems += differing(name, day, told[link.day])
-        return problems
-    except FileNotFoundError:
-        return [f"d/{link.day}.json is gone"]
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        return [f"d/{link.day}.json is not a day's data as it was written ({error})"]
+def _tables(folder: Path, problems: list[str]) -> dict[str, Table]:
+    """Those that can be read."""
+    tables = {}
+    for name in (JSON_FILE, CSV_FILE):
+        try:
+            tables[name] = read_table(name, (folder / name).read_bytes())
+        except (FileNotFoundError, IsADirectoryError):
+            problems.append(f"{name} is gone")
+        except DAMAGED as error:
+            problems.append(f"{name} is not a table as it was written ({error})")
+    return tables
 
 
-def _of_day(folder: Path, link: Link, day: Json, found: Verified) -> Iterator[str]:
-    name = f"d/{link.day}.json"
+def _of_day(
+    folder: Path, link: Link, content: bytes, found: Verified, tables: Mapping[str, Table]
+) -> Iterator[str]:
+    name, day = f"d/{link.day}.json", json.loads(content)
     if (day["run"], day["day"], day["place"]) != (link.run, link.day, link.place):
         yield f"{name} is of another day than its manifest"
     if day["manifest_sha256"] != link.sha256() or day["published_at"] != link.published_at:
@@ -123,12 +142,23 @@ def _of_day(folder: Path, link: Link, day: Json, found: Verified) -> Iterator[st
             yield from (f"{name}: forecast {forecast['id']}: {what}" for what in contradictions)
             if forecast["sha256"] != sha256:
                 yield f"{name}: forecast {forecast['id']} has another hash than it says"
+            if contradicts_itself(forecast):
+                yield f"{name}: forecast {forecast['id']} has a score that its status has not"
+            if forecast["outcome"] is not None and forecast["outcome"] not in day["outcomes"]:
+                yield f"{name}: forecast {forecast['id']} was matched with a headline that is gone"
         yield from _page_problems(folder, group)
     yield from (f"{name}: {what}" for what in differences(link.entries, entries))
+    for key, headline in day["outcomes"].items():
+        sha256 = headline_sha256(headline["title"], headline["link"], headline["source"])
+        if (headline["id"], headline["sha256"]) != (key, sha256):
+            yield f"{name}: matched headline {key} is not the one that was published"
     found.n_forecasts += len(entries)
     found.n_late += late
     if late:
         found.late_days.append(link.day)
+    for table, told in tables.items():
+        if link.day in told.rows:
+            yield from differing(table, day, told.rows[link.day])
 
 
 def _page_problems(folder: Path, group: Json) -> Iterator[str]:
@@ -138,12 +168,15 @@ def _page_problems(folder: Path, group: Json) -> Iterator[str]:
         path, _, anchor = forecast_page(group, forecast["k"]).partition("#")
         if path not in shown:
             file = folder / path
-            shown[path] = _told(file) if file.exists() else {}
+            shown[path] = _told(file) if file.is_file() else {}
             if not shown[path]:
                 yield f"{path} is gone, or tells nothing"
                 continue
             title = group["headline"].get("title")
-            if title is not None and shown[path].get("headline") != show_controls(title):
+            headline = shown[path].get("headline")
+            if title is not None and headline is None:
+                yield f"{path} does not show the headline; {COMPLETES}"
+            elif title is not None and headline != show_controls(title):
                 yield f"{path} shows another headline than the one that was published"
         if not shown[path]:
             continue
@@ -151,19 +184,31 @@ def _page_problems(folder: Path, group: Json) -> Iterator[str]:
         if told.get(f"{anchor}-id") != forecast["id"]:
             yield f"{path} does not show forecast {forecast['id']} at #{anchor}"
             continue
-        if forecast["reward"] is not None:
-            score = format_value("reward", forecast["reward"])
-            if told.get(f"{anchor}-score") != score:
-                yield f"{path}#{anchor} shows another score than the day's data"
-        if "text" in forecast:
+        if not _is_shown(forecast["reward"], told.get(f"{anchor}-score")):
+            is_ahead = forecast["settled_on"] is None
+            more = f", which is not settled; {COMPLETES}" if is_ahead else ""
+            yield f"{path}#{anchor} shows another score than the day's data{more}"
+        if "text" in forecast and "headline" in told:
             text, found = show_controls(forecast["text"]), told.get(f"{anchor}-text", "")
             is_cut = len(found) >= MIN_SHOWN and text.startswith(found)
             if found != text and not is_cut:
                 yield f"{path}#{anchor} shows another text than the one that was published"
 
 
+def _is_shown(score: float | None, shown: str | None) -> bool:
+    """Whether this is the score as some version of Varro may have rounded it."""
+    if score is None or shown is None:
+        return score is None and shown is None
+    if not _NUMBER.fullmatch(shown):
+        return False
+    number = Decimal(shown)
+    last_digit = Decimal(1).scaleb(int(number.as_tuple().exponent))
+    return bool(abs(number - Decimal(score)) <= min(last_digit / 2, ROUNDED) + Decimal("1e-9"))
+
+
 def _told(file: Path) -> dict[str, str]:
-    """The text of each element with a `data-told`, by that name."""
+    """The text of each element with a `data-told`, by that name, and of the first number in a
+    forecast's article, which is its score."""
     parser = _Told()
     parser.feed(file.read_bytes().decode(errors="replace"))
     parser.close()
@@ -175,10 +220,15 @@ class _Told(HTMLParser):
         super().__init__(convert_charrefs=True)
         self.told: dict[str, list[str]] = {}
         self._open: list[tuple[str, str | None]] = []
+        self._score: str | None = None
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, Any]]) -> None:
         if tag not in ("meta", "link", "br", "img"):
             name = dict(attrs).get("data-told")
+            if tag == "article":
+                self._score = f"{dict(attrs).get('id')}-score"
+            elif tag == "dd" and self._score is not None:
+                name, self._score = self._score, None
             self._open.append((tag, name))
             if name:
                 self.told.setdefault(name, [])

@@ -22,17 +22,16 @@ from varro.errors import ConfigError, SiteError
 from varro.files import disk_errors, write_file
 from varro.forecast.beats import BEATS_VERSION
 from varro.site import tables
+from varro.site.against import day_problems
 from varro.site.build import SiteFacts, day_data, entries_of
 from varro.site.chain import FOLDER, Link, differences, load_chain, next_link
-from varro.site.feed import HEAD as FEED_HEAD
 from varro.site.feed import atom_feed
+from varro.site.heads import head_problems, told_heads
 from varro.site.pages import Pages, look_of
-from varro.site.record import SCHEMA, SCORED, Json, canonical, due_at, public_forecast
+from varro.site.record import DAMAGED, SCHEMA, Json, canonical
 from varro.site.tally import ListedDay, Tally, as_plain
 
 IDENTITY = "site.json"
-HEAD = re.compile(r'data-place="(\d+)" data-head="([0-9a-f]{64})"')
-"""how the front page tells the head of the chain"""
 
 
 @dataclass
@@ -195,7 +194,7 @@ def load_identity(folder: Path) -> dict[str, Any] | None:
     file = folder / IDENTITY
     if not file.exists():
         return None
-    found = _loaded(file.read_bytes())
+    found = _loaded(file.read_bytes() if file.is_file() else None)
     keys = ("run", "tag", "look", "beats")
     if found is None or found.get("schema") != SCHEMA or any(key not in found for key in keys):
         raise SiteError(f"{file} is not of a site that this Varro knows; mend it from its history")
@@ -208,7 +207,7 @@ def _sound_chain(folder: Path, facts: SiteFacts) -> list[Link]:
     Raises: SiteError if it is not as it was written, or of other days.
     """
     links, problems = load_chain(folder)
-    problems += head_problems(folder, links) + _day_problems(facts, links)
+    problems += head_problems(told_heads(folder), links) + day_problems(facts, links)
     if problems:
         _refuse(problems, folder)
     return links
@@ -222,80 +221,9 @@ def _refuse(problems: list[str], folder: Path) -> NoReturn:
     )
 
 
-def ledger_problems(folder: Path, facts: SiteFacts, links: list[Link]) -> list[str]:
-    """Where the ledger differs from what the chain says of it, and from the scores in the data."""
-    problems = _day_problems(facts, links)
-    for link in links:
-        if link.day in facts.days:
-            groups = facts.told(link.day)
-            problems += [
-                f"day {link.day} is not in the ledger as it was published: {what}"
-                for what in differences(link.entries, entries_of(facts, groups))
-            ]
-            problems += _score_problems(folder, facts, link.day, groups)
-    return problems
-
-
-def _score_problems(folder: Path, facts: SiteFacts, day: str, groups: list[ToldGroup]) -> list[str]:
-    """Settled forecasts whose score in a day's data is not the ledger's, which keeps each for good;
-    what was settled since is not there yet. Data that can not be read are told of elsewhere."""
-    settled = {
-        forecast.id: public_forecast(
-            forecast, due=due_at(group.made_at, facts.min_window_h), now=facts.now
-        )
-        for group in groups
-        for forecast in group.forecasts
-        if forecast.settlement is not None
-    }
-    try:
-        data = json.loads((folder / "d" / f"{day}.json").read_bytes())
-        told = [forecast for group in data["groups"] for forecast in group["forecasts"]]
-        return [
-            f"d/{day}.json: forecast {forecast['id']} has another score than the ledger"
-            for forecast in told
-            if forecast["settled_on"] is not None
-            and any(forecast[key] != settled.get(forecast["id"], {}).get(key) for key in SCORED)
-        ]
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
-        return []
-
-
-def _day_problems(facts: SiteFacts, links: list[Link]) -> list[str]:
-    days, chained = set(facts.days), {link.day for link in links}
-    newest = max(chained, default="")
-    problems = [f"chain/{x.day}.json is of run {x.run!r}" for x in links if x.run != facts.run]
-    problems += [f"day {day} was published, and the ledger has no such day"
-                 for day in sorted(chained - days)]  # fmt: skip
-    problems += [f"day {day} is in the ledger and not in the chain, which went on to {newest}"
-                 for day in facts.days if day < newest and day not in chained]  # fmt: skip
-    return problems
-
-
-def head_problems(folder: Path, links: list[Link], *, missing: bool = False) -> list[str]:
-    """Where front page and feed tell of another chain than there is. They are written after it, so
-    their head may be an earlier one; with `missing`, that they tell none is a problem, too."""
-    problems = []
-    for name, told in (("index.html", HEAD), ("feed.xml", FEED_HEAD)):
-        file = folder / name
-        text = file.read_text(encoding="utf-8", errors="replace") if file.exists() else ""
-        found = told.search(text)
-        if found is None:
-            problems += [f"{name} is gone, or does not tell the head of the chain"] * missing
-            continue
-        place = int(found[1])
-        if place > len(links):
-            problems.append(
-                f"{name} tells of {place} manifests, and the chain has {len(links)}: its end is "
-                "gone"
-            )
-        elif place < 1 or links[place - 1].sha256() != found[2]:
-            problems.append(f"{name} tells of another manifest at place {place} than the chain has")
-    return problems
-
-
 def _loaded(content: bytes | None) -> Mapping[str, Any] | None:
     try:
         found = json.loads(content or b"null")
-    except ValueError:
+    except DAMAGED:
         return None
     return found if isinstance(found, dict) else None
