@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import errno
+import io
 import json
 import re
 import shutil
@@ -13,10 +15,12 @@ import pytest
 from conftest import copy_home, ledger_at, raw_sql, small_config
 from site_world import SiteWorld, clock, day_name
 
-from varro.errors import ConfigError, SiteError, StageError
+from varro.errors import ConfigError, DiskError, SiteError, StageError
 from varro.service.site import publish, verify
+from varro.site import write
 from varro.site.chain import FOLDER, load_chain
-from varro.site.record import canonical, recomputed, text_sha256
+from varro.site.record import SCORED, canonical, recomputed, text_sha256
+from varro.site.tables import as_csv, rows
 from varro.site.verify import verify_site
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
@@ -234,6 +238,176 @@ def remove_table(site):
     (site / "forecasts.json").unlink()
 
 
+def edit_forecast(site, n_day, change):
+    """The first forecast of a day in its data: day 0 and 1 are settled, day 2 is open."""
+    edit(site / f"d/{day_name(n_day)}.json", lambda d: change(d["groups"][0]["forecasts"][0]))
+
+
+def score_what_is_open(site):
+    edit_forecast(site, 0, lambda f: f.update(settled_on=None, reward=0.999))
+
+
+def settle_what_has_no_score(site):
+    edit_forecast(site, 2, lambda f: f.update(status="settled"))
+
+
+def tell_a_miss_as_void(site):
+    edit_forecast(site, 0, lambda f: f.update(status="void"))
+
+
+def take_a_fact_away(site):
+    edit_forecast(site, 0, lambda f: f.pop("invalid_reason"))
+
+
+def change_outcome(site):
+    def change(data):
+        next(iter(data["outcomes"].values()))["title"] = "Just as it was forecast"
+
+    edit(site / DAY_JSON, change)
+
+
+def remove_outcomes(site):
+    edit(site / DAY_JSON, lambda d: d["outcomes"].clear())
+
+
+def edit_csv(site, change):
+    file = site / "forecasts.csv"
+    told = list(csv.reader(io.StringIO(file.read_text(), newline="")))
+    change(told)
+    out = io.StringIO()
+    csv.writer(out, lineterminator="\r\n").writerows(told)
+    file.write_bytes(out.getvalue().encode())
+
+
+def score_what_is_open_in_csv(site):
+    def change(told):
+        told[1][told[0].index("settled_on")] = ""
+        told[1][told[0].index("reward")] = "0.99"
+
+    edit_csv(site, change)
+
+
+def leave_a_day_out_of_csv(site):
+    edit_csv(site, lambda told: told.__delitem__(slice(25, 49)))
+
+
+def leave_all_out_of_csv(site):
+    edit_csv(site, lambda told: told.__delitem__(slice(1, None)))
+
+
+def second_score_in_csv(site):
+    edit_csv(site, lambda told: [row.append(row[6]) for row in told])
+
+
+def cut_a_line_of_csv(site):
+    edit_csv(site, lambda told: told.append(["id", "2027-01-01"]))
+
+
+def empty_csv(site):
+    (site / "forecasts.csv").write_bytes(b"")
+
+
+def folder_for_csv(site):
+    (site / "forecasts.csv").unlink()
+    (site / "forecasts.csv").mkdir()
+
+
+def settle_in_table(site):
+    def change(table):
+        table["forecasts"][-1].update(settled_on="2026-01-08", reward=0.99, status="settled")
+
+    edit(site / "forecasts.json", change)
+
+
+def score_what_is_open_in_table(site):
+    edit(site / "forecasts.json", lambda t: t["forecasts"][0].update(settled_on=None, reward=0.99))
+
+
+def leave_a_day_out_of_table(site):
+    def change(table):
+        table["forecasts"] = [f for f in table["forecasts"] if f["day"] != day_name(1)]
+
+    edit(site / "forecasts.json", change)
+
+
+def leave_all_out_of_table(site):
+    edit(site / "forecasts.json", lambda t: t["forecasts"].clear())
+
+
+def change_head_of_table(site):
+    edit(site / "forecasts.json", lambda t: t["head"].update(sha256="0" * 64))
+
+
+def unlist_a_day(site):
+    edit(site / "forecasts.json", lambda t: t["days"].pop())
+
+
+def mix_days_of_table(site):
+    def change(table):
+        table["forecasts"] += [table["forecasts"][0] | {"day": day} for day in (5, "x")]
+
+    edit(site / "forecasts.json", change)
+
+
+def nest_table(site):
+    (site / "forecasts.json").write_bytes(b"[" * 200_000)
+
+
+def nest_day(site):
+    (site / DAY_JSON).write_bytes(b"[" * 200_000)
+
+
+def folder_for_day(site):
+    (site / DAY_JSON).unlink()
+    (site / DAY_JSON).mkdir()
+
+
+def endless_place(site):
+    (site / MANIFEST).write_text((site / MANIFEST).read_text().replace(":2,", ":Infinity,", 1))
+
+
+def folder_for_manifest(site):
+    (site / MANIFEST).unlink()
+    (site / MANIFEST).mkdir()
+
+
+def text_for_score(site):
+    edit_forecast(site, 0, lambda f: f.update(reward=[0.1]))
+
+
+def page_of(site, n_day):
+    data = json.loads((site / f"d/{day_name(n_day)}.json").read_bytes())
+    return site / f"f/{data['groups'][0]['id']}.html"
+
+
+def garble_page(site):
+    page = page_of(site, 0)
+    page.write_text(page.read_text().replace('<code data-told="k0-id"', '<![foo[<code "', 1))
+
+
+def folder_for_page(site):
+    page = page_of(site, 0)
+    page.unlink()
+    page.mkdir()
+
+
+def score_what_is_open_on_page(site):
+    page = page_of(site, 2)
+    score = '<dl class="parts"><dt>Score</dt><dd>0.999</dd></dl></article>'
+    page.write_text(page.read_text().replace("</article>", score, 1))
+
+
+def hide_score_on_page(site):
+    page = page_of(site, 0)
+    shown = re.sub(r"(<dd)( data-told=[^>]*>)", r"\1>0.999</dd><dd hidden\2", page.read_text())
+    page.write_text(shown)
+
+
+def no_score_on_page(site):
+    page = page_of(site, 0)
+    page.write_text(re.sub(r'(-score">)[0-9.]+', r"\1—", page.read_text(), count=1))
+
+
 def change_score_on_page(site):
     page = next(p for p in (site / "f").iterdir() if "-score" in p.read_text())
     text = re.sub(r'(-score">)[0-9.]+', r"\g<1>0.999", page.read_text(), count=1)
@@ -274,6 +448,37 @@ def change_score_on_page(site):
         (garble_manifest, "is not a manifest as it was written"),
         (remove_front_page, "index.html is gone"),
         (lead_out, "a group with the id"),
+        (score_what_is_open, "has a score that its status has not"),
+        (settle_what_has_no_score, "has a score that its status has not"),
+        (tell_a_miss_as_void, "has a score that its status has not"),
+        (take_a_fact_away, "not a day's data as it was written (KeyError: 'invalid_reason')"),
+        (change_outcome, "is not the one that was published"),
+        (remove_outcomes, "was matched with a headline that is gone"),
+        (score_what_is_open_in_csv, "forecasts.csv tells another reward of forecast"),
+        (leave_a_day_out_of_csv, "forecasts.csv has forecasts of other days"),
+        (leave_all_out_of_csv, "forecasts.csv has forecasts of other days"),
+        (second_score_in_csv, "forecasts.csv is not a table as it was written (its columns"),
+        (cut_a_line_of_csv, "forecasts.csv is not a table as it was written (a line of 2"),
+        (empty_csv, "forecasts.csv is not a table as it was written (its columns"),
+        (folder_for_csv, "forecasts.csv is gone"),
+        (settle_in_table, "forecasts.json tells another status of forecast"),
+        (score_what_is_open_in_table, "forecasts.json tells another reward of forecast"),
+        (leave_a_day_out_of_table, "forecasts.json leaves out forecasts of days up to 2026-01-07"),
+        (leave_all_out_of_table, "forecasts.json leaves out forecasts of days up to 2026-01-07"),
+        (change_head_of_table, "forecasts.json tells another head"),
+        (unlist_a_day, "forecasts.json tells another head, or lists other days"),
+        (mix_days_of_table, "forecasts.json is not a table as it was written (a forecast of the"),
+        (nest_table, "forecasts.json is not a table as it was written (maximum recursion"),
+        (nest_day, "not a day's data as it was written (RecursionError"),
+        (folder_for_day, f"{DAY_JSON} is gone"),
+        (endless_place, "is not a manifest as it was written"),
+        (folder_for_manifest, "is not a manifest as it was written"),
+        (text_for_score, "not a day's data as it was written"),
+        (garble_page, "html does not show forecast"),
+        (folder_for_page, "is gone, or tells nothing"),
+        (score_what_is_open_on_page, "shows another score than the day's data, which is not settl"),
+        (hide_score_on_page, "shows another score than the day's data"),
+        (no_score_on_page, "shows another score than the day's data"),
     ],
 )
 def test_every_kind_of_tampering_is_told(world, site, tamper, words):
@@ -301,7 +506,7 @@ def test_a_changed_chain_is_not_published_on(world, site, tamper):
 
 
 @pytest.mark.parametrize(
-    "tamper", [garble_day, remove_day, change_text, reorder_forecasts, lead_out]
+    "tamper", [garble_day, nest_day, remove_day, change_text, reorder_forecasts, lead_out]
 )
 def test_data_that_were_changed_by_hand_are_made_again(world, site, tamper):
     """Catches a publish that falls over a day's data, or takes them for what the ledger says."""
@@ -352,6 +557,51 @@ def test_a_score_that_was_made_better_is_told_beside_the_ledger(world, site):
     assert any("has another score than the ledger" in problem for problem in found.problems)
 
 
+def tell_a_miss_as_open(site):
+    """In all places: data, page and tables."""
+    edit_forecast(site, 0, lambda f: f.update(SCORED, status="open"))
+    page = page_of(site, 0)
+    page.write_text(re.sub(r'<dl class="parts">.*?</dl>', "", page.read_text(), count=1))
+    day = json.loads((site / f"d/{day_name(0)}.json").read_bytes())
+    edit(site / "forecasts.json", lambda t: t["forecasts"].__setitem__(0, next(rows(day))))
+    first = as_csv([day]).split(b"\r\n")[1]
+    lines = (site / "forecasts.csv").read_bytes().split(b"\r\n")
+    (site / "forecasts.csv").write_bytes(b"\r\n".join([lines[0], first, *lines[2:]]))
+
+
+def match_with_another_headline(site):
+    """One that was published, by the hash that it has."""
+
+    def change(data):
+        (key,) = data["outcomes"]
+        other = data["groups"][0]["headline"]
+        data["outcomes"] = {key: other | {"id": key}}
+
+    edit(site / DAY_JSON, change)
+
+
+def score_beside_a_lacking_fact(site):
+    edit_forecast(site, 0, lambda f: f.update(reward=0.999))
+    edit(site / f"d/{day_name(0)}.json", lambda d: d["groups"][-1]["forecasts"][-1].pop("parts"))
+
+
+@pytest.mark.parametrize(
+    "tamper", [tell_a_miss_as_open, match_with_another_headline, score_beside_a_lacking_fact]
+)
+def test_a_score_that_the_ledger_has_not_is_told(world, site, tamper):
+    """Catches a miss that is hidden, a better match, and one fact taken away that ends the day's
+    comparison: nothing but the ledger can tell."""
+    tamper(site)
+    found, _ = verify(world.config(), site, NOW)
+    assert any("has another score than the ledger" in problem for problem in found.problems)
+
+
+def test_a_miss_that_is_hidden_everywhere_passes_without_the_ledger(site):
+    """Catches a test above that proves nothing: it is the ledger that tells of it."""
+    tell_a_miss_as_open(site)
+    assert verify_site(site).problems == []
+
+
 def test_what_was_settled_since_the_last_publish_is_no_change(world, site):
     """Catches a verification that cries wolf between the night's settling and the publish."""
     world.add_days()
@@ -369,6 +619,76 @@ def test_tables_of_a_publish_that_was_stopped_are_no_change(world, site):
         (site / name).write_bytes(before[name])
     found, _ = verify(world.config(), site, NOW)
     assert found.problems == []
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "days"),
+    [((), (), 1), ((), ("publish.scores_only=true",), 1), (("publish.scores_only=true",), (), 0)],
+)
+def test_a_publish_that_was_stopped_anywhere_is_no_tampering(
+    tmp_path, monkeypatch, before, after, days
+):
+    """Catches a crash or a full disk that is told as tampering: what is not complete is said to be
+    that, and all else is sound."""
+    world = SiteWorld(tmp_path / "home", n_headlines=2, n_forecasts=2)
+    world.add_days(2)
+    publish(world.config(*before), tmp_path / "site", NOW)
+    world.add_days(days)
+    real, said = write.write_file, set()
+    for stop in range(100):
+        site = shutil.copytree(tmp_path / "site", tmp_path / f"site{stop}")
+        written = []
+
+        def fails(path, content, written=written, stop=stop):
+            if len(written) == stop:
+                raise OSError(errno.ENOSPC, "No space left on device", str(path))
+            written.append(path)
+            real(path, content)
+
+        monkeypatch.setattr(write, "write_file", fails)
+        try:
+            publish(world.config(*after), site, NOW)
+        except DiskError:
+            found, _ = verify(world.config(*after), site, NOW)
+            said |= {problem.partition("; ")[2] or problem for problem in found.problems}
+        else:
+            break
+    assert stop > 8
+    assert all("'varro publish' completes" in problem for problem in said), said
+
+
+def test_a_newest_day_without_data_is_not_complete_and_an_earlier_one_is_gone(world, site):
+    """Catches data that were deleted and are told as not written yet."""
+    world.add_days()
+    whole = shutil.copytree(site, site.parent / "whole")
+    publish(world.config(), whole, NOW)
+    newest = f"chain/{day_name(3)}.json"
+    shutil.copy(whole / newest, site / newest)
+    (problem,) = verify_site(site).problems
+    assert "is not there yet: 'varro publish' completes" in problem
+    (whole / f"d/{day_name(3)}.json").unlink()
+    assert f"d/{day_name(3)}.json is gone" in verify_site(whole).problems
+
+
+def test_a_page_of_an_earlier_version_is_sound(site):
+    """Catches a verification that calls a page changed because an earlier Varro marked no score in
+    it, or showed more digits or fewer."""
+    for shown in ("0.1", "0.10", "0.100", "0.1000", "1.0e-01"):
+        page = page_of(site, 0)
+        score = r'<dd( data-told="k0-score")?>0\.1[0-9.]*</dd>'
+        text = re.sub(score, f"<dd>{shown}</dd>", page.read_text(), count=1)
+        assert f"<dd>{shown}</dd>" in text
+        page.write_text(text)
+        assert verify_site(site).problems == [], shown
+
+
+def test_a_long_text_is_read_again(tmp_path):
+    """Catches a table that is called damaged because a text is longer than the csv module takes."""
+    world = SiteWorld(tmp_path / "home", n_headlines=1, text=lambda n, i, k: f"{k} " * 80_000)
+    world.add_days()
+    publish(world.config(), tmp_path / "site", NOW)
+    assert verify_site(tmp_path / "site").problems == []
+    assert csv.field_size_limit() == 131_072
 
 
 def test_what_was_published_late_says_so(world, tmp_path):

@@ -30,8 +30,7 @@ SCORED: dict[str, Any] = {
 """what settling gives a forecast, and nothing changes afterwards; and how it stands until then"""
 UNSETTLED = ("open", "due", "overdue")
 DAMAGED = (
-    ValueError, LookupError, TypeError, AttributeError, ArithmeticError, AssertionError,
-    RecursionError, csv.Error,
+    ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError, csv.Error,
 )  # fmt: skip
 """what reading a file raises that is not as it was written"""
 Json = Mapping[str, Any]

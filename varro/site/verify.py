@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from decimal import Decimal
 from html.parser import HTMLParser
@@ -210,8 +211,9 @@ def _told(file: Path) -> dict[str, str]:
     """The text of each element with a `data-told`, by that name, and of the first number in a
     forecast's article, which is its score."""
     parser = _Told()
-    parser.feed(file.read_bytes().decode(errors="replace"))
-    parser.close()
+    with suppress(AssertionError):  # markup that no page has; what is told before it stays
+        parser.feed(file.read_bytes().decode(errors="replace"))
+        parser.close()
     return {name: "".join(parts) for name, parts in parser.told.items()}
 
 
