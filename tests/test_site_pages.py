@@ -8,6 +8,7 @@ import io
 import json
 import posixpath
 import re
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from html.parser import HTMLParser
 
@@ -22,6 +23,7 @@ from varro.service.site import publish
 from varro.site import write
 from varro.site.pages import MAX_PAGE
 from varro.site.verify import verify_site
+from varro.site.views import WeekRow, cut, lift_chart
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
 HOSTILE = (
@@ -183,15 +185,20 @@ def test_what_nothing_could_be_held_against_is_in_no_mean_and_no_miss(tmp_path):
     site = tmp_path / "site"
     publish(world.config(), site, NOW)
     post_mortem = (site / "postmortems" / "2026-W02.html").read_text(encoding="utf-8")
-    assert "Settled 32, of which 0 earned nothing" in post_mortem
+    assert "Settled 32; void 0." in post_mortem
     assert "For 16 there was nothing to hold them against" in post_mortem
     # The other sixteen: two headlines, k = 0 to 7, a reward of 0.1 + 0.01 k, so 0.135 on the mean.
-    assert '<th scope="row">Score</th><td>0.135</td>' in post_mortem
+    assert '<th scope="row">Score</th><td>0.135</td><td>16</td><td>—</td>' in post_mortem
+    # The parts are of the same sixteen, not of all that have a form.
+    assert '<th scope="row">Format</th><td>0.500</td><td>16</td><td>—</td>' in post_mortem
     assert "score 0.100" in post_mortem and "mean score 0.135" in post_mortem
     assert "score 0.050" not in post_mortem
     sources = (site / "feeds.html").read_text(encoding="utf-8")
     assert "<td>48</td><td>32</td><td>16</td><td>0.135</td>" in sources
-    assert "settled 32, void 0, mean reward 0.135." in (site / "feed.xml").read_text()
+    assert (
+        "settled 32, void 0, mean score 0.135 over 16 scored forecasts."
+        in (site / "feed.xml").read_text()
+    )
     first = (site / "d" / f"{day_name(0)}.html").read_text(encoding="utf-8")
     assert "settled</span>" in first and "mean score" not in first
     told = "there was nothing to hold it against: only its form is scored"
@@ -486,3 +493,84 @@ def test_calibration_is_shown_from_30_forecasts_on(tmp_path):
         page = (tmp_path / f"site{n}/scorecard.html").read_text()
         assert words in page
     assert "80 to 100 %" in page and "0 to 20 %" not in page and "fewer than 10" in page
+
+
+@of_sqlite
+def test_a_post_mortem_says_whom_it_leaves_out(tmp_path):
+    """Catches a "worst miss" that passes over worse texts in silence, sources that are all called
+    worst, and a week in which nothing was scored with a table of dashes."""
+    world = SiteWorld(tmp_path / "home", n_headlines=1)
+    world.add_days(2)
+    update = "UPDATE settlements SET reward = 0, invalid_reason = 'cut off' WHERE reward < 0.11"
+    raw_sql(ledger_at(world.home), update)
+    publish(world.config(), tmp_path / "site", NOW)
+    page = Parsed((tmp_path / "site/postmortems/2026-W02.html").read_text()).text
+    assert "Settled 8, of which 1 earned nothing because their text was not usable" in page
+    assert "they are in the means, and neither best nor worst" in page
+    assert "Sources, lowest mean score first: at most five" in page and "called worst" not in page
+    for name, sql, words in (
+        (
+            "form",
+            """UPDATE settlements SET components = '{"format": 0.2}'""",
+            "Settled 8, of which",
+        ),
+        (
+            "void",
+            "UPDATE settlements SET reward = NULL, void_reason = 'x'",
+            "Nothing was settled; ",
+        ),
+    ):
+        raw_sql(ledger_at(world.home), sql)
+        publish(world.config(), tmp_path / name, NOW)
+        page = Parsed((tmp_path / name / "postmortems/2026-W02.html").read_text())
+        assert words in page.text and "No score was earned in this week" in page.text, name
+        assert "Largest misses" not in page.text and "Settled 0" not in page.text
+        assert not any(tag == "table" for tag, _ in page.tags), name
+
+
+def test_each_mean_says_over_what_it_is(plain):
+    """Catches two mean scores of one week, in the scorecard and in its post-mortem, that differ
+    without a word."""
+    front = (plain / "index.html").read_text()
+    assert "means of the days' means" in front or "means of the days&#39; means" in front
+    assert "over all of its scored forecasts" in (plain / "scorecard.html").read_text()
+    assert "Means over the scored forecasts" in (plain / "postmortems/2026-W02.html").read_text()
+
+
+def test_only_a_live_run_can_have_stopped(tmp_path):
+    """Catches a replay whose front page says that a machine has stopped: its clock is long past."""
+    for corpus, stops in (("world", False), ("live", True)):
+        world = SiteWorld(tmp_path / corpus, corpus=corpus)
+        world.add_days()
+        publish(world.config(), tmp_path / f"{corpus}-site", clock(0))
+        front = (tmp_path / f"{corpus}-site" / "index.html").read_text()
+        assert "Next to be settled" in front
+        assert ("the machine behind it has stopped" in front) == stops
+
+
+def test_what_is_long_is_cut_at_a_word(tmp_path):
+    """Catches a title or a reason that ends in the middle of a number; and a name without a space
+    of which nothing is left."""
+    assert cut("trained on 2096 of 2,096 forecasts", 20) == "trained on 2096 of…"
+    assert cut("trained on 2096 of 2,096 forecasts", 19) == "trained on 2096 of…"
+    assert cut("trained on 2096", 15) == "trained on 2096"
+    assert cut("a " + "b" * 30, 20) == "a " + "b" * 17 + "…"
+    assert cut("one two three", 9, "") == "one two"
+    site = site_of(
+        tmp_path, days=2, title=lambda n, i: "Exports " * 30, text=lambda n, i, k: "exports " * 60
+    )
+    for name in ("index.html", "postmortems/2026-W02.html"):
+        text = Parsed((site / name).read_text()).text
+        assert "Exports Exports…" in text and "exports exports…" in text
+
+
+def test_the_weeks_intervals_are_counted_apart():
+    """Catches a week without an interval that is told as one in which no difference can be told."""
+    row = WeekRow("2026-W01", 1, 0, "", "", "", "", "", "", "", 1, 0.1, None, None)
+    bounds = ((0.05, 0.2), (-0.2, -0.1), (-0.1, 0.1), (-0.1, 0.2), (None, None))
+    weeks = [replace(row, name=f"2026-W{n}", low=low, high=high)
+             for n, (low, high) in enumerate(bounds)]  # fmt: skip
+    assert lift_chart(weeks).finding == (
+        "Of 5 weeks, by their interval: 1 above 0, 1 below 0, 2 around 0 (no difference can be "
+        "told), 1 without one."
+    )

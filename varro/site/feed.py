@@ -62,7 +62,11 @@ def _of_day(facts: SiteFacts, one: ListedDay) -> tuple[str, str, str, str]:
 
 
 def _of_week(week: Week) -> tuple[str, str, str, str]:
-    mean = "" if week.reward.value is None else f", mean reward {week.reward.value:.3f}"
+    mean = (
+        ""
+        if week.reward.value is None
+        else f", mean score {week.reward.value:.3f} over {week.reward.n:,} scored forecasts"
+    )
     summary = f"settled {week.n_settled:,}, void {week.n_void:,}{mean}."
     return week.last, f"postmortems/{week.name}", f"Post-mortem of week {week.name}", summary
 

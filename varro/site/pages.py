@@ -47,6 +47,7 @@ class Pages:
         self._facts = facts
         self._rows: list[views.WeekRow] | None = None
         self._environment = page_environment(TEMPLATES)
+        self._environment.filters["cut"] = views.cut
         self._environment.globals |= {
             "facts": facts,
             "updated": moment_text(facts.updated),
@@ -189,7 +190,7 @@ class Pages:
             _state("Post-mortem", "◆"),
             week=week,
             parts=views.week_parts(week, before),
-            sources=views.worst_sources(week),
+            sources=views.low_sources(week),
             changes=changes,
             note=None if note is None else _paragraphs(note),
             calls=[(w, c) for w, c in (("Best call", week.best), ("Worst miss", week.worst)) if c],

@@ -74,6 +74,7 @@ class Week:
     """of them, those that nothing could be held against: in no mean, and neither best nor worst"""
     reward: Mean = field(default_factory=Mean)
     parts: dict[str, Mean] = field(default_factory=lambda: {part: Mean() for part in PARTS})
+    """both of those that are scored"""
     sources: dict[str, Mean] = field(default_factory=dict)
     n_void: int = 0
     n_invalid: int = 0
@@ -150,11 +151,11 @@ def _count(week: Week, call: Call) -> None:
     forecast = call.forecast
     week.n_settled += 1
     week.n_invalid += bool(forecast["invalid_reason"])
-    for part, value in forecast["parts"].items():
-        week.parts[part].add(value)
     if not is_scored(forecast):
         week.n_form_only += 1
         return
+    for part, value in forecast["parts"].items():
+        week.parts[part].add(value)
     week.reward.add(forecast["reward"])
     week.sources.setdefault(source_of(call.group), Mean()).add(forecast["reward"])
     if forecast["invalid_reason"]:

@@ -75,6 +75,16 @@ def site_badges(facts: SiteFacts, tally: Tally) -> list[Badge]:
     return badges
 
 
+def cut(text: str, limit: int, end: str = "…") -> str:
+    """The text, or its beginning and `end`, in at most `limit` characters: up to the end of a word,
+    unless that is a quarter shorter."""
+    if len(text) <= limit:
+        return text
+    head = text[: limit - len(end)]
+    words = head if text[len(head)].isspace() else head.rpartition(" ")[0]
+    return (words if 4 * len(words) > 3 * limit else head).rstrip() + end
+
+
 def pieces(forecast: Json, limit: int) -> list[Piece]:
     """The beginning of a forecast's text, in stretches of one beat or of none."""
     text, found, end = forecast["text"][:limit], [], 0
@@ -179,11 +189,13 @@ def lift_chart(rows: Sequence[WeekRow]) -> Chart | None:
     drawn = [row for row in reversed(rows) if row.mean is not None]
     if len(drawn) < 2:
         return None
-    above = sum(row.low is not None and row.low > 0 for row in drawn)
-    below = sum(row.high is not None and row.high < 0 for row in drawn)
+    known = [(row.low, row.high) for row in drawn if row.low is not None and row.high is not None]
+    above = sum(low > 0 for low, _ in known)
+    below = sum(high < 0 for _, high in known)
     finding = (
-        f"Of {len(drawn)} weeks, {above} have an interval above 0 and {below} one below; in the "
-        "others no difference can be told."
+        f"Of {len(drawn)} weeks, by their interval: {above} above 0, {below} below 0, "
+        f"{len(known) - above - below} around 0 (no difference can be told), "
+        f"{len(drawn) - len(known)} without one."
     )
     line = Line("Served minus frozen base", [row.mean for row in drawn],
                 [row.low for row in drawn], [row.high for row in drawn])  # fmt: skip
@@ -200,22 +212,23 @@ def calibration_view(facts: SiteFacts) -> dict[str, Any] | None:
     return {**found, "bins": bins, "n_hidden": len(found["bins"]) - len(bins)}
 
 
-def week_parts(week: Week, before: Week | None) -> list[tuple[str, str, str]]:
-    """(label, this week, the week before) of the score and its parts."""
+def week_parts(week: Week, before: Week | None) -> list[tuple[str, str, int, str]]:
+    """(label, mean of this week, forecasts in it, mean of the week before) of the score and its
+    parts."""
 
-    def means(of: Week | None) -> list[float | None]:
-        if of is None:
-            return [None] * (1 + len(PARTS))
-        return [of.reward.value, *(of.parts[part].value for part in PARTS)]
+    def means(of: Week) -> list[Mean]:
+        return [of.reward, *(of.parts[part] for part in PARTS)]
 
     return [
-        (_label(name), format_value(name, now), format_value(name, then))
-        for name, now, then in zip(("reward", *PARTS), means(week), means(before), strict=True)
+        (_label(name), format_value(name, now.value), now.n, format_value(name, then.value))
+        for name, now, then in zip(
+            ("reward", *PARTS), means(week), means(before or Week("")), strict=True
+        )
     ]
 
 
-def worst_sources(week: Week, *, min_n: int = 8, n: int = 5) -> list[tuple[str, int, str]]:
-    """(source, forecasts, mean score) of those that were called worst, worst first."""
+def low_sources(week: Week, *, min_n: int = 8, n: int = 5) -> list[tuple[str, int, str]]:
+    """(source, forecasts, mean score), the lowest mean first."""
     found = [
         (m.value, s, m.n) for s, m in week.sources.items() if m.n >= min_n and m.value is not None
     ]
