@@ -366,6 +366,15 @@ def endless_place(site):
     (site / MANIFEST).write_text((site / MANIFEST).read_text().replace(":2,", ":Infinity,", 1))
 
 
+def odd_text_in_manifest(site):
+    manifest = (site / MANIFEST).read_text()
+    (site / MANIFEST).write_text(manifest.replace('"run":"main"', '"run":"\\ud800"'))
+
+
+def change_run(site):
+    edit(site / "site.json", lambda d: d.update(run="elsewhere"))
+
+
 def folder_for_manifest(site):
     (site / MANIFEST).unlink()
     (site / MANIFEST).mkdir()
@@ -473,6 +482,8 @@ def change_score_on_page(site):
         (folder_for_day, f"{DAY_JSON} is gone"),
         (endless_place, "is not a manifest as it was written"),
         (folder_for_manifest, "is not a manifest as it was written"),
+        (odd_text_in_manifest, "is not a manifest as it was written"),
+        (change_run, "site.json is of run 'elsewhere', and the chain of another"),
         (text_for_score, "not a day's data as it was written"),
         (garble_page, "html does not show forecast"),
         (folder_for_page, "is gone, or tells nothing"),

@@ -34,7 +34,7 @@ from varro.site.tables import (
     left_out,
     read_table,
 )
-from varro.site.write import load_identity
+from varro.site.write import IDENTITY, load_identity
 
 _ID = re.compile(r"[0-9A-Za-z_.-]{1,64}")
 """of a group, which names a file"""
@@ -73,6 +73,8 @@ def verify_site(folder: Path) -> Verified:
         heads = told_heads(folder)
         completed = completed_place(heads)
         found.problems += head_problems(heads, links, missing=True)
+        if any(link.run != found.run for link in links):
+            found.problems.append(f"{IDENTITY} is of run {found.run!r}, and the chain of another")
         chained = {link.day for link in links}
         for file in sorted((folder / "d").glob("*.json")):
             if file.stem not in chained:
