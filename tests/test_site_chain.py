@@ -20,7 +20,7 @@ from varro.service.site import publish, verify
 from varro.site import write
 from varro.site.chain import FOLDER, load_chain
 from varro.site.record import SCORED, canonical, recomputed, text_sha256
-from varro.site.tables import as_csv, rows
+from varro.site.tables import SCORES, as_csv, rows
 from varro.site.verify import verify_site
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
@@ -287,6 +287,20 @@ def score_what_is_open_in_csv(site):
     edit_csv(site, change)
 
 
+def hide_a_miss_in_csv(site):
+    def change(told):
+        for column in SCORES:
+            told[1][told[0].index(column)] = ""
+        told[1][told[0].index("status")] = "open"
+
+    edit_csv(site, change)
+
+
+def hide_a_miss_in_table(site):
+    open_ = dict.fromkeys(SCORES) | {"status": "open"}
+    edit(site / "forecasts.json", lambda t: t["forecasts"][0].update(open_))
+
+
 def leave_a_day_out_of_csv(site):
     edit_csv(site, lambda told: told.__delitem__(slice(25, 49)))
 
@@ -464,6 +478,8 @@ def change_score_on_page(site):
         (change_outcome, "is not the one that was published"),
         (remove_outcomes, "was matched with a headline that is gone"),
         (score_what_is_open_in_csv, "forecasts.csv tells another reward of forecast"),
+        (hide_a_miss_in_csv, "forecasts.csv tells another status of forecast"),
+        (hide_a_miss_in_table, "forecasts.json tells another status of forecast"),
         (leave_a_day_out_of_csv, "forecasts.csv has forecasts of other days"),
         (leave_all_out_of_csv, "forecasts.csv has forecasts of other days"),
         (second_score_in_csv, "forecasts.csv is not a table as it was written (its columns"),

@@ -145,12 +145,16 @@ def _csv_rows(text: str) -> Iterator[Json]:
         csv.field_size_limit(limit)
 
 
-def differing(name: str, day: Json, told: Sequence[Json]) -> Iterator[str]:
+def differing(name: str, day: Json, table: Table) -> Iterator[str]:
     """Where the rows of a day in either file are not what the day's data say.
 
-    The files are written after the data, and a publish may have been stopped in between: a forecast
-    may not be settled yet in them, and words may be shown in only one of both.
+    The files are written after the data, and a publish may have been stopped in between: words may
+    be shown in only one of both, and what was settled after the newest day in a file may not be
+    settled in it.
     """
+    told, newest = table.rows.get(day["day"], ()), max(table.rows, default="")
+    if not told:
+        return
     expected = {row["id"]: row for row in rows(day)}
     if [row["id"] for row in told] != list(expected):
         yield f"{name} has other forecasts of {day['day']} than were published"
@@ -159,7 +163,8 @@ def differing(name: str, day: Json, told: Sequence[Json]) -> Iterator[str]:
         mine = expected[row["id"]]
         if name == CSV_FILE:
             mine = {column: str(_cell(value)) for column, value in mine.items()}
-        is_before = row["status"] in UNSETTLED and all(row[c] in _EMPTY for c in SCORES)
+        is_open = row["status"] in UNSETTLED and all(row[c] in _EMPTY for c in SCORES)
+        is_before = is_open and (not mine["settled_on"] or mine["settled_on"] > newest)
         for column in COLUMNS:
             if row[column] == mine[column] or (is_before and column in ("status", *SCORES)):
                 continue

@@ -160,8 +160,7 @@ def _of_day(
     if late:
         found.late_days.append(link.day)
     for table, told in tables.items():
-        if link.day in told.rows:
-            yield from differing(table, day, told.rows[link.day])
+        yield from differing(table, day, told)
 
 
 def _page_problems(folder: Path, group: Json) -> Iterator[str]:
