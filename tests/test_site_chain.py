@@ -363,6 +363,17 @@ def mix_days_of_table(site):
     edit(site / "forecasts.json", change)
 
 
+def odd_day_in_table(site):
+    table = (site / "forecasts.json").read_text()
+    odd = table.replace('"day":"2026-01-06","due":"', '"day":"\\ud800","due":"', 1)
+    (site / "forecasts.json").write_text(odd)
+
+
+def odd_outcome(site):
+    file = site / DAY_JSON
+    file.write_text(file.read_text().replace('"outcomes":{"', '"outcomes":{"\\ud800', 1))
+
+
 def nest_table(site):
     (site / "forecasts.json").write_bytes(b"[" * 200_000)
 
@@ -493,6 +504,8 @@ def change_score_on_page(site):
         (change_head_of_table, "forecasts.json tells another head"),
         (unlist_a_day, "forecasts.json tells another head, or lists other days"),
         (mix_days_of_table, "forecasts.json is not a table as it was written (a forecast of the"),
+        (odd_day_in_table, "forecasts.json is not a table as it was written (a forecast of the"),
+        (odd_outcome, "was matched with a headline that is gone"),
         (nest_table, "forecasts.json is not a table as it was written (maximum recursion"),
         (nest_day, "not a day's data as it was written (RecursionError"),
         (folder_for_day, f"{DAY_JSON} is gone"),
@@ -514,6 +527,7 @@ def test_every_kind_of_tampering_is_told(world, site, tamper, words):
     tamper(site)
     problems = verify_site(site).problems
     assert any(words in problem for problem in problems), problems
+    "".join(problems).encode()  # they can be printed
 
 
 @pytest.mark.parametrize(
@@ -748,6 +762,14 @@ def test_an_in_time_claim_is_recomputed(site):
     """Catches a page that says of itself that it was in time."""
     edit(site / DAY_JSON, lambda d: d["groups"][0].update(in_time=False))
     assert any("say wrongly" in problem for problem in verify_site(site).problems)
+
+
+def test_a_run_of_odd_text_is_refused(world, site):
+    """Catches a traceback of the ledger, which is asked for a run that no text can name."""
+    file = site / "site.json"
+    file.write_text(file.read_text().replace('"run":"main"', '"run":"\\ud800"'))
+    with pytest.raises(SiteError, match="not of a site that this Varro knows"):
+        verify(world.config(), site, NOW)
 
 
 def test_a_day_that_turns_up_later_is_refused(world, site):

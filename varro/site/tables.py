@@ -125,7 +125,7 @@ def read_table(name: str, content: bytes) -> Table:
             data["forecasts"],
         )
     for row in told:
-        if not isinstance(row["day"], str):
+        if not isinstance(row["day"], str) or not row["day"].isprintable():
             raise ValueError(f"a forecast of the day {row['day']!r}")
         table.rows.setdefault(row["day"], []).append({column: row[column] for column in COLUMNS})
     return table

@@ -154,7 +154,7 @@ def _of_day(
     for key, headline in day["outcomes"].items():
         sha256 = headline_sha256(headline["title"], headline["link"], headline["source"])
         if (headline["id"], headline["sha256"]) != (key, sha256):
-            yield f"{name}: matched headline {key} is not the one that was published"
+            yield f"{name}: matched headline {key!r} is not the one that was published"
     found.n_forecasts += len(entries)
     found.n_late += late
     if late:

@@ -196,7 +196,12 @@ def load_identity(folder: Path) -> dict[str, Any] | None:
         return None
     found = _loaded(file.read_bytes() if file.is_file() else None)
     keys = ("run", "tag", "look", "beats")
-    if found is None or found.get("schema") != SCHEMA or any(key not in found for key in keys):
+    if (
+        found is None
+        or found.get("schema") != SCHEMA
+        or any(key not in found for key in keys)
+        or not str(found["run"]).isprintable()
+    ):
         raise SiteError(f"{file} is not of a site that this Varro knows; mend it from its history")
     return dict(found)
 
