@@ -120,3 +120,12 @@ def test_a_file_in_the_way_of_a_folder_is_said_in_words(tmp_path, new):
     with pytest.raises(DiskError, match=wanted), new(tmp_path / "file" / "out", "export"):
         pass
     assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_a_folder_in_the_place_of_a_file_is_said_in_words(tmp_path):
+    """Catches "unforeseen IsADirectoryError" where a page of a site, or a report, is a folder."""
+    (tmp_path / "page.html").mkdir()
+    wanted = "move the folder that is in its way"
+    with pytest.raises(DiskError, match=wanted), disk_errors("the site is not complete"):
+        write_file(tmp_path / "page.html", b"x")
+    assert [p.name for p in tmp_path.iterdir()] == ["page.html"]

@@ -28,6 +28,7 @@ _ADVICE = {
     errno.ESTALE: "mount it again",
     errno.ENOTDIR: "name a folder where no file is in its way",
     errno.EEXIST: "name a folder where no file is in its way",
+    errno.EISDIR: "move the folder that is in its way",
     errno.ENAMETOOLONG: "name it shorter",
 }
 
