@@ -12,6 +12,7 @@ from varro.config import Config
 from varro.domain import Role, RunInfo, Stage, ToldGroup
 from varro.errors import ConfigError, StageError
 from varro.evaluation.stats import medoid
+from varro.files import disk_errors
 from varro.ledger.place import in_words, is_begun, ledger_place
 from varro.ledger.store import Ledger, open_ledger
 from varro.news.opml import load_opml
@@ -60,7 +61,10 @@ def verify(config: Config, folder: Path, now: datetime) -> tuple[Verified, str |
         info = ledger.run(found.run)
         if info is None:
             return found, None
-        with _facts(config, ledger, info, now) as facts:
+        with (
+            _facts(config, ledger, info, now) as facts,
+            disk_errors(f"cannot read the site in {folder}"),
+        ):
             found.problems += ledger_problems(folder, facts, load_chain(folder)[0])
     return found, in_words(place)
 

@@ -75,6 +75,6 @@ def _told(file: Path) -> tuple[dict[str, Json], dict[str, str]]:
             told |= {forecast["id"]: forecast for forecast in group["forecasts"]}
         for name, headline in data["outcomes"].items():
             headlines[name] = headline["sha256"]
-    except (FileNotFoundError, IsADirectoryError, *DAMAGED):
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError, *DAMAGED):
         pass
     return told, headlines

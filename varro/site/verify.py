@@ -237,6 +237,8 @@ class _Told(HTMLParser):
                 self.told.setdefault(name, [])
 
     def handle_endtag(self, tag: str) -> None:
+        if tag == "article":
+            self._score = None
         while self._open and self._open.pop()[0] != tag:
             pass
 
