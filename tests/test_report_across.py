@@ -134,8 +134,15 @@ def test_a_report_that_knew_no_kl_of_what_serves_on_still_renders() -> None:
     old = _report() | {"schema": 6}
     old["history"] = [{k: v for k, v in _row().items() if k != "kl_ref_after"}]
     old["changes"]["kl_ref"] = old["changes"].pop("kl_ref_after")
+    old["best_of"]["word"] = "narrower"
+    for row in old["best_of"]["pooled"]:
+        row |= {"low": -0.2, "high": -0.1}
+    kl = old["update"]["kl_ref_after"]
     markdown = render_markdown(old)
-    assert f"KL now {old['update']['kl_ref_after']:.2f} of 12.0 nats" in markdown
+    assert f"KL now {kl:.2f} of 12.0 nats" in markdown
+    assert f"**KL to the reference, nats.** {kl:.2f} nats a sequence" in markdown
+    assert metrics_line(upgraded(old))["kl_ref_after"] == kl
+    assert "one forecast earns less than the base's, and so does the best of many" in markdown
 
 
 @pytest.mark.parametrize("schema", [None, 4, 8, "7"])

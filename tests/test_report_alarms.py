@@ -40,7 +40,7 @@ def test_a_healthy_day_raises_nothing() -> None:
         ("mode collapse", "update__entropy", 1.5, 1.4,
          "entropy 1.400, below 50% of the first update's 3.000"),
         ("leash", "update__kl_ref", 12.0, 13.472, "kl to reference 13.472, above 12.000"),
-        ("leash", "update__kl_ref_after", 12.0, 12.1,
+        ("leash", "changes__kl_ref_after__today", 12.0, 12.1,
          "kl to reference, after 12.100, above 12.000"),
         ("length", "evaluation__served__words", 46.0, 46.1,
          "words 46.1, more than 15% off the frozen base's 40.0"),
@@ -108,9 +108,15 @@ def test_what_the_training_guard_did_not_let_pass_is_an_alarm(line: str) -> None
     assert fired(guard=[]) == {}
 
 
+def test_a_policy_past_the_leash_is_an_alarm_though_its_update_was_refused() -> None:
+    """Catches "KL now 13 of 12 nats" on a page whose alarms say nothing of it."""
+    assert list(fired(update=None, changes={"kl_ref_after": {"today": 13.0}})) == ["leash"]
+
+
 def test_what_was_not_measured_raises_nothing() -> None:
     """Catches a first day, or a day without update, that ends in an error or an alarm."""
     assert fired(evaluation=None, update=None, entropy_first=None, week=[]) == {}
+    assert fired(update=None, changes=None, limits=None) == {}
     unsettled = {
         "components": {},
         "repeating_frac": None,
@@ -138,7 +144,8 @@ HEALTHY: dict[str, Any] = {
         "served": {"copy_frac": 0.12, "repetition_frac": 0.03, "words": 40.0},
         "base": {"copy_frac": 0.12, "repetition_frac": 0.025, "words": 40.0},
     },
-    "update": {"entropy": 2.9, "kl_ref": 8.0, "kl_ref_after": 9.0},
+    "update": {"entropy": 2.9, "kl_ref": 8.0},
+    "changes": {"kl_ref_after": {"today": 9.0}},
     "limits": {"kl_limit": 12.0},
     "entropy_first": 3.0,
     "guard": ["accept: day", "accept: update", "reset: v9 is its own reference now"],

@@ -163,11 +163,15 @@ def _use(facts: CardFacts) -> str:
 
 def _training(facts: CardFacts) -> str:
     update = facts.update
+    kl = update.get("kl_ref_after", update.get("kl_ref"))  # an older one's is of before its steps
     rows = [
         ("Updates so far", str(facts.n_updates)),
         ("Days with a comparison", f"{facts.first_day or '—'} to {facts.last_day or '—'}"),
         ("Reward", f"`{facts.reward_version}`"),
-        ("Distance to the reference", _written("kl_ref", update.get("kl_ref"))),
+        (
+            "Distance to the reference",
+            _written("kl_ref", kl),
+        ),
         ("Entropy", _written("entropy", update.get("entropy"))),
         ("Seed of the run", str(facts.chosen.run.seed)),
     ]

@@ -67,8 +67,8 @@ def alarms(report: Part) -> list[dict[str, str]]:
         "hub": [_above("hub_frac", settled["hub_frac"], MAX_HUB_FRAC)],
         "format saturation": [_above("format", components.get("format"), MAX_FORMAT)],
         "leash": [
-            _above(name, update.get(name), report["limits"]["kl_limit"])
-            for name in ("kl_ref", "kl_ref_after")
+            _above(name, kl, report["limits"]["kl_limit"])
+            for name, kl in (("kl_ref", update.get("kl_ref")), ("kl_ref_after", _kl_now(report)))
             if report["limits"]
         ],
         "training guard": [line for line in report["guard"] if not line.startswith(_FINE)],
@@ -104,6 +104,12 @@ def _style(lift: Part, week: Sequence[Part]) -> str | None:
         f"over {len(week)} days the reward rose by {format_value('lift_reward', rise)} against the "
         f"frozen base and the placebo by {format_value('lift_placebo', placebo_rise)}, with no lift"
     )
+
+
+def _kl_now(report: Part) -> float | None:
+    """Of the policy that serves on, whether its update was made or refused."""
+    found: float | None = report["changes"]["kl_ref_after"]["today"] if report["changes"] else None
+    return found
 
 
 def _risen(name: str, served: Part, base: Part, limit: float) -> str | None:

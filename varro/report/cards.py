@@ -108,9 +108,14 @@ def _reward(report: Part) -> str | None:
 def _leash(report: Part) -> str | None:
     if report["limits"] is None:
         return None
+    update = report["update"]
     kl = report["changes"]["kl_ref_after"]["today"] if report["changes"] else None
+    if kl is None and update is None:
+        return "no update, so KL as before"
     if kl is None:
-        return "no update, so KL as before" if report["update"] is None else None
+        # An earlier version's update did not measure it.
+        before = update["kl_ref"]
+        return None if before is None else f"KL {three_digits(before)} nats before the update"
     return (
         f"KL now {three_digits(kl)} of {three_digits(report['limits']['kl_limit'])} nats of leash"
     )

@@ -60,9 +60,9 @@ def _sections(found: Part) -> tuple[Section, ...]:
             "Runs",
             notes=(
                 "Means over each run's own days, reward over training forecasts that have all its "
-                "parts; KL is the newest update's. Lift is served minus frozen base, with its "
-                "confidence sequence. Runs of other days or another corpus are not to be compared "
-                "by these rows, but by the pairs below.",
+                "parts; KL is that before the newest update. Lift is served minus frozen base, "
+                "with its confidence sequence. Runs of other days or another corpus are not to be "
+                "compared by these rows, but by the pairs below.",
             ),
             charts=(_lift_chart(runs),),
             tables=(_essay_table(runs), _lift_table(runs)),

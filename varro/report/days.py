@@ -60,8 +60,8 @@ def safety_charts(history: Sequence[Part], limits: Part | None) -> tuple[Chart, 
     leash = [] if limit is None else [Limit("hard end of the leash", limit)]
     kinds = invalid_kinds(history)
     charts = [
-        line_chart("kl-ref", "KL to the reference", _kl_found(history, limit), days,
-                   [Line("the version that serves on, nats", _of(history, "kl_ref_after")),
+        line_chart("kl-ref", "KL to the reference, nats", _kl_found(history, limit), days,
+                   [Line("the version that serves on", _of(history, "kl_ref_after")),
                     Line("before the day's update", _of(history, "kl_ref"))],
                    limits=leash,
                    zero=True),

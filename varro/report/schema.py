@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from varro.errors import VarroError
+from varro.evaluation.best_of import sharpening
 from varro.report.verdict import HELD_BACK, NO_UPDATE, TRAINED, with_warnings
 
 SCHEMA = 7
@@ -61,15 +62,20 @@ def upgraded(report: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _from_6(report: Mapping[str, Any]) -> dict[str, Any]:
-    """It told the KL of the policy before its update, and of a refused one nothing."""
-    update, changes = report["update"] or {}, report["changes"]
-    after = dict.fromkeys(("mean", "low", "high")) | {"n_days": 0}
-    after["today"] = update.get("kl_ref_after")
+    """It told KL as before the update, nothing of a refused one, and of a policy that does worse
+    that its forecasts differ less."""
+    kl = (report["update"] or {}).get("kl_ref_after")
+    after = dict.fromkeys(("mean", "low", "high")) | {"today": kl, "n_days": 0}
+    changes, best_of = report["changes"], report["best_of"]
     return {
         **report,
         "schema": SCHEMA,
-        "history": [{"kl_ref_after": None, **row} for row in report["history"]],
+        "history": [
+            {"kl_ref_after": kl if row["day"] == report["day"] else None, **row}
+            for row in report["history"]
+        ],
         "changes": None if changes is None else {"kl_ref_after": after, **changes},
+        "best_of": None if best_of is None else {**best_of, "word": sharpening(best_of["pooled"])},
     }
 
 
