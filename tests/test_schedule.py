@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from conftest import ROOT, small_config
 
-from varro.errors import ConfigError, HeldError
+from varro.errors import ConfigError, DiskError, HeldError
 from varro.lock import hold_lock, lock_path
 from varro.service.schedule import (
     Job,
@@ -455,7 +455,7 @@ def test_a_file_that_can_not_be_written_leaves_what_was_installed(tmp_path):
     # What a write goes through is in the way for the second file.
     (units[1].parent / f".{units[1].name}.partial").mkdir()
     later = replace(job, at=time(7, 45), command=("/bin/true",))
-    with pytest.raises(OSError, match="Is a directory"):
+    with pytest.raises(DiskError, match="Is a directory"):
         install("systemd", later, home=tmp_path, call=system)
     assert files(tmp_path) == before
 
