@@ -313,6 +313,13 @@ def test_values_are_written_as_a_person_reads_them() -> None:
     assert format_value("n_parameters", 1_040_000) == "1,040,000"
 
 
+def test_a_percentage_has_its_unit_once() -> None:
+    """Catches "8.3 % | %" in a table that has a column for units."""
+    markdown = render_markdown(_report())
+    assert "\n| Clip fraction | 12.5 % | — | " in markdown
+    assert "\n| Zeros | 7.0 % | — |\n" in markdown
+
+
 def test_a_value_without_definition_or_not_finite_is_refused() -> None:
     """nan on the page, or a number that METRICS does not explain."""
     for bad in (float("nan"), float("inf"), -float("inf")):

@@ -168,10 +168,7 @@ def _training(facts: CardFacts) -> str:
         ("Updates so far", str(facts.n_updates)),
         ("Days with a comparison", f"{facts.first_day or '—'} to {facts.last_day or '—'}"),
         ("Reward", f"`{facts.reward_version}`"),
-        (
-            "Distance to the reference",
-            _written("kl_ref", kl),
-        ),
+        ("Distance to the reference", _written("kl_ref", kl)),
         ("Entropy", _written("entropy", update.get("entropy"))),
         ("Seed of the run", str(facts.chosen.run.seed)),
     ]

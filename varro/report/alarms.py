@@ -68,7 +68,7 @@ def alarms(report: Part) -> list[dict[str, str]]:
         "format saturation": [_above("format", components.get("format"), MAX_FORMAT)],
         "leash": [
             _above(name, kl, report["limits"]["kl_limit"])
-            for name, kl in (("kl_ref", update.get("kl_ref")), ("kl_ref_after", _kl_now(report)))
+            for name, kl in (("kl_ref", update.get("kl_ref")), ("kl_ref_after", kl_now(report)))
             if report["limits"]
         ],
         "training guard": [line for line in report["guard"] if not line.startswith(_FINE)],
@@ -106,7 +106,7 @@ def _style(lift: Part, week: Sequence[Part]) -> str | None:
     )
 
 
-def _kl_now(report: Part) -> float | None:
+def kl_now(report: Part) -> float | None:
     """Of the policy that serves on, whether its update was made or refused."""
     found: float | None = report["changes"]["kl_ref_after"]["today"] if report["changes"] else None
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from varro.report.alarms import kl_now
 from varro.report.axes import three_digits
 from varro.report.metrics import format_value
 from varro.report.page import DASH, Card, Part, count
@@ -109,7 +110,7 @@ def _leash(report: Part) -> str | None:
     if report["limits"] is None:
         return None
     update = report["update"]
-    kl = report["changes"]["kl_ref_after"]["today"] if report["changes"] else None
+    kl = kl_now(report)
     if kl is None and update is None:
         return "no update, so KL as before"
     if kl is None:

@@ -8,7 +8,7 @@ from typing import Any
 from varro.evaluation.calibration import MIN_FORECASTS
 from varro.report.axes import three_digits
 from varro.report.days import baselines_chart, histogram_chart
-from varro.report.metrics import find_metric, format_value, is_metric
+from varro.report.metrics import find_metric, format_value, is_metric, unit_beside
 from varro.report.page import (
     DASH,
     Badge,
@@ -179,14 +179,8 @@ def hygiene_section(
 
 def _essay(essay: Part, n: str) -> Table:
     names = ("quality", "quality_original", "zeros_frac", "very_low_frac", "leak_frac", "words")
-    rows = tuple(metric_row(name, number(essay, name), _beside(name)) for name in names)
+    rows = tuple(metric_row(name, number(essay, name), unit_beside(name)) for name in names)
     return Table(f"The essay's five figures, {n}", ("Figure", "Value", "Unit"), rows)
-
-
-def _beside(name: str) -> str:
-    """The unit of a value that does not bring it along."""
-    unit = find_metric(name).unit
-    return DASH if unit == "%" else unit
 
 
 def _against_base(evaluation: Part) -> Table:

@@ -1035,6 +1035,15 @@ def find_metric(name: str) -> Metric:
         raise ValueError(f"metric {name!r} has no definition; add it to METRICS") from None
 
 
+def unit_beside(metric_name: str) -> str:
+    """The unit for a column of its own: a dash where `format_value` writes it behind the value.
+
+    Raises: ValueError for an unknown metric.
+    """
+    unit = find_metric(metric_name).unit
+    return "—" if unit == "%" else unit
+
+
 def format_value(metric_name: str, value: float | None) -> str:
     """The value as shown to a person; a dash if it is not available.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from varro.report.days import safety_charts
-from varro.report.metrics import find_metric
+from varro.report.metrics import find_metric, unit_beside
 from varro.report.page import DASH, Part, Section, Table, metric_row, number, shown
 
 
@@ -40,9 +40,7 @@ def safety_section(
         + f"; old log-probs {shown(update['old_from'])}"
     )
     rows = tuple(
-        metric_row(
-            name, number(values, name), find_metric(name).unit, find_metric(name).healthy or DASH
-        )
+        metric_row(name, number(values, name), unit_beside(name), find_metric(name).healthy or DASH)
         for name in names
     )
     table = Table(caption, ("Measure", "Value", "Unit", "Healthy"), rows)
