@@ -11,17 +11,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from varro.config import PolicyConfig
+from varro.config import GuardConfig, PolicyConfig, UpdateConfig
 from varro.errors import PolicyError
 from varro.policy import head, memory, mlx
-from varro.policy.load import load_policy
-from varro.policy.logprobs import response_logprobs
-from varro.policy.memory import ModelShape, plan_rows, plan_update
+from varro.policy.load import Policy, load_policy
+from varro.policy.logprobs import behaviour_logprobs, response_logprobs
+from varro.policy.memory import ModelShape, pass_bytes, plan_passes, plan_rows, plan_update
 from varro.policy.mlx import mx, nn
 from varro.policy.sample import SamplingSettings, sample_groups
 from varro.training import gradients as module
 from varro.training.gradients import add_up, differentiated
-from varro.training.steps import StepBatch
+from varro.training.measure import Given, _recomputed
+from varro.training.steps import StepBatch, run_steps
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "scripts"))
 
@@ -39,6 +40,11 @@ QWEN = ModelShape(
     n_vocab=151_936,
 )
 
+SMALL_BLOCKS = {
+    "hidden_size": 64, "num_hidden_layers": 4, "num_attention_heads": 4, "head_dim": 16,
+    "num_key_value_heads": 2, "intermediate_size": 192, "vocab_size": 2100,
+}  # fmt: skip
+
 
 def test_keys_and_values_are_counted_by_hand():
     """Catches a plan that forgets keys, layers or the width of a number: 2 x 28 layers x 8 heads x
@@ -49,14 +55,12 @@ def test_keys_and_values_are_counted_by_hand():
 def test_rows_are_whole_groups_and_grow_with_the_budget():
     """Catches a batch taken on hope. At 8 GB: 8 - 2.46 GB weights - 0.47 GB logits = 5.1 GB, and a
     group takes 0.046 GB for its prompt and 8 x 0.044 GB for its answers: 12 groups."""
-    plans = [
-        plan_rows(QWEN, prompt_tokens=200, max_tokens=176, group_size=8, budget_bytes=int(gb * 1e9))
-        for gb in (4, 8, 16)
-    ]
+    sizes = {"prompt_tokens": 200, "max_tokens": 176, "group_size": 8, "n_streams": 1}
+    plans = [plan_rows(QWEN, **sizes, budget_bytes=int(gb * 1e9)) for gb in (4, 8, 16)]
     assert plans[1] == 96
     assert all(n % 8 == 0 for n in plans) and plans[0] < plans[1] < plans[2]
     with pytest.raises(PolicyError, match=r"takes 3\.\d GB and memory.budget_gb allows 2\.9"):
-        plan_rows(QWEN, prompt_tokens=200, max_tokens=176, group_size=8, budget_bytes=int(2.9e9))
+        plan_rows(QWEN, **sizes, budget_bytes=int(2.9e9))
 
 
 def test_an_update_gives_way_in_order():
@@ -87,6 +91,39 @@ def test_behind_a_long_prompt_layers_are_computed_again_before_it_is_read_twice_
     assert (second.n_rows, second.n_side_by_side, second.recompute) == (4, 2, True)
 
 
+def test_groups_are_measured_one_after_the_other_where_memory_is_short():
+    """Catches passes before and after the steps that take every stream on hope: with answers of 512
+    tokens two groups at once took more than the training that had been planned."""
+    sizes = {"prompt_tokens": 200, "answer_tokens": 512, "group_size": 8, "n_streams": 2}
+    found = [plan_passes(QWEN, **sizes, budget_bytes=int(gb * 1e9)) for gb in (16, 5.5)]
+    assert found == [2, 1]
+    with pytest.raises(PolicyError, match=r"measuring one group takes 4\.\d GB .* allows 4\.0"):
+        plan_passes(QWEN, **sizes, budget_bytes=int(4e9))
+
+
+@pytest.mark.parametrize("budget, at_once", [(10**12, 2), (1, 1)])
+def test_a_day_is_measured_within_the_budget(policy, budget, at_once, monkeypatch):
+    """Catches a plan of the passes that no pass follows."""
+    tokens = mx.array(np.random.default_rng(0).integers(10, 1900, (4, 12)))
+    group = Given((5, 6, 7), np.arange(4), tokens, mx.ones((4, 12)), mx.zeros((4, 12)), 48)
+    asked = []
+
+    def spy(self, work, items, *, at_once):
+        asked.append(at_once)
+        return []
+
+    monkeypatch.setattr(Policy, "side_by_side", spy)
+    one = pass_bytes(policy.shape(), 3, 12, n_rows=4)
+    small = replace(
+        policy,
+        budget_bytes=max(budget, policy.shape().update_bytes() + one),
+        streams=(mx.default_stream(mx.default_device()),) * 2,
+    )
+    with pytest.raises(ValueError, match="zip"):
+        list(_recomputed(small, [group], 0.8))
+    assert asked == [at_once]
+
+
 def test_the_budget_is_half_of_what_the_device_has(monkeypatch):
     """Catches a card of 8 GB that is planned for as the 64 GB of the machine around it."""
     machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
@@ -114,6 +151,20 @@ def test_a_policy_that_does_not_fit_is_refused_before_it_samples(policy):
         sample_groups(
             replace(policy, budget_bytes=10_000_000), [(5, 6, 7)], seeds=[[1, 2]], settings=settings
         )
+
+
+def least_peak(work):
+    """The peak of memory besides what was there, where MLX never runs ahead of what is computed, as
+    it does with room to spare."""
+    mx.clear_cache()
+    mx.reset_peak_memory()
+    before = mx.get_active_memory()
+    limit = mx.set_memory_limit(before)
+    try:
+        work()
+    finally:
+        mx.set_memory_limit(limit)
+    return mx.get_peak_memory() - before
 
 
 def gradients(policy, tokens, *, recompute):
@@ -168,11 +219,7 @@ def deep_policy(tmp_path_factory):
     from build_random_policy import build_random_policy
 
     out = tmp_path_factory.mktemp("deep")
-    shape = {
-        "hidden_size": 64, "num_hidden_layers": 20, "num_attention_heads": 4, "head_dim": 16,
-        "num_key_value_heads": 2, "intermediate_size": 192, "vocab_size": 2100,
-    }  # fmt: skip
-    build_random_policy(out, shape=shape, seed=0)
+    build_random_policy(out, shape=SMALL_BLOCKS | {"num_hidden_layers": 20}, seed=0)
     return load_policy(PolicyConfig(model=str(out)), lora_seed=0)
 
 
@@ -289,6 +336,100 @@ def test_the_estimate_holds_what_mlx_reports(policy, recompute):
     shape = policy.shape()
     _, _, peak = gradients(policy, tokens, recompute=recompute)
     assert peak < planned.peak_bytes - shape.weights_bytes - 5 * shape.trainable_bytes
+
+
+@pytest.mark.parametrize("n_vocab", [2100, 151_936])
+def test_the_estimate_holds_where_a_group_is_measured(n_vocab, tmp_path):
+    """Catches a pass that takes more than was planned, behind a small vocabulary or a large one."""
+    from build_random_policy import build_random_policy
+
+    build_random_policy(tmp_path, shape=SMALL_BLOCKS | {"vocab_size": n_vocab}, seed=0)
+    policy = load_policy(PolicyConfig(model=str(tmp_path)), lora_seed=0)
+    tokens = mx.array(np.random.default_rng(0).integers(10, 1900, (8, 120)))
+    mx.eval(tokens)
+    planned = pass_bytes(policy.shape(), 60, 120, n_rows=8)
+
+    def measure():
+        found = behaviour_logprobs(policy, range(30, 90), tokens, temperature=0.8)
+        mx.eval(found.old, found.ref, found.kl, found.entropy, found.hidden)
+
+    assert 0.5 * planned < least_peak(measure) < planned
+
+
+@pytest.mark.parametrize("n_vocab", [2100, 32_000])
+def test_the_estimate_holds_where_groups_are_decoded(n_vocab, tmp_path):
+    """Catches logits that live on after their step, or in all their pieces at once: of 512 rows and
+    a vocabulary of 151,936 sampling took 5.4 GB where 1.0 was planned."""
+    from build_random_policy import build_random_policy
+
+    build_random_policy(tmp_path, shape=SMALL_BLOCKS | {"vocab_size": n_vocab}, seed=0)
+    policy = load_policy(PolicyConfig(model=str(tmp_path)), lora_seed=0)
+    policy.eos_ids = policy.paragraph_ids = frozenset()
+    policy.streams = policy.streams[:1]
+    n_groups, max_tokens = 40, 20
+    shape = policy.shape()
+    fixed = shape.weights_bytes + shape.trainable_bytes
+
+    def n_rows(budget_bytes):
+        return plan_rows(
+            shape, prompt_tokens=60, max_tokens=max_tokens, group_size=8, n_streams=1,
+            budget_bytes=budget_bytes,
+        )  # fmt: skip
+
+    planned = next(b for b in range(150_000_000, 10**9, 10**6) if n_rows(b) >= 8 * n_groups)
+    prompts = [tuple(range(30 + n, 90 + n)) for n in range(n_groups)]
+    settings = SamplingSettings(0.8, max_tokens, stop_at_paragraph=False, max_rows=10_000)
+    seeds = [list(range(8 * n, 8 * n + 8)) for n in range(n_groups)]
+    peak = least_peak(lambda: sample_groups(policy, prompts, seeds=seeds, settings=settings))
+    assert n_vocab == 2100 or head.rows_at_once(n_vocab) < 8 * n_groups / 2
+    assert peak < planned - fixed
+
+
+def test_a_reference_of_its_own_is_planned_for(deep_policy):
+    """Catches a plan made before the leash's first reset: where every weight trains, the reference
+    is a copy of them all."""
+    full = load_policy(
+        PolicyConfig(model=str(deep_policy.model_path), fine_tune="full"), lora_seed=0
+    )
+    planned = full.shape().update_bytes()
+    before = mx.get_active_memory()
+    full.set_reference(full.adapter())
+    assert full.reference is not None
+    mx.eval(full.reference)
+    grown = mx.get_active_memory() - before
+    assert grown >= 0.99 * full.trained_bytes()
+    assert full.shape().update_bytes() - planned == full.trained_bytes()
+
+
+def test_an_optimiser_step_is_taken_a_weight_at_a_time(deep_policy):
+    """Catches a step evaluated all at once: AdamW's intermediates of every weight are then held
+    beside what it makes."""
+    full = load_policy(
+        PolicyConfig(model=str(deep_policy.model_path), fine_tune="full"), lora_seed=0
+    )
+    tokens = mx.array([[5, 6, 7]])
+    ones = mx.ones((1, 3))
+    batch = StepBatch((8, 9), tokens, ones, -ones, -ones, mx.array([1.0]), mx.array([1.0]))
+    mx.eval(tokens, ones, batch.advantages, batch.weights)
+    mx.clear_cache()
+    mx.reset_peak_memory()
+    before = mx.get_active_memory()
+    done = run_steps(
+        full,
+        [batch],
+        {},
+        config=UpdateConfig(),
+        lr=1e-4,
+        clip_scale=1.0,
+        loss_kl_coef=0.0,
+        norm_ema=None,
+        guard=GuardConfig(),
+        temperature=0.8,
+        on_group=lambda: None,
+    )
+    assert done.metrics["n_steps"] == 1
+    peak = (mx.get_peak_memory() - before) / full.trained_bytes()
+    assert peak < 3.6
 
 
 @pytest.mark.parametrize("kept_bytes", [0, head.MAX_KEPT_BYTES])

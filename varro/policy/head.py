@@ -71,7 +71,7 @@ def plain_token_logprobs(
     """As `token_logprobs`, at half its cost and without a gradient."""
     parts: list[mx.array] = []
     for a, b in _pieces(hidden.shape[0], head.weight.shape[0]):
-        logits = scaled_logits(head, _after(hidden[a:b], parts[-1:]), temperature)
+        logits = scaled_logits(head, after(hidden[a:b], parts[-1:]), temperature)
         parts.append(_read(logits, tokens[a:b]).logprobs)
     return mx.concatenate(parts)
 
@@ -108,13 +108,13 @@ def compare(one: Seen, others: Sequence[Seen], tokens: mx.array, *, temperature:
     part: list[mx.array] = []
     for a, b in _pieces(one.hidden.shape[0], one.head.weight.shape[0], 1 + len(others)):
         mine = _read(
-            scaled_logits(one.head, _after(one.hidden[a:b], part), temperature), tokens[a:b]
+            scaled_logits(one.head, after(one.hidden[a:b], part), temperature), tokens[a:b]
         )
         log_total = mx.log(mine.total)
         entropy = log_total - (mine.powers * mine.shifted).sum(axis=-1) / mine.total
         part = [mine.logprobs, entropy]
         for other in others:
-            logits = scaled_logits(other.head, _after(other.hidden[a:b], part), temperature)
+            logits = scaled_logits(other.head, after(other.hidden[a:b], part), temperature)
             its = _read(logits, tokens[a:b])
             gap = (mine.powers * (mine.shifted - its.shifted)).sum(axis=-1) / mine.total
             part += [its.logprobs, gap + mx.log(its.total) - log_total]
@@ -139,12 +139,12 @@ def _read(logits: mx.array, tokens: mx.array) -> _Reading:
     return _Reading(chosen - mx.log(total), shifted, powers, total)
 
 
-def _after(x: mx.array, done: list[mx.array]) -> mx.array:
+def after(x: mx.array, done: Sequence[mx.array]) -> mx.array:
     """x, but not before what is `done` with the piece before: one piece of logits in memory at a
     time, if that is all that it was read for."""
     if not done:
         return x
-    waited: mx.array = mx.depends(x, done)
+    waited: mx.array = mx.depends(x, list(done))
     return waited
 
 
@@ -157,7 +157,7 @@ def _frozen_head(head: Head, temperature: float) -> Callable[..., tuple[mx.array
         slopes: list[mx.array] = []
         for a, b in _pieces(hidden.shape[0], weight.shape[0]):
             done = [logprobs[-1], slopes[-1]] if slopes else []
-            logits = scaled_logits(head, _after(hidden[a:b], done), temperature)
+            logits = scaled_logits(head, after(hidden[a:b], done), temperature)
             read = _read(logits, tokens[a:b])
             expected = (read.powers.astype(weight.dtype) @ weight) / read.total[:, None]
             slope = (weight[tokens[a:b]] - expected) / temperature
@@ -188,7 +188,7 @@ def _training_head(temperature: float) -> Callable[..., tuple[mx.array, ...]]:
         reads: list[_Reading] = []
         done: list[mx.array] = []
         for a, b in _pieces(hidden.shape[0], weight.shape[0]):
-            logits = scaled_logits(Head(weight), _after(hidden[a:b], done), temperature)
+            logits = scaled_logits(Head(weight), after(hidden[a:b], done), temperature)
             reads.append(_read(logits, tokens[a:b]))
             done = [reads[-1].logprobs, reads[-1].powers, reads[-1].total]
         columns = zip(*((r.logprobs, r.powers, r.total) for r in reads), strict=True)
@@ -214,7 +214,7 @@ def _training_head(temperature: float) -> Callable[..., tuple[mx.array, ...]]:
             parts: list[mx.array] = []
             for_weight = mx.zeros_like(weight)
             for a, b in _pieces(hidden.shape[0], weight.shape[0]):
-                piece = _after(hidden[a:b], [for_weight])
+                piece = after(hidden[a:b], [for_weight])
                 read = _read(scaled_logits(Head(weight), piece, temperature), tokens[a:b])
                 part = taken(a, b, read.powers, read.total)
                 parts.append(part @ weight)

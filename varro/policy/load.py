@@ -105,14 +105,17 @@ class Policy:
             head_dim=getattr(args, "head_dim", args.hidden_size // args.num_attention_heads),
             n_vocab=self.head().weight.shape[0],
             trains_head=self.fine_tune == "full",
+            has_reference=self.reference is not None,
         )
 
-    def side_by_side(self, work: Callable[[_T], Any], items: Sequence[_T]) -> Iterator[Any]:
-        """`work` of each item, evaluated, as many at once as the policy has streams.
+    def side_by_side(
+        self, work: Callable[[_T], Any], items: Sequence[_T], *, at_once: int
+    ) -> Iterator[Any]:
+        """`work` of each item, evaluated, at most `at_once` of them together.
 
         `work` must only build a graph and return arrays, or lists, tuples or dicts of them.
         """
-        for built in self.built_side_by_side(work, items, at_once=len(self.streams)):
+        for built in self.built_side_by_side(work, items, at_once=at_once):
             mx.eval(built)
             yield from built
 

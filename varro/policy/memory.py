@@ -1,8 +1,9 @@
-"""Memory planned before it is used: rows decoded together, forecasts trained side by side, and
-whether layers are computed twice instead of kept.
+"""Memory planned before it is used: rows decoded together, groups measured side by side, forecasts
+trained side by side, and whether layers are computed twice instead of kept.
 
-The figures are upper estimates of MLX's peak, from the model's shape; `tests/test_memory.py` holds
-them to what MLX then reports.
+The figures are upper estimates of MLX's peak under its memory limit, from the model's shape;
+`tests/test_memory.py` holds them to what MLX then reports. Below its limit MLX runs ahead of what
+is computed and takes more, and past the limit by a few operations.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from varro.policy.mlx import device_memory_bytes
 
 _LOGITS_COPIES = 6
 """pieces of logits that live at once: logits, shifted, powers, and what comes of them"""
+_READ_COPIES = 7
+"""the same where no gradient is asked for: tokens are drawn, or policies compared"""
 _KEPT_COPIES = 2
 """of the soft-max that a training head keeps: in pieces and then whole, or whole and what the
 backward pass makes of it"""
@@ -24,7 +27,8 @@ _KEPT = (9, 5, 2)
 seen"""
 _COPIES = 7
 """of what trains, at most: itself, its gradient, AdamW's two moments, and of the parent all but the
-gradient, until the update stands; a frozen base, where all trains, is one more"""
+gradient, until the update stands; a frozen base, where all trains, is one more, and so is a
+reference that is not the base"""
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,8 @@ class ModelShape:
     head_dim: int
     n_vocab: int
     trains_head: bool = False
+    has_reference: bool = False
+    """the leash is tied to an adapter, or weights, of its own"""
 
     @property
     def layer_weights(self) -> int:
@@ -68,10 +74,20 @@ class ModelShape:
         """What the head takes to be read at so many positions, a piece at a time."""
         return _LOGITS_COPIES * 4 * min(n_positions, rows_at_once(self.n_vocab)) * self.n_vocab
 
+    def read_logits_bytes(self, n_positions: int, n_policies: int) -> int:
+        """The same where no gradient is asked for, and policies are read side by side."""
+        n = min(n_positions, rows_at_once(self.n_vocab, n_policies))
+        return _READ_COPIES * 4 * n * self.n_vocab
+
     def kept_logits_bytes(self, n_positions: int) -> int:
         """What a head that trains keeps besides for its backward pass."""
         kept = min(MAX_KEPT_BYTES, 4 * n_positions * self.n_vocab)
         return _KEPT_COPIES * kept if self.trains_head else 0
+
+    def update_bytes(self) -> int:
+        """What there is from an update's first pass to its last, whatever is passed through."""
+        copies = _COPIES - 1 + self.trains_head + self.has_reference  # one is among the weights
+        return self.weights_bytes + copies * self.trainable_bytes
 
     def gradient_bytes(self) -> int:
         """Gradients that a micro-batch holds at once: of a layer, and of a head that trains."""
@@ -97,13 +113,19 @@ def default_budget_bytes() -> int:
 
 
 def plan_rows(
-    shape: ModelShape, *, prompt_tokens: int, max_tokens: int, group_size: int, budget_bytes: int
+    shape: ModelShape,
+    *,
+    prompt_tokens: int,
+    max_tokens: int,
+    group_size: int,
+    n_streams: int,
+    budget_bytes: int,
 ) -> int:
     """Rows that can be decoded together, whole groups of them.
 
     Raises: PolicyError if not even one group fits.
     """
-    logits = shape.logits_bytes(rows_at_once(shape.n_vocab))
+    logits = n_streams * shape.read_logits_bytes(rows_at_once(shape.n_vocab), 1)
     fixed = shape.weights_bytes + shape.trainable_bytes + logits
     one_layer = shape.layer_bytes(group_size, prompt_tokens + max_tokens)
     room = shape.kv_bytes(-(-max_tokens // 32) * 32)
@@ -130,8 +152,7 @@ def plan_update(
     the prompt is read twice as often; layers computed again; a stream that stands still.
     Raises: PolicyError if not even half a stream's share fits with its layers recomputed.
     """
-    copies = _COPIES - 1 + shape.trains_head  # one is counted with the weights
-    fixed = shape.weights_bytes + copies * shape.trainable_bytes
+    fixed = shape.update_bytes()
     share = -(-group_size // n_streams)
     ways = product(
         dict.fromkeys((share, -(-share // 2))), dict.fromkeys((n_streams, 1)), (False, True)
@@ -153,6 +174,36 @@ def plan_update(
         if peak <= budget_bytes:
             return UpdatePlan(n_rows, n_side_by_side, recompute, peak)
     raise PolicyError(_too_small("training on one group", peak, budget_bytes))
+
+
+def plan_passes(
+    shape: ModelShape,
+    *,
+    prompt_tokens: int,
+    answer_tokens: int,
+    group_size: int,
+    n_streams: int,
+    budget_bytes: int,
+) -> int:
+    """Groups that are measured side by side before and after the steps, no gradient asked for.
+
+    Raises: PolicyError if not even one fits the budget.
+    """
+    one = pass_bytes(shape, prompt_tokens, answer_tokens, n_rows=group_size)
+    n_groups = (budget_bytes - shape.update_bytes()) // one
+    if n_groups < 1:
+        needed = shape.update_bytes() + one
+        raise PolicyError(_too_small("measuring one group", needed, budget_bytes))
+    return min(n_streams, n_groups)
+
+
+def pass_bytes(shape: ModelShape, prompt_tokens: int, answer_tokens: int, *, n_rows: int) -> int:
+    """What a group takes while the policy, and then its reference, passes through it, and the two
+    are compared."""
+    n_positions = n_rows * answer_tokens
+    one_layer = shape.layer_bytes(n_positions, prompt_tokens + answer_tokens)
+    of_each = shape.kv_bytes(prompt_tokens) + 4 * n_positions * shape.hidden
+    return one_layer + 2 * of_each + shape.read_logits_bytes(n_positions, 2)
 
 
 def _micro_batch_bytes(

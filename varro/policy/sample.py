@@ -25,7 +25,7 @@ from varro.policy.attention import (
     keep_prompts,
 )
 from varro.policy.fastmath import exp
-from varro.policy.head import Head, rows_at_once, scaled_logits
+from varro.policy.head import Head, after, rows_at_once, scaled_logits
 from varro.policy.load import Policy
 from varro.policy.memory import plan_rows
 from varro.policy.mlx import mx
@@ -141,6 +141,7 @@ def _sample_share(
             prompt_tokens=max(map(len, prompts)),
             max_tokens=settings.max_tokens,
             group_size=max(map(len, seeds)),
+            n_streams=len(policy.streams),
             budget_bytes=policy.budget_bytes,
         )
         n_rows = min(n_rows, in_budget)
@@ -204,6 +205,10 @@ class _Part:
     logprobs: list[mx.array] = field(default_factory=list)
     entropies: list[mx.array] = field(default_factory=list)
 
+    def newest(self) -> tuple[mx.array, ...]:
+        """What the last step made."""
+        return self.hidden, self.chosen[-1], self.logprobs[-1], self.entropies[-1]
+
 
 def _decode(
     policy: Policy,
@@ -225,7 +230,8 @@ def _decode(
             for part in parts:
                 with mx.stream(part.stream):
                     _step(policy, head, part, step, settings)
-            mx.async_eval(*(x for part in parts for x in (part.hidden, part.chosen[-1])))  # type: ignore[no-untyped-call]
+            # Whatever is left out would hold its logits until the next look.
+            mx.async_eval([part.newest() for part in parts])  # type: ignore[no-untyped-call]
             step += 1
         n_live = sum(len(part.live) for part in parts)
         for part in parts:
@@ -280,17 +286,15 @@ def _begin(
 def _step(policy: Policy, head: Head, part: _Part, step: int, settings: SamplingSettings) -> None:
     """Draw each live row's next token and read it."""
     n_rows = rows_at_once(head.weight.shape[0])
-    tokens, logprobs, entropies = [], [], []
+    drawn: list[tuple[mx.array, mx.array, mx.array]] = []
     for a in range(0, part.hidden.shape[0], n_rows):
-        logits = scaled_logits(head, part.hidden[a : a + n_rows], settings.temperature)
-        token, logprob, entropy = draw_token(logits, part.uniforms[a : a + n_rows, step])
-        tokens.append(token)
-        logprobs.append(logprob)
-        entropies.append(entropy)
-    token = mx.concatenate(tokens)
+        hidden = after(part.hidden[a : a + n_rows], drawn[-1] if drawn else ())
+        logits = scaled_logits(head, hidden, settings.temperature)
+        drawn.append(draw_token(logits, part.uniforms[a : a + n_rows, step]))
+    token, logprob, entropy = (mx.concatenate(list(x)) for x in zip(*drawn, strict=True))
     part.chosen.append(token)
-    part.logprobs.append(mx.concatenate(logprobs))
-    part.entropies.append(mx.concatenate(entropies))
+    part.logprobs.append(logprob)
+    part.entropies.append(entropy)
     if step + 1 < settings.max_tokens:
         part.hidden = policy.hidden(token[:, None], part.memory)[:, -1]
 

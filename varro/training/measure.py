@@ -21,6 +21,7 @@ from varro.policy.logprobs import (
     response_logprobs,
     response_seen,
 )
+from varro.policy.memory import plan_passes
 from varro.policy.mlx import mx
 from varro.training.gspo import sampler_weights, sequence_k3, sequence_kl
 
@@ -180,7 +181,8 @@ def measure_after(
         return [kl.reshape(group.tokens.shape) for kl in found.kl]
 
     sums: list[list[Floats]] = []
-    for one, kl in zip(guarded, policy.side_by_side(work, guarded), strict=True):
+    at_once = _at_once(policy, [one.group for one in guarded])
+    for one, kl in zip(guarded, policy.side_by_side(work, guarded, at_once=at_once), strict=True):
         sums.append([_summed(k, one.group.mask) for k in kl])
         on_group()
     everyone = policy.cluster.gather(sums, on_other=on_group)
@@ -260,7 +262,7 @@ def _recomputed(
     with policy.as_reference():
         ref_head = policy.head()
     for group, (old, ref, kl, entropy, hidden) in zip(
-        groups, policy.side_by_side(work, groups), strict=True
+        groups, policy.side_by_side(work, groups, at_once=_at_once(policy, groups)), strict=True
     ):
         figures = {
             "old": old,
@@ -269,6 +271,20 @@ def _recomputed(
             "entropy": float(_summed(entropy, group.mask).sum()),
         }
         yield figures, (Seen(hidden[0], head), Seen(hidden[1], ref_head))
+
+
+def _at_once(policy: Policy, groups: Sequence[Given]) -> int:
+    """Groups that the memory budget lets pass side by side."""
+    if not groups:
+        return 1  # this process of a cluster got none
+    return plan_passes(
+        policy.shape(),
+        prompt_tokens=max(len(g.prompt_ids) for g in groups),
+        answer_tokens=max(g.tokens.shape[1] for g in groups),
+        group_size=max(g.tokens.shape[0] for g in groups),
+        n_streams=len(policy.streams),
+        budget_bytes=policy.budget_bytes,
+    )
 
 
 def _guarded(
@@ -293,7 +309,7 @@ def _from_sampler(
         return response_logprobs(policy, group.prompt_ids, group.tokens, temperature=temperature)
 
     with policy.as_reference():
-        refs = list(policy.side_by_side(work, groups))
+        refs = list(policy.side_by_side(work, groups, at_once=_at_once(policy, groups)))
     return [
         {"old": group.sampler, "ref": ref, "kl": None, "entropy": None}
         for group, ref in zip(groups, refs, strict=True)
