@@ -1,6 +1,6 @@
 """Cost against work: Varro's seconds a token and its memory as a day grows.
 
-More headlines, then longer answers, on the random tiny model; each run is a process of its own. A
+More headlines, then longer answers, on a random model; each run is a process of its own. A
 rate that leaves ±20 % of the first row's is marked.
 
     python scripts/bench_scaling.py --rounds 3
@@ -19,13 +19,11 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "scripts" / "peers"))
 
 from launch import SYSTEMS, FastBlas, Run, Setting, make_model, run_system, say  # noqa: E402
+from workload import MODELS  # noqa: E402
 
-MODEL = "tiny"
-SERIES = {
-    "headlines": [(n, 64) for n in (8, 32, 128, 256)],
-    "tokens": [(16, n) for n in (64, 128, 256, 512)],
-}
-"""(headlines, tokens an answer)"""
+N_HEADLINES = (8, 32, 128, 256)
+N_TOKENS = (64, 128, 256, 512)
+"""an answer"""
 _MARK = 0.2
 """relative to the first row's seconds a token"""
 
@@ -34,15 +32,23 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--series", nargs="+", choices=SERIES, default=list(SERIES))
+    both = ["headlines", "tokens"]
+    parser.add_argument("--series", nargs="+", choices=both, default=both)
+    parser.add_argument("--model", choices=MODELS, default="tiny")
+    parser.add_argument("--headlines", type=int, nargs="+", default=N_HEADLINES)
+    parser.add_argument("--tokens", type=int, default=64, help="an answer, where headlines grow")
     parser.add_argument("--mode", choices=("full", "lora"), default="lora")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--envs", type=Path, default=ROOT / ".bench", help="where the model goes")
     options = parser.parse_args()
-    make_model(MODEL, options.envs)
+    make_model(options.model, options.envs)
+    series = {
+        "headlines": [(n, options.tokens) for n in options.headlines],
+        "tokens": [(16, n) for n in N_TOKENS],
+    }
     for name in options.series:
-        runs: dict[tuple[int, int], list[Run]] = {size: [] for size in SERIES[name]}
+        runs: dict[tuple[int, int], list[Run]] = {size: [] for size in series[name]}
         for number in range(1, options.rounds + 1):
             for n_prompts, n_tokens in runs:
                 setting = Setting(
@@ -54,7 +60,9 @@ def main() -> None:
                     malloc=False,
                     folder=options.envs.resolve(),
                 )
-                run = run_system(SYSTEMS["varro"], MODEL, setting, FastBlas("own", None, {}))
+                run = run_system(
+                    SYSTEMS["varro"], options.model, setting, FastBlas("own", None, {})
+                )
                 runs[n_prompts, n_tokens].append(run)
                 say(f"round {number}, {n_prompts} × {n_tokens}: {run.result.whole_s:.1f} s")
         print("\n".join(scaling_table(name, runs)), end="\n\n")
