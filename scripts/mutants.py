@@ -172,8 +172,15 @@ MUTANTS = (
     Mutant(
         "temperature missing in the sampler",
         "policy/sample.py",
-        "part.hidden[a : a + n_rows], settings.temperature)",
-        "part.hidden[a : a + n_rows], 1.0)",
+        "scaled_logits(head, hidden, settings.temperature)",
+        "scaled_logits(head, hidden, 1.0)",
+    ),
+    Mutant(
+        "log-probs wait for the next look",
+        "policy/sample.py",
+        "self.chosen[-1], self.logprobs[-1], self.entropies[-1]",
+        "self.chosen[-1]",
+        ("tests/test_memory.py",),
     ),
     Mutant(
         "prompt left out of the log-probs",
