@@ -21,9 +21,10 @@ sys.path.insert(0, str(ROOT / "scripts" / "peers"))
 from launch import SYSTEMS, FastBlas, Run, Setting, make_model, run_system, say  # noqa: E402
 from workload import MODELS  # noqa: E402
 
+SERIES = ("headlines", "tokens")
 N_HEADLINES = (8, 32, 128, 256)
 N_TOKENS = (64, 128, 256, 512)
-"""an answer"""
+"""tokens an answer, of 16 headlines"""
 _MARK = 0.2
 """relative to the first row's seconds a token"""
 
@@ -32,10 +33,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    both = ["headlines", "tokens"]
-    parser.add_argument("--series", nargs="+", choices=both, default=both)
+    parser.add_argument("--series", nargs="+", choices=SERIES, default=SERIES)
     parser.add_argument("--model", choices=MODELS, default="tiny")
-    parser.add_argument("--headlines", type=int, nargs="+", default=N_HEADLINES)
+    parser.add_argument("--headlines", type=int, nargs="+", default=N_HEADLINES, help="of each day")
     parser.add_argument("--tokens", type=int, default=64, help="an answer, where headlines grow")
     parser.add_argument("--mode", choices=("full", "lora"), default="lora")
     parser.add_argument("--rounds", type=int, default=3)

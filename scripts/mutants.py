@@ -176,6 +176,20 @@ MUTANTS = (
         "scaled_logits(head, hidden, 1.0)",
     ),
     Mutant(
+        "all pieces of a step's logits at once",
+        "policy/sample.py",
+        "hidden = after(part.hidden[a : a + n_rows], drawn[-1] if drawn else ())",
+        "hidden = part.hidden[a : a + n_rows]",
+        ("tests/test_memory.py",),
+    ),
+    Mutant(
+        "one stream's logits planned for all",
+        "policy/memory.py",
+        "most = n_streams * rows_at_once(shape.n_vocab)",
+        "most = rows_at_once(shape.n_vocab)",
+        ("tests/test_memory.py",),
+    ),
+    Mutant(
         "log-probs wait for the next look",
         "policy/sample.py",
         "self.chosen[-1], self.logprobs[-1], self.entropies[-1]",

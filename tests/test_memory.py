@@ -3,6 +3,7 @@ layers have the gradients of kept ones."""
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from dataclasses import replace
@@ -53,14 +54,18 @@ def test_keys_and_values_are_counted_by_hand():
 
 
 def test_rows_are_whole_groups_and_grow_with_the_budget():
-    """Catches a batch taken on hope. At 8 GB: 8 - 2.46 GB weights - 0.47 GB logits = 5.1 GB, and a
-    group takes 0.046 GB for its prompt and 8 x 0.044 GB for its answers: 12 groups."""
+    """Catches a batch taken on hope. At 8 GB: 8 - 2.46 GB weights - 0.05 GB for a layer that reads
+    a prompt = 5.49 GB, and a group takes 0.05 GB for its prompt, 8 x 0.044 GB for its answers and
+    0.03 GB for its logits: 12 groups. At 16 GB one stream reads 128 rows' logits at a time, 0.54
+    GB, and there are 32 groups; where two streams do, 31."""
     sizes = {"prompt_tokens": 200, "max_tokens": 176, "group_size": 8, "n_streams": 1}
     plans = [plan_rows(QWEN, **sizes, budget_bytes=int(gb * 1e9)) for gb in (4, 8, 16)]
     assert plans[1] == 96
     assert all(n % 8 == 0 for n in plans) and plans[0] < plans[1] < plans[2]
-    with pytest.raises(PolicyError, match=r"takes 3\.\d GB and memory.budget_gb allows 2\.9"):
-        plan_rows(QWEN, **sizes, budget_bytes=int(2.9e9))
+    on_two = plan_rows(QWEN, **sizes | {"n_streams": 2}, budget_bytes=int(16e9))
+    assert (plans[2], on_two) == (256, 248)
+    with pytest.raises(PolicyError, match=r"takes 2\.9 GB and memory.budget_gb allows 2\.7"):
+        plan_rows(QWEN, **sizes, budget_bytes=int(2.7e9))
 
 
 def test_an_update_gives_way_in_order():
@@ -95,10 +100,8 @@ def test_groups_are_measured_one_after_the_other_where_memory_is_short():
     """Catches passes before and after the steps that take every stream on hope: with answers of 512
     tokens two groups at once took more than the training that had been planned."""
     sizes = {"prompt_tokens": 200, "answer_tokens": 512, "group_size": 8, "n_streams": 2}
-    found = [plan_passes(QWEN, **sizes, budget_bytes=int(gb * 1e9)) for gb in (16, 5.5)]
-    assert found == [2, 1]
-    with pytest.raises(PolicyError, match=r"measuring one group takes 4\.\d GB .* allows 4\.0"):
-        plan_passes(QWEN, **sizes, budget_bytes=int(4e9))
+    found = [plan_passes(QWEN, **sizes, budget_bytes=int(gb * 1e9)) for gb in (16, 5, 3)]
+    assert found == [2, 1, 1]
 
 
 @pytest.mark.parametrize("budget, at_once", [(10**12, 2), (1, 1)])
@@ -149,7 +152,10 @@ def test_a_policy_that_does_not_fit_is_refused_before_it_samples(policy):
     settings = SamplingSettings(0.8, 64, stop_at_paragraph=True, max_rows=64)
     with pytest.raises(PolicyError, match=r"memory\.budget_gb"):
         sample_groups(
-            replace(policy, budget_bytes=10_000_000), [(5, 6, 7)], seeds=[[1, 2]], settings=settings
+            replace(policy, budget_bytes=policy.shape().weights_bytes),
+            [(5, 6, 7)],
+            seeds=[[1, 2]],
+            settings=settings,
         )
 
 
@@ -338,35 +344,40 @@ def test_the_estimate_holds_what_mlx_reports(policy, recompute):
     assert peak < planned.peak_bytes - shape.weights_bytes - 5 * shape.trainable_bytes
 
 
-@pytest.mark.parametrize("n_vocab", [2100, 151_936])
-def test_the_estimate_holds_where_a_group_is_measured(n_vocab, tmp_path):
-    """Catches a pass that takes more than was planned, behind a small vocabulary or a large one."""
+WIDE = {"hidden_size": 256, "num_attention_heads": 8, "num_hidden_layers": 3}
+
+
+@pytest.mark.parametrize(
+    "changes, n_prompt, n_answer",
+    [({}, 60, 120), ({"vocab_size": 151_936}, 60, 40), (WIDE, 60, 400), (WIDE, 1000, 10)],
+)
+def test_the_estimate_holds_where_a_group_is_measured(changes, n_prompt, n_answer, tmp_path):
+    """Catches a pass that takes more than planned, for its logits, its answers or its prompt."""
     from build_random_policy import build_random_policy
 
-    build_random_policy(tmp_path, shape=SMALL_BLOCKS | {"vocab_size": n_vocab}, seed=0)
+    build_random_policy(tmp_path, shape=SMALL_BLOCKS | changes, seed=0)
     policy = load_policy(PolicyConfig(model=str(tmp_path)), lora_seed=0)
-    tokens = mx.array(np.random.default_rng(0).integers(10, 1900, (8, 120)))
+    tokens = mx.array(np.random.default_rng(0).integers(10, 1900, (8, n_answer)))
     mx.eval(tokens)
-    planned = pass_bytes(policy.shape(), 60, 120, n_rows=8)
 
     def measure():
-        found = behaviour_logprobs(policy, range(30, 90), tokens, temperature=0.8)
+        found = behaviour_logprobs(policy, range(30, 30 + n_prompt), tokens, temperature=0.8)
         mx.eval(found.old, found.ref, found.kl, found.entropy, found.hidden)
 
-    assert 0.5 * planned < least_peak(measure) < planned
+    planned = pass_bytes(policy.shape(), n_prompt, n_answer, n_rows=8)
+    assert 0.3 * planned < least_peak(measure) < planned
 
 
-@pytest.mark.parametrize("n_vocab", [2100, 32_000])
-def test_the_estimate_holds_where_groups_are_decoded(n_vocab, tmp_path):
-    """Catches logits that live on after their step, or in all their pieces at once: of 512 rows and
-    a vocabulary of 151,936 sampling took 5.4 GB where 1.0 was planned."""
+def test_the_estimate_holds_where_groups_are_decoded(tmp_path):
+    """Catches logits that live on after their step, or in all their pieces at once: with 151,936
+    tokens and 512 rows sampling took 5.4 GB under a limit of 1.0."""
     from build_random_policy import build_random_policy
 
+    n_vocab, n_groups, max_tokens = 32_000, 40, 20
     build_random_policy(tmp_path, shape=SMALL_BLOCKS | {"vocab_size": n_vocab}, seed=0)
     policy = load_policy(PolicyConfig(model=str(tmp_path)), lora_seed=0)
     policy.eos_ids = policy.paragraph_ids = frozenset()
     policy.streams = policy.streams[:1]
-    n_groups, max_tokens = 40, 20
     shape = policy.shape()
     fixed = shape.weights_bytes + shape.trainable_bytes
 
@@ -376,12 +387,12 @@ def test_the_estimate_holds_where_groups_are_decoded(n_vocab, tmp_path):
             budget_bytes=budget_bytes,
         )  # fmt: skip
 
-    planned = next(b for b in range(150_000_000, 10**9, 10**6) if n_rows(b) >= 8 * n_groups)
+    planned = next(b for b in range(20_000_000, 10**9, 10**6) if n_rows(b) >= 8 * n_groups)
     prompts = [tuple(range(30 + n, 90 + n)) for n in range(n_groups)]
     settings = SamplingSettings(0.8, max_tokens, stop_at_paragraph=False, max_rows=10_000)
     seeds = [list(range(8 * n, 8 * n + 8)) for n in range(n_groups)]
     peak = least_peak(lambda: sample_groups(policy, prompts, seeds=seeds, settings=settings))
-    assert n_vocab == 2100 or head.rows_at_once(n_vocab) < 8 * n_groups / 2
+    assert 2 * head.rows_at_once(n_vocab) < 8 * n_groups
     assert peak < planned - fixed
 
 
@@ -392,6 +403,7 @@ def test_a_reference_of_its_own_is_planned_for(deep_policy):
         PolicyConfig(model=str(deep_policy.model_path), fine_tune="full"), lora_seed=0
     )
     planned = full.shape().update_bytes()
+    gc.collect()
     before = mx.get_active_memory()
     full.set_reference(full.adapter())
     assert full.reference is not None

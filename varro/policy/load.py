@@ -111,7 +111,8 @@ class Policy:
     def side_by_side(
         self, work: Callable[[_T], Any], items: Sequence[_T], *, at_once: int
     ) -> Iterator[Any]:
-        """`work` of each item, evaluated, at most `at_once` of them together.
+        """`work` of each item, evaluated, at most `at_once` (of no more than there are streams)
+        together.
 
         `work` must only build a graph and return arrays, or lists, tuples or dicts of them.
         """

@@ -1,9 +1,9 @@
 """Memory planned before it is used: rows decoded together, groups measured side by side, forecasts
 trained side by side, and whether layers are computed twice instead of kept.
 
-The figures are upper estimates of MLX's peak under its memory limit, from the model's shape;
-`tests/test_memory.py` holds them to what MLX then reports. Below its limit MLX runs ahead of what
-is computed and takes more, and past the limit by a few operations.
+The figures are upper estimates of MLX's peak, from the model's shape; `tests/test_memory.py` holds
+them to what MLX then reports. With room to spare MLX runs ahead of what is computed and takes more;
+at its limit it waits, and may pass it by a few operations' results.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from varro.policy.mlx import device_memory_bytes
 _LOGITS_COPIES = 6
 """pieces of logits that live at once: logits, shifted, powers, and what comes of them"""
 _READ_COPIES = 7
-"""the same where no gradient is asked for: tokens are drawn, or policies compared"""
+"""the same where policies are compared: shifted and powers of the one, logits, shifted, powers and
+two products of the other; of tokens that are drawn it is less"""
 _KEPT_COPIES = 2
 """of the soft-max that a training head keeps: in pieces and then whole, or whole and what the
 backward pass makes of it"""
@@ -69,6 +70,10 @@ class ModelShape:
             + of_scores * self.n_heads * n_seen
         )
         return 4 * n_tokens * floats
+
+    def prompt_bytes(self, n_tokens: int) -> int:
+        """What a prompt takes in a layer that reads it: its soft-max's scores four times."""
+        return 2 * self.layer_bytes(n_tokens, n_tokens)
 
     def logits_bytes(self, n_positions: int) -> int:
         """What the head takes to be read at so many positions, a piece at a time."""
@@ -125,14 +130,19 @@ def plan_rows(
 
     Raises: PolicyError if not even one group fits.
     """
-    logits = n_streams * shape.read_logits_bytes(rows_at_once(shape.n_vocab), 1)
-    fixed = shape.weights_bytes + shape.trainable_bytes + logits
+    fixed = shape.weights_bytes + (1 + shape.has_reference) * shape.trainable_bytes
+    room = budget_bytes - fixed - shape.prompt_bytes(prompt_tokens)
     one_layer = shape.layer_bytes(group_size, prompt_tokens + max_tokens)
-    room = shape.kv_bytes(-(-max_tokens // 32) * 32)
-    group = shape.kv_bytes(prompt_tokens) + group_size * room + one_layer
-    n_groups = (budget_bytes - fixed) // group
+    answers = group_size * shape.kv_bytes(-(-max_tokens // 32) * 32)
+    group = shape.kv_bytes(prompt_tokens) + answers + one_layer
+    logits = group_size * shape.read_logits_bytes(1, 1)
+    n_groups = room // (group + logits)
     if n_groups < 1:
-        raise PolicyError(_too_small("sampling one group", fixed + group, budget_bytes))
+        needed = budget_bytes - room + group + logits
+        raise PolicyError(_too_small("sampling one group", needed, budget_bytes))
+    most = n_streams * rows_at_once(shape.n_vocab)  # rows whose logits are there at a time
+    if n_groups * group_size > most:
+        n_groups = (room - most * shape.read_logits_bytes(1, 1)) // group
     return int(n_groups) * group_size
 
 
@@ -185,25 +195,21 @@ def plan_passes(
     n_streams: int,
     budget_bytes: int,
 ) -> int:
-    """Groups that are measured side by side before and after the steps, no gradient asked for.
-
-    Raises: PolicyError if not even one fits the budget.
-    """
+    """Groups that are measured side by side before and after the steps, no gradient asked for; one
+    at the least, which MLX lets wait at its limit."""
     one = pass_bytes(shape, prompt_tokens, answer_tokens, n_rows=group_size)
-    n_groups = (budget_bytes - shape.update_bytes()) // one
-    if n_groups < 1:
-        needed = shape.update_bytes() + one
-        raise PolicyError(_too_small("measuring one group", needed, budget_bytes))
-    return min(n_streams, n_groups)
+    return max(1, min(n_streams, (budget_bytes - shape.update_bytes()) // one))
 
 
 def pass_bytes(shape: ModelShape, prompt_tokens: int, answer_tokens: int, *, n_rows: int) -> int:
     """What a group takes while the policy, and then its reference, passes through it, and the two
     are compared."""
     n_positions = n_rows * answer_tokens
-    one_layer = shape.layer_bytes(n_positions, prompt_tokens + answer_tokens)
+    of_prompt = shape.prompt_bytes(prompt_tokens)
+    of_answers = shape.layer_bytes(n_positions, prompt_tokens + answer_tokens)
     of_each = shape.kv_bytes(prompt_tokens) + 4 * n_positions * shape.hidden
-    return one_layer + 2 * of_each + shape.read_logits_bytes(n_positions, 2)
+    logits = shape.read_logits_bytes(n_positions, 2)
+    return max(of_prompt, of_answers) + 2 * of_each + logits
 
 
 def _micro_batch_bytes(
