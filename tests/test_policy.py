@@ -253,6 +253,30 @@ def test_seeds_decide_and_neighbours_do_not(policy):
     ]
 
 
+def test_prompts_are_handed_to_all_streams_before_any_is_waited_for(policy, monkeypatch):
+    """Catches prompts read one stream after the other: MLX runs a few operations ahead only, so
+    that the second stream stands still until the first one's are done."""
+    streams = (mx.default_stream(mx.cpu), mx.new_stream(mx.cpu))
+    seen = []
+    hidden, async_eval = policy.hidden, mx.async_eval
+    monkeypatch.setattr(policy, "streams", streams)
+
+    def read(ids, memory):
+        if isinstance(memory[0], attention.PromptMemory):
+            seen.append(mx.default_stream(mx.cpu))
+        return hidden(ids, memory)
+
+    def evaluate(arrays):
+        seen.append("handed over")
+        async_eval(arrays)
+
+    monkeypatch.setattr(policy, "hidden", read)
+    monkeypatch.setattr(mx, "async_eval", evaluate)
+    sampled(policy, HEADLINES, settings=replace(PLAIN, max_tokens=1))
+    first, second = streams
+    assert seen[:5] == [first, second, "handed over", first, "handed over"]
+
+
 def test_rows_go_to_as_many_streams_as_they_keep_busy(policy, monkeypatch):
     """Catches a small batch shared out to streams that then wait for each other, and a share that
     is lost or gets another's prompts: forecasts are the same on one stream as on two."""

@@ -131,7 +131,7 @@ def plan_rows(
     Raises: PolicyError if not even one group fits.
     """
     fixed = shape.weights_bytes + (1 + shape.has_reference) * shape.trainable_bytes
-    room = budget_bytes - fixed - shape.prompt_bytes(prompt_tokens)
+    room = budget_bytes - fixed - n_streams * shape.prompt_bytes(prompt_tokens)
     one_layer = shape.layer_bytes(group_size, prompt_tokens + max_tokens)
     answers = group_size * shape.kv_bytes(-(-max_tokens // 32) * 32)
     group = shape.kv_bytes(prompt_tokens) + answers + one_layer

@@ -7,7 +7,7 @@ the same seeds make the same choices wherever they agree.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -184,6 +184,20 @@ def _uniforms(seed: int, n: int) -> NDArray[np.float32]:
     return (1.0 - draws).astype(np.float32)
 
 
+@dataclass(frozen=True)
+class _Read:
+    """A prompt that was read."""
+
+    n_tokens: int
+    last: mx.array
+    """(1, H) last hidden state"""
+    memory: list[PromptMemory]
+    """one for each layer"""
+
+    def arrays(self) -> tuple[mx.array, list[tuple[mx.array, mx.array]]]:
+        return self.last, [(layer.keys, layer.values) for layer in self.memory]
+
+
 @dataclass
 class _Part:
     """Rows that are decoded in step on one stream, behind prompts that are theirs alone."""
@@ -222,7 +236,7 @@ def _decode(
     stop[[i for i in policy.eos_ids if i < len(stop)]] = True
     if settings.stop_at_paragraph:
         stop[[i for i in policy.paragraph_ids if i < len(stop)]] = True
-    parts = [_begin(policy, prompts, rows, stream) for rows, stream in _shares(policy, rows)]
+    parts = _begin(policy, prompts, rows)
     step = 0
     while parts:
         n_steps = min(_CHECK_EVERY, settings.max_tokens - step)
@@ -255,30 +269,49 @@ def _shares(policy: Policy, rows: list[_Row]) -> list[tuple[list[_Row], mx.Strea
     ]
 
 
-def _begin(
-    policy: Policy, prompts: Sequence[tuple[int, ...]], rows: list[_Row], stream: mx.Stream
-) -> _Part:
-    """Each prompt read once, alone: what it gives does not depend on its neighbours."""
+def _begin(policy: Policy, prompts: Sequence[tuple[int, ...]], rows: list[_Row]) -> list[_Part]:
+    read = _read_prompts(policy, prompts, sorted({row.prompt for row in rows}))
+    return [_begin_part(read, rows, stream) for rows, stream in _shares(policy, rows)]
+
+
+def _read_prompts(
+    policy: Policy, prompts: Sequence[tuple[int, ...]], places: Sequence[int]
+) -> dict[int, _Read]:
+    """Each prompt read once, alone: what it gives does not depend on its neighbours.
+
+    The streams are handed theirs in turn: MLX runs a few operations ahead only, and would be done
+    with one stream's prompts before it was handed the next one's.
+    """
+
+    def read(place: int) -> _Read:
+        memory = [PromptMemory() for _ in range(policy.n_layers)]
+        last = policy.hidden(mx.array([list(prompts[place])]), memory)[:, -1]
+        return _Read(len(prompts[place]), last, memory)
+
+    found: list[_Read] = []
+    for built in policy.built_side_by_side(read, places, at_once=len(policy.streams)):
+        mx.async_eval([prompt.arrays() for prompt in built])  # type: ignore[no-untyped-call]
+        found += built
+    return dict(zip(places, found, strict=True))
+
+
+def _begin_part(read: Mapping[int, _Read], rows: list[_Row], stream: mx.Stream) -> _Part:
     order = sorted({row.prompt for row in rows})
     place = {p: i for i, p in enumerate(order)}
     prompt_of = [place[row.prompt] for row in rows]
-    read, last = [], []
     with mx.stream(stream):
-        for p in order:
-            memory = [PromptMemory() for _ in range(policy.n_layers)]
-            last.append(policy.hidden(mx.array([list(prompts[p])]), memory)[:, -1])
-            mx.async_eval(last[-1], [(m.keys, m.values) for m in memory])  # type: ignore[no-untyped-call]
-            read.append(memory)
-        shared = [gather_prompts(layer) for layer in zip(*read, strict=True)]
+        shared = [
+            gather_prompts(layer) for layer in zip(*(read[p].memory for p in order), strict=True)
+        ]
         grid = arrange_rows(prompt_of, len(order))
-        offset = mx.array([len(prompts[row.prompt]) for row in rows])
+        offset = mx.array([read[row.prompt].n_tokens for row in rows])
         return _Part(
             stream=stream,
             live=rows,
             prompts=order,
             memory=[DecodeMemory(layer, grid, offset) for layer in shared],
             shared=shared,
-            hidden=mx.concatenate(last)[mx.array(prompt_of)],
+            hidden=mx.concatenate([read[p].last for p in order])[mx.array(prompt_of)],
             uniforms=mx.array(np.stack([row.uniforms for row in rows])),
         )
 
