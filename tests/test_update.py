@@ -28,9 +28,10 @@ from varro.policy.logprobs import behaviour_logprobs, pad_responses, response_lo
 from varro.policy.memory import plan_update
 from varro.policy.mlx import mx, nn
 from varro.policy.sample import SamplingSettings, sample_groups
-from varro.training import steps
+from varro.training import measure, steps
 from varro.training.advantage import plain_advantages
 from varro.training.gradients import Gradients, add_up, differentiated
+from varro.training.measure import n_after, n_guarded
 from varro.training.steps import StepBatch
 from varro.training.update import n_update_ticks, reset_reference, update_policy
 
@@ -491,9 +492,10 @@ def test_a_tight_leash_holds_the_policy_back(policy):
 
 
 @pytest.mark.parametrize("kind", ["reward", "loss"])
-def test_a_policy_past_the_limit_may_come_back(policy, kind):
+def test_a_policy_past_the_limit_may_come_back(policy, kind, monkeypatch):
     """Catches a policy that is refused every step for being where it should be leaving, and a leash
     of either kind that pushes instead of pulling."""
+    monkeypatch.setattr(measure, "_MIN_GUARDED", 1000)  # the KL before and after of the same ones
     state, token = FRESH, _common_token(policy)
     for i in range(4):
         groups = make_groups(policy, lambda ids: ids.count(token), n=8, seed=777 * i)
@@ -586,6 +588,14 @@ def test_optimizer_state_goes_on_where_it_was(policy):
     steps = [int(s.state.optimizer["step"].item()) for s in (first, second)]
     assert steps == [2, 4]  # two minibatches a day
     assert second.state.n_updates == 2
+
+
+def test_a_small_day_is_measured_on_a_quarter_of_it():
+    """Catches a guard whose passes cost a small day a forward pass more than a large one."""
+    sizes = (1, 2, 4, 8, 16, 20, 32, 256)
+    assert [n_guarded(n, 8) for n in sizes] == [8, 8, 4, 2, 4, 5, 8, 8]
+    assert [n_guarded(n, 8) * n_after(n) for n in sizes] == [8, 16, 16, 16, 32, 40, 64, 64]
+    assert n_guarded(8, 5) == 2  # 16 of 40
 
 
 def test_progress_counts_every_pass(policy):
@@ -909,10 +919,13 @@ def test_entropy_and_kl_are_those_of_the_whole_vocabulary(policy):
     assert found["kl_base_after"] == found["kl_ref_after"]
 
 
+@pytest.mark.parametrize("n_guarded", [4, 1])
 @pytest.mark.parametrize("fine_tune", ["lora", "full"])
-def test_the_distances_of_an_update_are_exact(request, fine_tune):
-    """Catches an estimate in their place, a KL the wrong way round, and parent, reference and base
-    mistaken for each other: all three differ here, the head too where every weight trains."""
+def test_the_distances_of_an_update_are_exact(request, fine_tune, n_guarded, monkeypatch):
+    """Catches an estimate in their place, a KL the wrong way round, one of other forecasts than
+    those that the guard looks at, and parent, reference and base mistaken for each other: all
+    three differ here, the head too where every weight trains."""
+    monkeypatch.setattr(measure, "_MIN_GUARDED", n_guarded * len(TITLES))
     if fine_tune == "lora":
         policy = request.getfixturevalue("policy")
     else:
@@ -935,7 +948,8 @@ def test_the_distances_of_an_update_are_exact(request, fine_tune):
     policy.set_adapter(parent)
     old = _log_softmax(policy, groups)
     for name, other in (("kl_update", old), ("kl_ref_after", ref), ("kl_base_after", from_base)):
-        assert found[name] == pytest.approx(_mean_kl(new, other), rel=1e-3, abs=1e-3)
+        looked_at = _mean_kl(*(_firsts(rows, groups, n_guarded) for rows in (new, other)))
+        assert found[name] == pytest.approx(looked_at, rel=1e-3, abs=1e-3)
     assert found["kl_ref"] == pytest.approx(_mean_kl(old, ref), rel=1e-3, abs=1e-3)
     assert found["kl_update"] > 0.01
     assert len({round(found[n], 3) for n in ("kl_update", "kl_ref_after", "kl_base_after")}) == 3
@@ -952,6 +966,11 @@ def _log_softmax(policy, groups):
             logits = np.array(logits, dtype=np.float64)
             rows.append(logits - np.logaddexp.reduce(logits, axis=-1, keepdims=True))
     return rows
+
+
+def _firsts(rows, groups, n):
+    """Of each forecast's row those of each group's first n."""
+    return [row for row, k in zip(rows, [*range(4)] * len(groups), strict=True) if k < n]
 
 
 def _mean_kl(ones, others):

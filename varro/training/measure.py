@@ -5,6 +5,7 @@ Only forecasts with a token are passed through; a group without any is no part o
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -27,6 +28,10 @@ from varro.training.gspo import sampler_weights, sequence_k3, sequence_kl
 
 GUARD_GROUPS = 8
 """groups, spread evenly over the day, on which the update is measured after its steps"""
+_GUARD_SHARE = 4
+"""of so many of the day's forecasts one is measured, so that a small day pays no more for it"""
+_MIN_GUARDED = 16
+"""forecasts, where the day has them"""
 
 Floats = NDArray[np.float64]
 
@@ -61,12 +66,15 @@ class Measured(Given):
 
 @dataclass(frozen=True)
 class Guarded:
-    """One of the guard's groups, with the policies that the new one will be held against.
+    """One of the guard's groups, or some of its forecasts, with the policies that the new one will
+    be held against. Shapes: (R, T).
 
     Only hidden states are kept, (R · T, H) of each: no second model, and no second pass.
     """
 
-    group: Measured
+    prompt_ids: tuple[int, ...]
+    tokens: mx.array
+    mask: mx.array
     old: Seen
     ref: Seen
     base: Seen
@@ -118,6 +126,7 @@ def measure_before(
     ones of all groups, those included: the ratio has one denominator. Otherwise all is recomputed.
     """
     for_guard = _spread(len(groups))
+    n_rows = n_guarded(len(groups), max(len(group.forecasts) for group in groups))
     at_once = {*range(n_first), *for_guard} if from_sampler else set(range(len(groups)))
     found: dict[int, Measured] = {}
     guarded: list[Guarded] = []
@@ -139,7 +148,7 @@ def measure_before(
             measured.append(figures)
             if n in for_guard:
                 group = Measured(**vars(given[n]), **figures)
-                guarded.append(_guarded(policy, group, anchors, temperature))
+                guarded.append(_guarded(policy, group, anchors, temperature, n_rows))
             on_group()
         collect(places, measured)
 
@@ -174,16 +183,15 @@ def measure_after(
     all processes' `guarded` groups."""
 
     def work(one: Guarded) -> list[mx.array]:
-        group = one.group
-        now = response_seen(policy, group.prompt_ids, group.tokens)
+        now = response_seen(policy, one.prompt_ids, one.tokens)
         others = [one.old, one.ref] + ([one.base] if one.base is not one.ref else [])
-        found = compare(now, others, group.tokens.reshape(-1), temperature=temperature)
-        return [kl.reshape(group.tokens.shape) for kl in found.kl]
+        found = compare(now, others, one.tokens.reshape(-1), temperature=temperature)
+        return [kl.reshape(one.tokens.shape) for kl in found.kl]
 
     sums: list[list[Floats]] = []
-    at_once = _at_once(policy, [one.group for one in guarded])
+    at_once = _at_once(policy, guarded)
     for one, kl in zip(guarded, policy.side_by_side(work, guarded, at_once=at_once), strict=True):
-        sums.append([_summed(k, one.group.mask) for k in kl])
+        sums.append([_summed(k, one.mask) for k in kl])
         on_group()
     everyone = policy.cluster.gather(sums, on_other=on_group)
     kl_update, kl_ref, *kl_base = (_mean(column) for column in zip(*everyone, strict=True))
@@ -200,6 +208,13 @@ def distances_before(policy: Policy, guarded: Sequence[Guarded]) -> Distances:
 def n_after(n_groups: int) -> int:
     """Groups that are passed through after the steps."""
     return min(n_groups, GUARD_GROUPS)
+
+
+def n_guarded(n_groups: int, group_size: int) -> int:
+    """Forecasts of each of those groups: all of them, unless that is more than a quarter of the
+    day's (and more than sixteen between the groups)."""
+    wanted = max(n_groups * group_size / _GUARD_SHARE, _MIN_GUARDED)
+    return min(group_size, math.ceil(wanted / n_after(n_groups)))
 
 
 def by_forecast(
@@ -273,7 +288,7 @@ def _recomputed(
         yield figures, (Seen(hidden[0], head), Seen(hidden[1], ref_head))
 
 
-def _at_once(policy: Policy, groups: Sequence[Given]) -> int:
+def _at_once(policy: Policy, groups: Sequence[Given | Guarded]) -> int:
     """Groups that the memory budget lets pass side by side."""
     if not groups:
         return 1  # this process of a cluster got none
@@ -288,18 +303,25 @@ def _at_once(policy: Policy, groups: Sequence[Given]) -> int:
 
 
 def _guarded(
-    policy: Policy, group: Measured, anchors: tuple[Seen, Seen], temperature: float
+    policy: Policy,
+    group: Measured,
+    anchors: tuple[Seen, Seen],
+    temperature: float,
+    n_rows: int,
 ) -> Guarded:
+    """The group's first `n_rows` forecasts; all were drawn alike."""
     assert group.kl is not None
-    old, ref = anchors
+    prompt_ids, kl_ref = group.prompt_ids, group.kl[:n_rows]
+    tokens, mask = group.tokens[:n_rows], group.mask[:n_rows]
+    old, ref = (Seen(seen.hidden[: tokens.size], seen.head) for seen in anchors)
     if policy.reference is None:
-        return Guarded(group, old, ref, ref, group.kl, group.kl)
+        return Guarded(prompt_ids, tokens, mask, old, ref, ref, kl_ref, kl_ref)
     with policy.tied_to_base(), policy.as_reference():
-        base = response_seen(policy, group.prompt_ids, group.tokens)
-    found = compare(old, [base], group.tokens.reshape(-1), temperature=temperature)
-    kl = found.kl[0].reshape(group.tokens.shape)
+        base = response_seen(policy, prompt_ids, tokens)
+    found = compare(old, [base], tokens.reshape(-1), temperature=temperature)
+    kl = found.kl[0].reshape(tokens.shape)
     mx.eval(base.hidden, kl)
-    return Guarded(group, old, ref, base, group.kl, _summed(kl, group.mask))
+    return Guarded(prompt_ids, tokens, mask, old, ref, base, kl_ref, _summed(kl, mask))
 
 
 def _from_sampler(
