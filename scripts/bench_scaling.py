@@ -72,14 +72,18 @@ def scaling_table(name: str, runs: dict[tuple[int, int], list[Run]]) -> list[str
     """Medians over rounds, one line a size.  Units: milliseconds a sampled token, GB."""
     columns = [
         *("headlines", "tokens an answer", "sampling ms a token", "update ms a token"),
-        *("peak RSS GB", "MLX peak GB"),
+        *("both ms a token", "peak RSS GB", "MLX peak GB"),
     ]
     lines = [f"More {name}:", "", "| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
     first: list[float] = []
     for (n_prompts, n_tokens), done in runs.items():
         costs = [
-            1e3 * statistics.median(run.result.sampling_s / run.result.n_tokens for run in done),
-            1e3 * statistics.median(run.result.update_s / run.result.n_tokens for run in done),
+            1e3 * statistics.median(seconds(run.result) / run.result.n_tokens for run in done)
+            for seconds in (
+                lambda result: result.sampling_s,
+                lambda result: result.update_s,
+                lambda result: result.sampling_s + result.update_s,
+            )
         ]
         first = first or costs
         rss = statistics.median(run.rss_gb for run in done)

@@ -427,6 +427,37 @@ def test_the_exp_made_for_x86_is_exp():
     assert far[3] > 1e37 and np.isfinite(far[3]) and far[4] == 1.0
 
 
+@pytest.mark.parametrize("n_rows", [(3, 7), (65,), (1, 1, 5)])
+def test_a_product_is_the_same_whichever_factor_comes_first(monkeypatch, n_rows):
+    """Catches a result or a gradient of another shape, or transposed, where the weight is first,
+    and rows counted along one axis only."""
+    rng = np.random.default_rng(0)
+    x = mx.array(rng.normal(0, 1, (*n_rows, 1024)).astype(np.float32))
+    weight, slope = (
+        mx.array(rng.normal(0, 1, shape).astype(np.float32)) for shape in ((6, 1024), (*n_rows, 6))
+    )
+    monkeypatch.setattr(fastmath, "_SLOW_COPY", True)
+    found = mx.vjp(fastmath.product, [x, weight], [slope])
+    plain = mx.vjp(lambda x, weight: x @ weight.T, [x, weight], [slope])
+    for a, b in zip(found[0] + found[1], plain[0] + plain[1], strict=True):
+        assert a.shape == b.shape
+        np.testing.assert_allclose(np.array(a), np.array(b), rtol=1e-4, atol=1e-3)
+
+
+def test_every_linear_layer_takes_its_products_there(policy, monkeypatch):
+    """Catches layers that mlx_lm's LoRA wraps and that are left as they were."""
+    seen = []
+    product = attention.product
+
+    def counted(x, weight):
+        seen.append(weight.shape)
+        return product(x, weight)
+
+    monkeypatch.setattr(attention, "product", counted)
+    policy.hidden(mx.array([[5, 6, 7]]))
+    assert len(seen) == len(LORA_KEYS) * policy.n_layers
+
+
 def test_softmax_and_swiglu_have_their_own_gradients():
     """Catches a hand-written gradient that is wrong: MLX's own functions are the judge."""
     rng = np.random.default_rng(0)

@@ -4,8 +4,8 @@ A prompt's keys and values exist once, however many forecasts attend to them: wi
 as the answer and eight siblings that saves most of the memory of decoding, and in training two
 thirds of the work. The scores against prompt and own tokens go through one soft-max.
 
-`share_prompts` gives the loaded mlx_lm blocks this attention (and a SwiGLU that is quick on every
-device); weights, names and everything else stay mlx_lm's.
+`share_prompts` gives the loaded mlx_lm blocks this attention (and a SwiGLU and products that are
+quick on every device); weights, names and everything else stay mlx_lm's.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from typing import Any, Protocol, cast
 
 import numpy as np
 
-from varro.policy.fastmath import exp, softmax, swiglu
-from varro.policy.mlx import mx
+from varro.policy.fastmath import exp, product, softmax, swiglu
+from varro.policy.mlx import mx, nn
 
 _MASKED = -1e30
 
@@ -217,10 +217,14 @@ def _recomputed(run: Callable[..., mx.array]) -> Callable[..., mx.array]:
 
 
 def share_prompts(model: Any) -> None:
-    """Give each block of a loaded mlx_lm Qwen model this module's attention and SwiGLU."""
+    """Give each block of a loaded mlx_lm Qwen model this module's attention, SwiGLU, products."""
+    linear = _derived(_Linear, nn.Linear)
     for block in model.layers:
         block.self_attn.__class__ = _derived(_Attention, type(block.self_attn))
         block.mlp.__class__ = _derived(_SwiGLU, type(block.mlp))
+        for layer in block.modules():
+            if type(layer) is nn.Linear:
+                layer.__class__ = linear
 
 
 def _derived(first: type, original: type) -> type:
@@ -258,6 +262,14 @@ class _SwiGLU:
         hidden = swiglu(self.gate_proj(x), self.up_proj(x))
         out: mx.array = self.down_proj(hidden)
         return out
+
+
+class _Linear:
+    """`__call__` of a linear layer."""
+
+    def __call__(self: Any, x: mx.array) -> mx.array:
+        out = product(x, self.weight)
+        return out + self.bias if "bias" in self else out
 
 
 def _causal_scores(queries: mx.array, keys: mx.array) -> mx.array:
