@@ -15,6 +15,7 @@ sys.path.insert(0, str(ROOT / "scripts"))
 sys.path.insert(0, str(ROOT / "scripts" / "peers"))
 
 from bench_peers import race  # noqa: E402
+from bench_scaling import scaling_table  # noqa: E402
 from floor import check_result, flop_floor, paired_ratios, scaled  # noqa: E402
 from launch import (  # noqa: E402
     FastBlas,
@@ -106,6 +107,17 @@ def test_scaling_multiplies_work_and_seconds_but_not_memory():
     assert (found.n_answers, found.n_tokens) == (128, 16 * 1280)
     assert (found.sampling_s, found.update_s, found.whole_s) == (16.0, 32.0, 48.0)
     assert found.peak_rss_gb == one.peak_rss_gb
+
+
+def test_cost_against_work_is_that_of_both_stages_and_marked_past_a_fifth():
+    """Catches a total that leaves a stage out, and a mark on what is within 20 % of the first row.
+    2 + 4 ms a token, then 1 + 4.5: sampling has changed by half, both by a twelfth."""
+    small = a_result(n_tokens=1000, sampling_s=2.0, update_s=4.0)
+    large = a_result(n_tokens=2000, sampling_s=2.0, update_s=9.0)
+    runs = {(8, 64): [Run(small, 1.0, 1)], (256, 64): [Run(large, 1.0, 1)]}
+    table = scaling_table("headlines", runs)
+    assert "| 8 | 64 | 2.000 | 4.000 | 6.000 |" in table[-2]
+    assert "| 256 | 64 | 1.000 **-50%** | 4.500 | 5.500 |" in table[-1]
 
 
 def test_a_scaled_row_says_so_and_rows_have_ratios(tmp_path):

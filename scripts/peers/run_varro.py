@@ -33,7 +33,7 @@ from varro.policy.load import Policy, leave_out_torch, load_policy
 from varro.policy.memory import plan_update
 from varro.policy.mlx import release_memory
 from varro.policy.sample import Sample, SamplingSettings, sample_groups
-from varro.training.measure import n_after
+from varro.training.measure import n_after, n_guarded
 from varro.training.update import update_policy
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
@@ -131,6 +131,8 @@ def mlx_peak_gb() -> float:
 
 def run(job: Job) -> Result:
     policy = load(job)
+    n_prompts = len(job.prompts)
+    n_again = n_after(n_prompts) * n_guarded(n_prompts, GROUP)
     n_parameters, n_trainable = policy.n_parameters()
     started = time.perf_counter()
     samples = sample(policy, job)
@@ -149,8 +151,8 @@ def run(job: Job) -> Result:
         blas=load_fast_blas(),
         mlx_peak_gb=mlx_peak_gb(),
         notes=[
-            f"old and reference pass, and {n_after(len(job.prompts))} of {len(job.prompts)} groups "
-            "once more after the update",
+            f"old and reference pass, and {n_again} of {n_prompts * GROUP} answers once more after "
+            "the update",
             describe_plan(policy, job),
             "torch left out as in a stage of its own (memory.process_per_stage)",
         ],

@@ -8,12 +8,14 @@ at its limit it waits, and may pass it by a few operations' results.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
+from typing import Protocol, TypedDict
 
 from varro.errors import PolicyError
 from varro.policy.head import MAX_KEPT_BYTES, rows_at_once
-from varro.policy.mlx import device_memory_bytes
+from varro.policy.mlx import device_memory_bytes, mx
 
 _LOGITS_COPIES = 6
 """pieces of logits that live at once: logits, shifted, powers, and what comes of them"""
@@ -109,6 +111,33 @@ class UpdatePlan:
     recompute: bool
     """layers are computed again in the backward pass (gradient checkpointing)"""
     peak_bytes: int
+
+
+class Answered(Protocol):
+    """A group with its answers."""
+
+    @property
+    def prompt_ids(self) -> Sequence[int]: ...
+
+    @property
+    def tokens(self) -> mx.array:
+        """(R, T)"""
+
+
+class GroupSizes(TypedDict):
+    """What the plan of an update asks of a day's groups: the largest of each."""
+
+    prompt_tokens: int
+    answer_tokens: int
+    group_size: int
+
+
+def largest_sizes(groups: Sequence[Answered]) -> GroupSizes:
+    return {
+        "prompt_tokens": max(len(group.prompt_ids) for group in groups),
+        "answer_tokens": max(group.tokens.shape[1] for group in groups),
+        "group_size": max(group.tokens.shape[0] for group in groups),
+    }
 
 
 def default_budget_bytes() -> int:

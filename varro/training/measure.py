@@ -22,7 +22,7 @@ from varro.policy.logprobs import (
     response_logprobs,
     response_seen,
 )
-from varro.policy.memory import plan_passes
+from varro.policy.memory import Answered, largest_sizes, plan_passes
 from varro.policy.mlx import mx
 from varro.training.gspo import sampler_weights, sequence_k3, sequence_kl
 
@@ -288,15 +288,13 @@ def _recomputed(
         yield figures, (Seen(hidden[0], head), Seen(hidden[1], ref_head))
 
 
-def _at_once(policy: Policy, groups: Sequence[Given | Guarded]) -> int:
+def _at_once(policy: Policy, groups: Sequence[Answered]) -> int:
     """Groups that the memory budget lets pass side by side."""
     if not groups:
         return 1  # this process of a cluster got none
     return plan_passes(
         policy.shape(),
-        prompt_tokens=max(len(g.prompt_ids) for g in groups),
-        answer_tokens=max(g.tokens.shape[1] for g in groups),
-        group_size=max(g.tokens.shape[0] for g in groups),
+        **largest_sizes(groups),
         n_streams=len(policy.streams),
         budget_bytes=policy.budget_bytes,
     )

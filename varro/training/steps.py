@@ -15,7 +15,7 @@ from varro.config import GuardConfig, UpdateConfig
 from varro.domain import even_runs
 from varro.policy.load import Policy
 from varro.policy.logprobs import response_logprobs
-from varro.policy.memory import UpdatePlan, plan_update
+from varro.policy.memory import UpdatePlan, largest_sizes, plan_update
 from varro.policy.mlx import mx
 from varro.training.gradients import Gradients, add_up, differentiated
 from varro.training.gspo import (
@@ -145,9 +145,7 @@ def run_steps(
 
     plan = plan_update(
         policy.shape(),
-        prompt_tokens=max(len(b.prompt_ids) for b in batches),
-        answer_tokens=max(b.tokens.shape[1] for b in batches),
-        group_size=max(b.tokens.shape[0] for b in batches),
+        **largest_sizes(batches),
         n_streams=len(policy.streams),
         budget_bytes=policy.budget_bytes,
     )
