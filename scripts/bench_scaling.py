@@ -72,7 +72,7 @@ def scaling_table(name: str, runs: dict[tuple[int, int], list[Run]]) -> list[str
     """Medians over rounds, one line a size.  Units: milliseconds a sampled token, GB."""
     columns = [
         *("headlines", "tokens an answer", "sampling ms a token", "update ms a token"),
-        *("both ms a token", "peak RSS GB", "MLX peak GB"),
+        *("sampling + update ms a token", "peak RSS GB", "MLX peak GB"),
     ]
     lines = [f"More {name}:", "", "| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
     first: list[float] = []

@@ -190,6 +190,18 @@ MUTANTS = (
         ("tests/test_memory.py",),
     ),
     Mutant(
+        "prompts read one stream after the other",
+        "policy/sample.py",
+        "(read, places, at_once=len(policy.streams))",
+        "(read, places, at_once=1)",
+    ),
+    Mutant(
+        "the guard's before of more forecasts than its after",
+        "training/measure.py",
+        "prompt_ids, kl_ref = group.prompt_ids, group.kl[:n_rows]",
+        "prompt_ids, kl_ref = group.prompt_ids, group.kl",
+    ),
+    Mutant(
         "log-probs wait for the next look",
         "policy/sample.py",
         "self.chosen[-1], self.logprobs[-1], self.entropies[-1]",

@@ -68,6 +68,19 @@ def test_rows_are_whole_groups_and_grow_with_the_budget():
         plan_rows(QWEN, **sizes, budget_bytes=int(2.7e9))
 
 
+def test_each_stream_reads_a_prompt_where_there_are_several():
+    """Catches two long prompts read at once that were planned for one, and one group refused for a
+    second prompt that it does not have: behind 2,000 tokens a group takes 2.46 GB of weights, 1.42
+    for the layer that reads them and 0.85 of its own."""
+    sizes = {"prompt_tokens": 2000, "max_tokens": 176, "group_size": 8}
+
+    def plan(gb, n_streams):
+        return plan_rows(QWEN, **sizes, n_streams=n_streams, budget_bytes=int(gb * 1e9))
+
+    assert [plan(5, 1), plan(5, 2)] == [8, 8]
+    assert [plan(6.2, 1), plan(6.2, 2)] == [16, 8]
+
+
 def test_an_update_gives_way_in_order():
     """Catches a plan that keeps layers it has no room for, or recomputes where there is room."""
 

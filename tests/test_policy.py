@@ -427,21 +427,46 @@ def test_the_exp_made_for_x86_is_exp():
     assert far[3] > 1e37 and np.isfinite(far[3]) and far[4] == 1.0
 
 
-@pytest.mark.parametrize("n_rows", [(3, 7), (65,), (1, 1, 5)])
+@pytest.mark.parametrize("n_rows", [(1,), (64,), (3, 7), (1, 1, 5)])
 def test_a_product_is_the_same_whichever_factor_comes_first(monkeypatch, n_rows):
-    """Catches a result or a gradient of another shape, or transposed, where the weight is first,
-    and rows counted along one axis only."""
+    """Catches a result or a gradient of another shape, or transposed, where the weight is first."""
     rng = np.random.default_rng(0)
     x = mx.array(rng.normal(0, 1, (*n_rows, 1024)).astype(np.float32))
     weight, slope = (
         mx.array(rng.normal(0, 1, shape).astype(np.float32)) for shape in ((6, 1024), (*n_rows, 6))
     )
-    monkeypatch.setattr(fastmath, "_SLOW_COPY", True)
+    monkeypatch.setattr(fastmath, "_OPENBLAS", True)
+    assert fastmath._weight_first(int(np.prod(n_rows)), x.dtype, weight)
     found = mx.vjp(fastmath.product, [x, weight], [slope])
     plain = mx.vjp(lambda x, weight: x @ weight.T, [x, weight], [slope])
     for a, b in zip(found[0] + found[1], plain[0] + plain[1], strict=True):
         assert a.shape == b.shape
         np.testing.assert_allclose(np.array(a), np.array(b), rtol=1e-4, atol=1e-3)
+
+
+def test_the_weight_is_first_only_where_that_was_measured_to_pay(monkeypatch):
+    """Catches rows counted along one axis only, and a shortcut taken in another type, with another
+    BLAS, or for widths that OpenBLAS copies quickly."""
+    asked = []
+
+    def first(n_rows, dtype, weight):
+        asked.append(n_rows)
+        return False
+
+    with monkeypatch.context() as patched:
+        patched.setattr(fastmath, "_weight_first", first)
+        fastmath.product(mx.zeros((3, 7, 16)), mx.zeros((4, 16)))
+    assert asked == [21]
+    wide, narrow = mx.zeros((2, 1024)), mx.zeros((2, 1000))
+    for openblas, n_rows, weight, expected in (
+        (True, 64, wide, True),
+        (True, 65, wide, False),
+        (True, 8, narrow, False),
+        (True, 8, wide.astype(mx.bfloat16), False),
+        (False, 8, wide, False),
+    ):
+        monkeypatch.setattr(fastmath, "_OPENBLAS", openblas)
+        assert fastmath._weight_first(n_rows, weight.dtype, weight) is expected
 
 
 def test_every_linear_layer_takes_its_products_there(policy, monkeypatch):

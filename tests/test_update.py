@@ -31,7 +31,13 @@ from varro.policy.sample import SamplingSettings, sample_groups
 from varro.training import measure, steps
 from varro.training.advantage import plain_advantages
 from varro.training.gradients import Gradients, add_up, differentiated
-from varro.training.measure import n_after, n_guarded
+from varro.training.measure import (
+    distances_before,
+    measure_after,
+    measure_before,
+    n_after,
+    n_guarded,
+)
 from varro.training.steps import StepBatch
 from varro.training.update import n_update_ticks, reset_reference, update_policy
 
@@ -492,10 +498,12 @@ def test_a_tight_leash_holds_the_policy_back(policy):
 
 
 @pytest.mark.parametrize("kind", ["reward", "loss"])
-def test_a_policy_past_the_limit_may_come_back(policy, kind, monkeypatch):
+@pytest.mark.parametrize("looks_at_all", [True, False])
+def test_a_policy_past_the_limit_may_come_back(policy, kind, looks_at_all, monkeypatch):
     """Catches a policy that is refused every step for being where it should be leaving, and a leash
     of either kind that pushes instead of pulling."""
-    monkeypatch.setattr(measure, "_MIN_GUARDED", 1000)  # the KL before and after of the same ones
+    if looks_at_all:
+        monkeypatch.setattr(measure, "_MIN_GUARDED", 1000)
     state, token = FRESH, _common_token(policy)
     for i in range(4):
         groups = make_groups(policy, lambda ids: ids.count(token), n=8, seed=777 * i)
@@ -506,7 +514,8 @@ def test_a_policy_past_the_limit_may_come_back(policy, kind, monkeypatch):
     state = replace(state, kl_coef=30.0, optimizer={})
     result = update(policy, groups, leash=tight, state=state)
     assert result.metrics["kl_ref"] > tight.kl_limit
-    assert result.metrics["kl_ref_after"] < result.metrics["kl_ref"]
+    if looks_at_all:  # else they are of other forecasts
+        assert result.metrics["kl_ref_after"] < result.metrics["kl_ref"]
     assert result.refused is None
 
 
@@ -596,6 +605,28 @@ def test_a_small_day_is_measured_on_a_quarter_of_it():
     assert [n_guarded(n, 8) for n in sizes] == [8, 8, 4, 2, 4, 5, 8, 8]
     assert [n_guarded(n, 8) * n_after(n) for n in sizes] == [8, 16, 16, 16, 32, 40, 64, 64]
     assert n_guarded(8, 5) == 2  # 16 of 40
+
+
+def test_the_guard_holds_before_against_after_on_the_same_forecasts(policy, monkeypatch):
+    """Catches a KL of all the group's forecasts set against one of its first, or of as many others;
+    and hidden states of those that are left out kept through the steps."""
+    monkeypatch.setattr(measure, "_MIN_GUARDED", len(TITLES))
+    update(policy, make_groups(policy, varied), config=replace_lr(lr=5e-3))
+    groups = [rewarded.group for rewarded in make_groups(policy, varied, seed=90)]
+    before = measure_before(
+        policy, groups, from_sampler=False, max_kl_sampler=0.0, n_first=1, temperature=0.8,
+        on_group=lambda: None,
+    )  # fmt: skip
+    firsts = [measured.kl[:1] for measured in before.groups]
+    assert distances_before(policy, before.guarded).kl_ref == pytest.approx(np.mean(firsts))
+    assert np.mean(firsts) != pytest.approx(np.mean([m.kl for m in before.groups]), rel=1e-3)
+    for one, group in zip(before.guarded, groups, strict=True):
+        n_tokens = len(group.forecasts[0].token_ids)
+        assert one.tokens.shape == (1, n_tokens) and one.mask.sum().item() == n_tokens
+        assert one.old.hidden.shape[0] == one.ref.hidden.shape[0] == n_tokens
+    now = measure_after(policy, before.guarded, temperature=0.8, on_group=lambda: None)
+    assert now.kl_update == pytest.approx(0.0, abs=1e-5)
+    assert now.kl_ref == pytest.approx(np.mean(firsts), rel=1e-4)
 
 
 def test_progress_counts_every_pass(policy):
@@ -919,13 +950,13 @@ def test_entropy_and_kl_are_those_of_the_whole_vocabulary(policy):
     assert found["kl_base_after"] == found["kl_ref_after"]
 
 
-@pytest.mark.parametrize("n_guarded", [4, 1])
+@pytest.mark.parametrize("n_looked_at", [4, 1])
 @pytest.mark.parametrize("fine_tune", ["lora", "full"])
-def test_the_distances_of_an_update_are_exact(request, fine_tune, n_guarded, monkeypatch):
+def test_the_distances_of_an_update_are_exact(request, fine_tune, n_looked_at, monkeypatch):
     """Catches an estimate in their place, a KL the wrong way round, one of other forecasts than
     those that the guard looks at, and parent, reference and base mistaken for each other: all
     three differ here, the head too where every weight trains."""
-    monkeypatch.setattr(measure, "_MIN_GUARDED", n_guarded * len(TITLES))
+    monkeypatch.setattr(measure, "_MIN_GUARDED", n_looked_at * len(TITLES))
     if fine_tune == "lora":
         policy = request.getfixturevalue("policy")
     else:
@@ -948,7 +979,7 @@ def test_the_distances_of_an_update_are_exact(request, fine_tune, n_guarded, mon
     policy.set_adapter(parent)
     old = _log_softmax(policy, groups)
     for name, other in (("kl_update", old), ("kl_ref_after", ref), ("kl_base_after", from_base)):
-        looked_at = _mean_kl(*(_firsts(rows, groups, n_guarded) for rows in (new, other)))
+        looked_at = _mean_kl(*(_firsts(rows, groups, n_looked_at) for rows in (new, other)))
         assert found[name] == pytest.approx(looked_at, rel=1e-3, abs=1e-3)
     assert found["kl_ref"] == pytest.approx(_mean_kl(old, ref), rel=1e-3, abs=1e-3)
     assert found["kl_update"] > 0.01

@@ -223,7 +223,7 @@ def share_prompts(model: Any) -> None:
         block.self_attn.__class__ = _derived(_Attention, type(block.self_attn))
         block.mlp.__class__ = _derived(_SwiGLU, type(block.mlp))
         for layer in block.modules():
-            if type(layer) is nn.Linear:
+            if type(layer) is nn.Linear and "bias" not in layer:
                 layer.__class__ = linear
 
 
@@ -265,11 +265,10 @@ class _SwiGLU:
 
 
 class _Linear:
-    """`__call__` of a linear layer."""
+    """`__call__` of a linear layer without a bias."""
 
     def __call__(self: Any, x: mx.array) -> mx.array:
-        out = product(x, self.weight)
-        return out + self.bias if "bias" in self else out
+        return product(x, self.weight)
 
 
 def _causal_scores(queries: mx.array, keys: mx.array) -> mx.array:

@@ -113,8 +113,8 @@ class UpdatePlan:
     peak_bytes: int
 
 
-class Answered(Protocol):
-    """A group with its answers."""
+class AnsweredGroup(Protocol):
+    """A prompt's ids and its answers' tokens."""
 
     @property
     def prompt_ids(self) -> Sequence[int]: ...
@@ -125,14 +125,15 @@ class Answered(Protocol):
 
 
 class GroupSizes(TypedDict):
-    """What the plan of an update asks of a day's groups: the largest of each."""
+    """What the plans of an update and its passes ask of a day's groups."""
 
     prompt_tokens: int
     answer_tokens: int
     group_size: int
 
 
-def largest_sizes(groups: Sequence[Answered]) -> GroupSizes:
+def largest_sizes(groups: Sequence[AnsweredGroup]) -> GroupSizes:
+    """The longest prompt, the longest answer and the largest group, each of whichever has it."""
     return {
         "prompt_tokens": max(len(group.prompt_ids) for group in groups),
         "answer_tokens": max(group.tokens.shape[1] for group in groups),
@@ -160,15 +161,17 @@ def plan_rows(
     Raises: PolicyError if not even one group fits.
     """
     fixed = shape.weights_bytes + (1 + shape.has_reference) * shape.trainable_bytes
-    room = budget_bytes - fixed - n_streams * shape.prompt_bytes(prompt_tokens)
+    of_prompt = shape.prompt_bytes(prompt_tokens)
+    room = budget_bytes - fixed - of_prompt
     one_layer = shape.layer_bytes(group_size, prompt_tokens + max_tokens)
     answers = group_size * shape.kv_bytes(-(-max_tokens // 32) * 32)
     group = shape.kv_bytes(prompt_tokens) + answers + one_layer
     logits = group_size * shape.read_logits_bytes(1, 1)
-    n_groups = room // (group + logits)
-    if n_groups < 1:
+    if room < group + logits:
         needed = budget_bytes - room + group + logits
         raise PolicyError(_too_small("sampling one group", needed, budget_bytes))
+    room -= (n_streams - 1) * of_prompt  # of several prompts each stream reads one
+    n_groups = max(1, room // (group + logits))
     most = n_streams * rows_at_once(shape.n_vocab)  # rows whose logits are there at a time
     if n_groups * group_size > most:
         n_groups = (room - most * shape.read_logits_bytes(1, 1)) // group

@@ -185,8 +185,8 @@ def _uniforms(seed: int, n: int) -> NDArray[np.float32]:
 
 
 @dataclass(frozen=True)
-class _Read:
-    """A prompt that was read."""
+class _Prefilled:
+    """A prompt that was read, alone."""
 
     n_tokens: int
     last: mx.array
@@ -276,26 +276,26 @@ def _begin(policy: Policy, prompts: Sequence[tuple[int, ...]], rows: list[_Row])
 
 def _read_prompts(
     policy: Policy, prompts: Sequence[tuple[int, ...]], places: Sequence[int]
-) -> dict[int, _Read]:
+) -> dict[int, _Prefilled]:
     """Each prompt read once, alone: what it gives does not depend on its neighbours.
 
     The streams are handed theirs in turn: MLX runs a few operations ahead only, and would be done
     with one stream's prompts before it was handed the next one's.
     """
 
-    def read(place: int) -> _Read:
+    def read(place: int) -> _Prefilled:
         memory = [PromptMemory() for _ in range(policy.n_layers)]
         last = policy.hidden(mx.array([list(prompts[place])]), memory)[:, -1]
-        return _Read(len(prompts[place]), last, memory)
+        return _Prefilled(len(prompts[place]), last, memory)
 
-    found: list[_Read] = []
+    found: list[_Prefilled] = []
     for built in policy.built_side_by_side(read, places, at_once=len(policy.streams)):
         mx.async_eval([prompt.arrays() for prompt in built])  # type: ignore[no-untyped-call]
         found += built
     return dict(zip(places, found, strict=True))
 
 
-def _begin_part(read: Mapping[int, _Read], rows: list[_Row], stream: mx.Stream) -> _Part:
+def _begin_part(read: Mapping[int, _Prefilled], rows: list[_Row], stream: mx.Stream) -> _Part:
     order = sorted({row.prompt for row in rows})
     place = {p: i for i, p in enumerate(order)}
     prompt_of = [place[row.prompt] for row in rows]

@@ -646,8 +646,9 @@ METRICS: tuple[Metric, ...] = (
     Metric(
         "kl_ref_after",
         "KL to reference, after",
-        "the same of the updated policy, on the forecasts of at most 8 groups spread over the day; "
-        "where an update was refused, kl_ref: the policy serves on",
+        "the same of the updated policy, on at most 8 groups spread over the day, and of a day of "
+        "fewer than 29 on a quarter of its forecasts (16 at least); where an update was refused, "
+        "kl_ref: the policy serves on",
         "nats a sequence",
         "below 12",
         3,

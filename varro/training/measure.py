@@ -22,16 +22,17 @@ from varro.policy.logprobs import (
     response_logprobs,
     response_seen,
 )
-from varro.policy.memory import Answered, largest_sizes, plan_passes
+from varro.policy.memory import AnsweredGroup, largest_sizes, plan_passes
 from varro.policy.mlx import mx
 from varro.training.gspo import sampler_weights, sequence_k3, sequence_kl
 
 GUARD_GROUPS = 8
 """groups, spread evenly over the day, on which the update is measured after its steps"""
 _GUARD_SHARE = 4
-"""of so many of the day's forecasts one is measured, so that a small day pays no more for it"""
+"""the guard measures at least one in so many of the day's forecasts: on all of its groups' a small
+day's update would take a third longer"""
 _MIN_GUARDED = 16
-"""forecasts, where the day has them"""
+"""forecasts that it measures at least, where the day has them"""
 
 Floats = NDArray[np.float64]
 
@@ -97,7 +98,7 @@ class Before:
 
 @dataclass(frozen=True)
 class Distances:
-    """The new policy on the day's forecasts. Units: nats a sequence, means over forecasts.
+    """The new policy on the guard's forecasts. Units: nats a sequence, means over forecasts.
 
     Each is an exact KL(new‖other) at each token, but the prefixes are the old policy's, and no
     importance weights make up for it: across one day's step they would add more noise than truth.
@@ -148,7 +149,9 @@ def measure_before(
             measured.append(figures)
             if n in for_guard:
                 group = Measured(**vars(given[n]), **figures)
-                guarded.append(_guarded(policy, group, anchors, temperature, n_rows))
+                guarded.append(
+                    _guarded(policy, group, anchors, temperature=temperature, n_rows=n_rows)
+                )
             on_group()
         collect(places, measured)
 
@@ -211,8 +214,8 @@ def n_after(n_groups: int) -> int:
 
 
 def n_guarded(n_groups: int, group_size: int) -> int:
-    """Forecasts of each of those groups: all of them, unless that is more than a quarter of the
-    day's (and more than sixteen between the groups)."""
+    """Forecasts of each of those groups: as many as make a quarter of the day's, or sixteen, where
+    a group has so many; 64 of groups of eight at most."""
     wanted = max(n_groups * group_size / _GUARD_SHARE, _MIN_GUARDED)
     return min(group_size, math.ceil(wanted / n_after(n_groups)))
 
@@ -288,7 +291,7 @@ def _recomputed(
         yield figures, (Seen(hidden[0], head), Seen(hidden[1], ref_head))
 
 
-def _at_once(policy: Policy, groups: Sequence[Answered]) -> int:
+def _at_once(policy: Policy, groups: Sequence[AnsweredGroup]) -> int:
     """Groups that the memory budget lets pass side by side."""
     if not groups:
         return 1  # this process of a cluster got none
@@ -304,14 +307,22 @@ def _guarded(
     policy: Policy,
     group: Measured,
     anchors: tuple[Seen, Seen],
+    *,
     temperature: float,
     n_rows: int,
 ) -> Guarded:
     """The group's first `n_rows` forecasts; all were drawn alike."""
     assert group.kl is not None
     prompt_ids, kl_ref = group.prompt_ids, group.kl[:n_rows]
-    tokens, mask = group.tokens[:n_rows], group.mask[:n_rows]
-    old, ref = (Seen(seen.hidden[: tokens.size], seen.head) for seen in anchors)
+    width = int(group.mask[:n_rows].sum(axis=1).max().item())
+    tokens, mask = group.tokens[:n_rows, :width], group.mask[:n_rows, :width]
+
+    def cut(seen: Seen) -> Seen:
+        hidden = seen.hidden.reshape(*group.tokens.shape, -1)[:n_rows, :width]
+        return Seen(mx.contiguous(hidden).reshape(tokens.size, -1), seen.head)
+
+    old, ref = map(cut, anchors)
+    mx.eval(old.hidden, ref.hidden)  # or the whole group's would be kept
     if policy.reference is None:
         return Guarded(prompt_ids, tokens, mask, old, ref, ref, kl_ref, kl_ref)
     with policy.tied_to_base(), policy.as_reference():
