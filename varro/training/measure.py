@@ -314,7 +314,7 @@ def _guarded(
     """The group's first `n_rows` forecasts; all were drawn alike."""
     assert group.kl is not None
     prompt_ids, kl_ref = group.prompt_ids, group.kl[:n_rows]
-    width = int(group.mask[:n_rows].sum(axis=1).max().item())
+    width = int(np.array(group.mask[:n_rows]).sum(axis=1).max())
     tokens, mask = group.tokens[:n_rows, :width], group.mask[:n_rows, :width]
 
     def cut(seen: Seen) -> Seen:
