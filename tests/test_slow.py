@@ -145,7 +145,9 @@ def sample_and_train(model, *, n_headlines, n_tokens, budget_gb=7, max_rows=512)
     from varro.policy.mlx import read_memory, reset_peak
     from varro.policy.sample import SamplingSettings
     from varro.report.machine import stage_memory
+    from varro.training import measure
 
+    measure._MIN_GUARDED = 64  # as of 32 headlines or more: of fewer the guard keeps less
     policy = load_policy(PolicyConfig(model=model), lora_seed=0, budget_bytes=int(budget_gb * 1e9))
     policy.eos_ids = policy.paragraph_ids = frozenset()
     settings = SamplingSettings(0.8, n_tokens, stop_at_paragraph=True, max_rows=max_rows)
