@@ -29,8 +29,8 @@ from varro.training.gspo import sampler_weights, sequence_k3, sequence_kl
 GUARD_GROUPS = 8
 """groups, spread evenly over the day, on which the update is measured after its steps"""
 _GUARD_SHARE = 4
-"""the guard measures at least one in so many of the day's forecasts: on all of its groups' a small
-day's update would take a third longer"""
+"""the guard measures at least one in so many of the day's forecasts: with all of its groups' an
+update of 8 headlines took a quarter longer"""
 _MIN_GUARDED = 16
 """forecasts that it measures at least, where the day has them"""
 
