@@ -14,12 +14,12 @@ import pytest
 
 from varro.config import PolicyConfig
 from varro.errors import PolicyError
-from varro.policy import attention, fastmath, head
+from varro.policy import attention, blocks, fastmath, head, positions
 from varro.policy import sample as sampling
 from varro.policy.folder import trained_bytes
 from varro.policy.load import LORA_KEYS, load_policy
 from varro.policy.logprobs import behaviour_logprobs, pad_responses, response_logprobs
-from varro.policy.mlx import mx
+from varro.policy.mlx import mx, nn
 from varro.policy.prompt import make_prompt_encoder
 from varro.policy.sample import SamplingSettings, draw_token, sample_groups
 
@@ -427,60 +427,75 @@ def test_the_exp_made_for_x86_is_exp():
     assert far[3] > 1e37 and np.isfinite(far[3]) and far[4] == 1.0
 
 
-@pytest.mark.parametrize("n_rows", [(1,), (64,), (3, 7), (1, 1, 5)])
-def test_a_product_is_the_same_whichever_factor_comes_first(monkeypatch, n_rows):
-    """Catches a result or a gradient of another shape, or transposed, where the weight is first."""
-    rng = np.random.default_rng(0)
-    x = mx.array(rng.normal(0, 1, (*n_rows, 1024)).astype(np.float32))
-    weight, slope = (
-        mx.array(rng.normal(0, 1, shape).astype(np.float32)) for shape in ((6, 1024), (*n_rows, 6))
+@pytest.mark.parametrize("dtype", [mx.float32, mx.bfloat16])
+@pytest.mark.parametrize("bias", [False, True])
+def test_an_adapter_does_what_mlx_lms_does(dtype, bias):
+    """Catches a scale or a rounding of our own, another gradient, and a bias that is lost."""
+    from mlx_lm.tuner.lora import LoRALinear
+
+    mx.random.seed(0)
+    linear = nn.Linear(256, 16, bias=bias)
+    linear.set_dtype(dtype)
+    layer = LoRALinear.from_base(linear, r=4, scale=0.7)
+    layer.lora_b = mx.random.normal(layer.lora_b.shape)
+    x, slope = (mx.random.normal((5, n)).astype(dtype) for n in (256, 16))
+
+    def run(call):
+        def of(x, lora_a, lora_b):
+            layer.lora_a, layer.lora_b = lora_a, lora_b
+            return [call(layer, x)]
+
+        out, gradients = mx.vjp(of, [x, layer.lora_a, layer.lora_b], [slope])
+        return [np.array(a.astype(mx.float32)) for a in (*out, *gradients)]
+
+    for found, expected in zip(run(blocks._LoRA.__call__), run(LoRALinear.__call__), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=2e-5)
+
+
+def test_the_frozen_base_does_not_read_the_adapter(policy):
+    """Catches a base that pays for the adapter's products, and 0 · inf where it has run away."""
+    ids = mx.array([[5, 6, 7]])
+    with policy.adapter_off():
+        expected = np.array(policy.hidden(ids))
+    mine = policy.adapter()
+    policy.set_adapter({name: mx.full(a.shape, mx.inf) for name, a in mine.items()})
+    with policy.adapter_off():
+        found = np.array(policy.hidden(ids))
+    policy.set_adapter(mine)
+    np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("kind", ["default", "traditional", "yarn"])
+@pytest.mark.parametrize("offset", [0, 7, [3, 40]])
+def test_what_is_turned_once_a_pass_is_what_rope_turns(kind, offset):
+    """Catches halves that are swapped, or turned where neighbours should be, a scaling that is
+    lost, and a turn kept for later tokens or for rows that have gone."""
+    from mlx_lm.models.rope_utils import initialize_rope
+
+    yarn = {"type": "yarn", "factor": 4.0, "original_max_position_embeddings": 64}
+    rope = initialize_rope(
+        8,
+        1e4,
+        traditional=kind == "traditional",
+        scaling_config=yarn if kind == "yarn" else None,
+        max_position_embeddings=256,
     )
-    monkeypatch.setattr(fastmath, "_OPENBLAS", True)
-    assert fastmath._weight_first(int(np.prod(n_rows)), x.dtype, weight)
-    found = mx.vjp(fastmath.product, [x, weight], [slope])
-    plain = mx.vjp(lambda x, weight: x @ weight.T, [x, weight], [slope])
-    for a, b in zip(found[0] + found[1], plain[0] + plain[1], strict=True):
-        assert a.shape == b.shape
-        np.testing.assert_allclose(np.array(a), np.array(b), rtol=1e-4, atol=1e-3)
+    offset = mx.array(offset) if isinstance(offset, list) else offset
+    x = mx.random.normal((2, 3, 5, 8))
 
+    def check(positions, x, offset):
+        expected = rope(mx.array(x), offset=offset)
+        for _ in range(2):
+            found = positions.rotated(rope, mx.array(x))
+            np.testing.assert_allclose(np.array(found), np.array(expected), atol=1e-6)
 
-def test_the_weight_is_first_only_where_that_was_measured_to_pay(monkeypatch):
-    """Catches rows counted along one axis only, and a shortcut taken in another type, with another
-    BLAS, or for widths that OpenBLAS copies quickly."""
-    asked = []
-
-    def first(n_rows, dtype, weight):
-        asked.append(n_rows)
-        return False
-
-    with monkeypatch.context() as patched:
-        patched.setattr(fastmath, "_weight_first", first)
-        fastmath.product(mx.zeros((3, 7, 16)), mx.zeros((4, 16)))
-    assert asked == [21]
-    wide, narrow = mx.zeros((2, 1024)), mx.zeros((2, 1000))
-    for openblas, n_rows, weight, expected in (
-        (True, 64, wide, True),
-        (True, 65, wide, False),
-        (True, 8, narrow, False),
-        (True, 8, wide.astype(mx.bfloat16), False),
-        (False, 8, wide, False),
-    ):
-        monkeypatch.setattr(fastmath, "_OPENBLAS", openblas)
-        assert fastmath._weight_first(n_rows, weight.dtype, weight) is expected
-
-
-def test_every_linear_layer_takes_its_products_there(policy, monkeypatch):
-    """Catches layers that mlx_lm's LoRA wraps and that are left as they were."""
-    seen = []
-    product = attention.product
-
-    def counted(x, weight):
-        seen.append(weight.shape)
-        return product(x, weight)
-
-    monkeypatch.setattr(attention, "product", counted)
-    policy.hidden(mx.array([[5, 6, 7]]))
-    assert len(seen) == len(LORA_KEYS) * policy.n_layers
+    turned = positions.Positions(offset)
+    check(turned, x, offset)
+    turned.move(4)
+    check(turned, x, offset + 4)
+    if isinstance(offset, mx.array):
+        turned.keep(mx.array([1]))
+        check(turned, x[1:], offset[1:] + 4)
 
 
 def test_softmax_and_swiglu_have_their_own_gradients():
@@ -531,7 +546,8 @@ def test_attention_has_the_gradients_of_one_soft_max():
     weight = mx.random.normal(shapes[0])
 
     def ours(queries, prompt_keys, prompt_values, keys, values):
-        memory = attention.AnswerMemory(attention.Prompts(prompt_keys, prompt_values, None))
+        prompts = attention.Prompts(prompt_keys, prompt_values, None)
+        memory = attention.AnswerMemory(prompts, positions.Positions(6))
         return (memory.attend(queries, keys, values) * weight).sum()
 
     def joined(queries, prompt_keys, prompt_values, keys, values):

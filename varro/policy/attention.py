@@ -4,8 +4,7 @@ A prompt's keys and values exist once, however many forecasts attend to them: wi
 as the answer and eight siblings that saves most of the memory of decoding, and in training two
 thirds of the work. The scores against prompt and own tokens go through one soft-max.
 
-`share_prompts` gives the loaded mlx_lm blocks this attention (and a SwiGLU and products that are
-quick on every device); weights, names and everything else stay mlx_lm's.
+A pass has one memory a layer; all its memories share where its tokens stand.
 """
 
 from __future__ import annotations
@@ -16,8 +15,9 @@ from typing import Any, Protocol, cast
 
 import numpy as np
 
-from varro.policy.fastmath import exp, product, softmax, swiglu
-from varro.policy.mlx import mx, nn
+from varro.policy.fastmath import exp, softmax
+from varro.policy.mlx import mx
+from varro.policy.positions import Positions
 
 _MASKED = -1e30
 
@@ -25,8 +25,10 @@ _MASKED = -1e30
 class LayerMemory(Protocol):
     """Keys and values that one layer has seen; stands where mlx_lm expects a cache."""
 
-    offset: Any
-    """position of the next token: an int, or one for each row"""
+    @property
+    def positions(self) -> Positions:
+        """Of the tokens that are read."""
+        ...
 
     def make_mask(self, n: int, **_: object) -> None:
         """None: `attend` masks by itself."""
@@ -39,8 +41,8 @@ class LayerMemory(Protocol):
 class PromptMemory:
     """One prompt while it is read."""
 
-    def __init__(self) -> None:
-        self.offset = 0
+    def __init__(self, positions: Positions) -> None:
+        self.positions = positions
         self.keys: mx.array = mx.zeros((1, 1, 0, 1))  # (1, KV, P, D)
         self.values: mx.array = self.keys
 
@@ -51,6 +53,12 @@ class PromptMemory:
         self.keys, self.values = keys, values
         weights = softmax(_causal_scores(queries, keys))
         return (weights @ values).reshape(queries.shape)
+
+
+def prompt_memories(n_layers: int) -> list[PromptMemory]:
+    """For a pass that reads one prompt."""
+    positions = Positions(0)
+    return [PromptMemory(positions) for _ in range(n_layers)]
 
 
 @dataclass(frozen=True)
@@ -110,51 +118,98 @@ def gather_prompts(read: Sequence[PromptMemory]) -> Prompts:
 class AnswerMemory:
     """Answers read whole, behind the one prompt they share. Source of all training log-probs."""
 
-    def __init__(self, prompt: PromptMemory | Prompts) -> None:
-        self._prompts = Prompts(prompt.keys, prompt.values, None)
-        self.offset = prompt.keys.shape[2]
+    def __init__(self, prompts: Prompts, positions: Positions) -> None:
+        self._prompts = prompts
+        self.positions = positions
 
     def make_mask(self, n: int, **_: object) -> None:
         """None: `attend` masks by itself."""
 
     def attend(self, queries: mx.array, keys: mx.array, values: mx.array) -> mx.array:
-        rows = Rows(1, queries.shape[0], None, None)
-        return _attend_both(self._prompts, rows, queries, keys, values)
+        attention = _attention_of_answers(queries.shape[0], queries.shape[2])
+        folded = _folded(queries, keys.shape[1])
+        out: mx.array = attention(folded, self._prompts.keys, self._prompts.values, keys, values)[0]
+        return out.reshape(queries.shape)
+
+
+def answer_memories(prompt: Sequence[PromptMemory]) -> list[AnswerMemory]:
+    """For a pass that reads answers behind a prompt that was read. Gradients flow into both."""
+    positions = Positions(prompt[0].keys.shape[2])
+    return [AnswerMemory(Prompts(m.keys, m.values, None), positions) for m in prompt]
+
+
+class Decoding:
+    """Rows that are decoded in step: what the memories of all layers share."""
+
+    def __init__(self, rows: Rows, offset: mx.array) -> None:
+        self.rows = rows
+        self.positions = Positions(offset)
+        self.n_tokens = 0
+        """own tokens that all layers have read"""
+        self._unseen: mx.array | None = None
+
+    def unseen(self, room: int) -> mx.array:
+        """(room,): 0 for own tokens read, the newest with them, a large negative number past it."""
+        if self._unseen is None:
+            past = np.arange(room) > self.n_tokens
+            self._unseen = mx.array(np.where(past, _MASKED, 0.0).astype(np.float32))
+        return self._unseen
+
+    def move(self) -> None:
+        """On to the next token, which all layers are yet to read."""
+        self.n_tokens += 1
+        self.positions.move(1)
+        self._unseen = None
+
+    def keep(self, kept: mx.array, rows: Rows) -> None:
+        """Go on with the rows `kept` (ascending), arranged as `rows`."""
+        self.rows = rows
+        self.positions.keep(kept)
 
 
 class DecodeMemory:
-    """Answers grown token by token behind their prompts; finished rows are taken out."""
+    """Answers grown token by token behind their prompts; finished rows are taken out.
+
+    Note: no gradient.
+    """
 
     _STEP = 32
-    """tokens by which the room for own keys grows"""
+    """tokens by which the room for own keys grows: between, no array changes its shape, and what
+    `mx.compile` fuses is traced for each shape"""
 
-    def __init__(self, prompts: Prompts, rows: Rows, offset: mx.array) -> None:
+    def __init__(self, prompts: Prompts, decoding: Decoding) -> None:
         self._prompts = prompts
-        self._rows = rows
-        self.offset = offset  # (B,)
+        self._decoding = decoding
         self._keys: mx.array | None = None  # (B, KV, room, D)
         self._values: mx.array | None = None
-        self._n_tokens = 0
+
+    @property
+    def positions(self) -> Positions:
+        return self._decoding.positions
 
     def make_mask(self, n: int, **_: object) -> None:
         """None: a single token sees everything before it."""
 
     def attend(self, queries: mx.array, keys: mx.array, values: mx.array) -> mx.array:
-        n = self._n_tokens
+        n = self._decoding.n_tokens
         if self._keys is None or self._values is None or n == self._keys.shape[2]:
             self._keys = _grown(self._keys, keys, self._STEP)
             self._values = _grown(self._values, values, self._STEP)
         self._keys[:, :, n : n + 1] = keys
         self._values[:, :, n : n + 1] = values
-        self._n_tokens = n + 1
-        self.offset = self.offset + 1
-        seen = (self._keys[:, :, : n + 1], self._values[:, :, : n + 1])
-        return _attend_both(self._prompts, self._rows, queries, *seen)
+        out = _attend_both(
+            self._prompts,
+            self._decoding.rows,
+            _folded(queries, keys.shape[1]),
+            self._keys,
+            self._values,
+            unseen=self._decoding.unseen(self._keys.shape[2]),
+        )[0]
+        return out.reshape(queries.shape)
 
-    def keep(self, kept: mx.array, rows: Rows, prompts: Prompts) -> None:
-        """Go on with the rows `kept` (ascending), arranged as `rows` over `prompts`."""
-        self._rows, self._prompts = rows, prompts
-        self.offset = self.offset[kept]
+    def keep(self, kept: mx.array, prompts: Prompts) -> None:
+        """Go on with the rows `kept` (ascending) over `prompts`."""
+        self._prompts = prompts
         if self._keys is not None and self._values is not None:
             self._keys, self._values = self._keys[kept], self._values[kept]
 
@@ -180,7 +235,8 @@ def hidden_recomputed(body: Any, embedded: mx.array, prompt: Sequence[PromptMemo
         ) -> mx.array:
             held = block.trainable_parameters()
             block.update(own)
-            out: mx.array = block(x, None, AnswerMemory(Prompts(keys, values, None)))
+            memory = AnswerMemory(Prompts(keys, values, None), Positions(keys.shape[2]))
+            out: mx.array = block(x, None, memory)
             block.update(held)  # or the next micro-batch would wait for this one's backward pass
             return out
 
@@ -216,74 +272,22 @@ def _recomputed(run: Callable[..., mx.array]) -> Callable[..., mx.array]:
     return cast(Callable[..., mx.array], again)
 
 
-def share_prompts(model: Any) -> None:
-    """Give each block of a loaded mlx_lm Qwen model this module's attention, SwiGLU, products."""
-    linear = _derived(_Linear, nn.Linear)
-    for block in model.layers:
-        block.self_attn.__class__ = _derived(_Attention, type(block.self_attn))
-        block.mlp.__class__ = _derived(_SwiGLU, type(block.mlp))
-        for layer in block.modules():
-            if type(layer) is nn.Linear and "bias" not in layer:
-                layer.__class__ = linear
-
-
-def _derived(first: type, original: type) -> type:
-    return original if issubclass(original, first) else type(first.__name__, (first, original), {})
-
-
-class _Attention:
-    """`__call__` of an mlx_lm attention block over a LayerMemory."""
-
-    def __call__(
-        self: Any, x: mx.array, mask: object = None, memory: LayerMemory | None = None
-    ) -> mx.array:
-        memory = memory or PromptMemory()
-        n_rows, n_tokens, _ = x.shape
-
-        def heads(projected: mx.array, n: int) -> mx.array:
-            return projected.reshape(n_rows, n_tokens, n, -1)
-
-        queries = heads(self.q_proj(x), self.n_heads)
-        keys = heads(self.k_proj(x), self.n_kv_heads)
-        values = heads(self.v_proj(x), self.n_kv_heads).transpose(0, 2, 1, 3)
-        if "q_norm" in self:
-            queries, keys = self.q_norm(queries), self.k_norm(keys)
-        queries = self.rope(queries.transpose(0, 2, 1, 3), offset=memory.offset)
-        keys = self.rope(keys.transpose(0, 2, 1, 3), offset=memory.offset)
-        out = memory.attend(queries * self.scale, keys, values)
-        projected: mx.array = self.o_proj(out.transpose(0, 2, 1, 3).reshape(n_rows, n_tokens, -1))
-        return projected
-
-
-class _SwiGLU:
-    """`__call__` of an mlx_lm gated MLP."""
-
-    def __call__(self: Any, x: mx.array) -> mx.array:
-        hidden = swiglu(self.gate_proj(x), self.up_proj(x))
-        out: mx.array = self.down_proj(hidden)
-        return out
-
-
-class _Linear:
-    """`__call__` of a linear layer without a bias."""
-
-    def __call__(self: Any, x: mx.array) -> mx.array:
-        return product(x, self.weight)
-
-
 def _causal_scores(queries: mx.array, keys: mx.array) -> mx.array:
     """Scores of L tokens with themselves. Shapes: (B, H, L, D), (B, KV, L, D) → (B, KV, R · L, L),
     with R = H / KV."""
-    return _masked(_folded(queries, keys.shape[1]) @ keys.swapaxes(-1, -2), queries.shape[2])
+    folded = _folded(queries, keys.shape[1])
+    scores = folded @ keys.swapaxes(-1, -2)
+    future = _future(queries.shape[2], folded.shape[2])
+    return scores if future is None else scores + future.astype(scores.dtype)
 
 
-def _masked(scores: mx.array, n_tokens: int) -> mx.array:
-    """With a large negative number in each token's future. Shapes: (..., R · L, L) or, of the
-    newest token alone, (..., R, S)."""
+def _future(n_tokens: int, n_queries: int) -> mx.array | None:
+    """A large negative number in each token's future, 0 elsewhere; None for a single token.
+    Shapes: (R · L, L), R · L queries of L tokens."""
     if n_tokens == 1:
-        return scores
-    one = mx.triu(mx.full((n_tokens, n_tokens), _MASKED, dtype=scores.dtype), k=1)
-    return scores + mx.concatenate([one] * (scores.shape[-2] // n_tokens))
+        return None
+    one = mx.triu(mx.full((n_tokens, n_tokens), _MASKED), k=1)
+    return mx.concatenate([one] * (n_queries // n_tokens))
 
 
 def _folded(queries: mx.array, n_kv: int) -> mx.array:
@@ -298,19 +302,36 @@ def _attend_both(
     queries: mx.array,
     keys: mx.array,
     values: mx.array,
-) -> mx.array:
+    *,
+    unseen: mx.array | None,
+) -> tuple[mx.array, mx.array, mx.array, mx.array]:
     """One soft-max over the prompt's and the rows' own scores, both of which stay where they are.
 
-    Shapes: queries (B, H, L, D), keys and values (B, KV, S, D) → (B, H, L, D).
+    `unseen` is added to the own scores. Shapes: queries (B, KV, R · L, D), keys and values
+    (B, KV, S, D) → the same as queries, and the powers e^(score − largest) of the prompt on the
+    grid, of the rows themselves, and their total.
     """
-    attention = _attention_over(rows, prompts.padding, queries.shape[2])
-    folded = _folded(queries, keys.shape[1])
-    out: mx.array = attention(folded, prompts.keys, prompts.values, keys, values)[0]
-    return out.reshape(queries.shape)
+    shared = _to_grid(queries, rows) @ prompts.keys.swapaxes(-1, -2)  # (N, KV, S · R · L, P)
+    shared = shared.astype(mx.float32)
+    if prompts.padding is not None:
+        shared = shared + prompts.padding
+    own = (queries @ keys.swapaxes(-1, -2)).astype(mx.float32)  # (B, KV, R · L, S)
+    if unseen is not None:
+        own = own + unseen
+    of_shared = _to_rows(mx.max(shared, axis=-1, keepdims=True), rows)
+    largest = mx.maximum(of_shared, mx.max(own, axis=-1, keepdims=True))
+    shared = exp(shared - _to_grid(largest, rows))
+    own = exp(own - largest)
+    total = _to_rows(shared.sum(axis=-1, keepdims=True), rows) + own.sum(axis=-1, keepdims=True)
+    shared, own = shared.astype(queries.dtype), own.astype(queries.dtype)
+    out = (_to_rows(shared @ prompts.values, rows) + own @ values) / total
+    return out.astype(queries.dtype), shared, own, total.astype(queries.dtype)
 
 
-def _attention_over(rows: Rows, padding: mx.array | None, n_tokens: int) -> Any:
-    """Attention with a backward pass of its own: two passes over the scores and no copy of them."""
+def _attention_of_answers(n_rows: int, n_tokens: int) -> Any:
+    """Attention of answers behind one prompt, with a backward pass of its own: two passes over the
+    scores and no copy of them."""
+    rows = Rows(1, n_rows, None, None)
 
     @mx.custom_function
     def attention(
@@ -320,24 +341,12 @@ def _attention_over(rows: Rows, padding: mx.array | None, n_tokens: int) -> Any:
         keys: mx.array,
         values: mx.array,
     ) -> tuple[mx.array, mx.array, mx.array, mx.array]:
-        shared = _to_grid(queries, rows) @ prompt_keys.swapaxes(-1, -2)  # (N, KV, S · R · L, P)
-        shared = shared.astype(mx.float32)
-        if padding is not None:
-            shared = shared + padding
-        own = _masked((queries @ keys.swapaxes(-1, -2)).astype(mx.float32), n_tokens)
-        of_shared = _to_rows(mx.max(shared, axis=-1, keepdims=True), rows)
-        largest = mx.maximum(of_shared, mx.max(own, axis=-1, keepdims=True))
-        shared = exp(shared - _to_grid(largest, rows))
-        own = exp(own - largest)  # (B, KV, R · L, S)
-        total = _to_rows(shared.sum(axis=-1, keepdims=True), rows) + own.sum(axis=-1, keepdims=True)
-        shared, own = shared.astype(queries.dtype), own.astype(queries.dtype)
-        out = (_to_rows(shared @ prompt_values, rows) + own @ values) / total
-        return out.astype(queries.dtype), shared, own, total.astype(queries.dtype)
+        prompts = Prompts(prompt_keys, prompt_values, None)
+        future = _future(n_tokens, queries.shape[2])
+        return _attend_both(prompts, rows, queries, keys, values, unseen=future)
 
     @attention.vjp
     def vjp(primals: Any, cotangents: Any, outputs: Any) -> Any:
-        if rows.grid is not None:
-            raise ValueError("no gradient through prompts with unequally many rows")
         queries, prompt_keys, prompt_values, keys, values = primals
         out, shared, own, total = outputs
         slope = cotangents[0] / total

@@ -1,4 +1,4 @@
-"""exp, soft-max, SwiGLU and products of few rows, quick on x86 CPUs too.
+"""exp, soft-max and SwiGLU, quick on x86 CPUs too.
 
 MLX's CPU back end vectorises sums and products on x86 but calls the scalar `exp`: 12 ns an element,
 which after a fast BLAS is most of a decode step. Here exp is made of sums, products and shifts
@@ -15,7 +15,6 @@ import platform
 import shutil
 from typing import cast
 
-from varro.policy.blas import load_fast_blas
 from varro.policy.mlx import device_name, mx
 
 _MIN_EXPONENT = -100.0
@@ -25,12 +24,8 @@ _ROUND = 1.5 * 2.0**23
 """a float32 this large holds no fraction: adding it rounds, and leaves n in the low bits"""
 _POLYNOMIAL = (1.0, 0.69314698, 0.24022242, 0.055507338, 0.0096715133, 0.0013264718)
 """minimax for 2^f with 2^0 = 1 exactly; relative error 9e-8"""
-_SMALL = 1 << 16
+_SMALL = 1 << 10
 """elements below which fusing costs more than it saves: each new shape is traced again"""
-
-_FEW_ROWS = 64
-"""up to which the order of a product's factors pays: 8 to 24 % off 32 rows, up to 14 % off 64"""
-_PAGE_BYTES = 4096
 
 
 def exp(x: mx.array) -> mx.array:
@@ -55,26 +50,6 @@ def swiglu(gate: mx.array, x: mx.array) -> mx.array:
     if not _SCALAR_EXP or gate.dtype != mx.float32:
         return gate * mx.sigmoid(gate) * x
     return cast(mx.array, _swiglu(gate, x))
-
-
-def product(x: mx.array, weight: mx.array) -> mx.array:
-    """x @ weight.T. Shapes: (..., I), (O, I) → (..., O).
-
-    OpenBLAS copies the weight into blocks for each product, and from rows that lie whole pages
-    apart it does so slowly, unless the weight comes first. What is then turned round is laid out
-    anew, for what follows is slow on anything else.
-    """
-    n_rows = x.size // x.shape[-1]
-    if not _weight_first(n_rows, x.dtype, weight):
-        return x @ weight.T
-    turned = (weight @ x.reshape(n_rows, -1).T).T
-    return mx.contiguous(turned).reshape(*x.shape[:-1], weight.shape[0])
-
-
-def _weight_first(n_rows: int, dtype: mx.Dtype, weight: mx.array) -> bool:
-    if not _OPENBLAS or dtype != mx.float32 or weight.dtype != mx.float32:
-        return False
-    return n_rows <= _FEW_ROWS and weight.shape[1] * weight.itemsize % _PAGE_BYTES == 0
 
 
 def _exp(x: mx.array) -> mx.array:
@@ -127,7 +102,6 @@ def _softmax_vjp(x: mx.array, cotangent: mx.array, output: mx.array) -> mx.array
 
 
 _SCALAR_EXP = device_name() == "cpu" and platform.machine().lower() in ("x86_64", "amd64")
-_OPENBLAS = _SCALAR_EXP and "openblas" in load_fast_blas().lower()
 _COMPILER = shutil.which("g++") is not None
 """MLX's CPU back end fuses by writing C++ and calling g++"""
 _fused_exp = mx.compile(_exp) if _COMPILER else _exp

@@ -19,7 +19,7 @@ from varro import __version__
 from varro.config import PolicyConfig
 from varro.errors import PolicyError
 from varro.launch import processes_here
-from varro.policy.attention import share_prompts
+from varro.policy.blocks import run_blocks_here
 from varro.policy.cluster import Cluster
 from varro.policy.folder import check_model_config, hash_weights, resolve_model
 from varro.policy.head import Head
@@ -303,7 +303,7 @@ def load_policy(config: PolicyConfig, *, lora_seed: int, budget_bytes: int | Non
     else:
         _set_dtype(model, config.dtype)
         _add_adapter(model, config, lora_seed)
-    share_prompts(model)
+    run_blocks_here(model)
     mx.eval(model.parameters())
     policy = Policy(
         model=model,

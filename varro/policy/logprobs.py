@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from varro.policy.attention import AnswerMemory, PromptMemory, hidden_recomputed
+from varro.policy.attention import answer_memories, hidden_recomputed, prompt_memories
 from varro.policy.head import Seen, compare, plain_token_logprobs, token_logprobs
 from varro.policy.load import Policy
 from varro.policy.mlx import mx
@@ -111,7 +111,7 @@ def _response_hidden(
 ) -> mx.array:
     """Hidden states that predict each response token. Shapes: (B, T) → (B · T, H)."""
     n_rows, n_tokens = tokens.shape
-    prompt = [PromptMemory() for _ in range(policy.n_layers)]
+    prompt = prompt_memories(policy.n_layers)
     if embedded is None:
         embedded = policy.embed(ids_read(prompt_ids, tokens))
     of_prompt = embedded[: len(prompt_ids)][None]
@@ -122,6 +122,6 @@ def _response_hidden(
         if recompute:
             rest = hidden_recomputed(policy.model.model, of_rows, prompt)
         else:
-            rest = policy.hidden_of(of_rows, [AnswerMemory(memory) for memory in prompt])
+            rest = policy.hidden_of(of_rows, answer_memories(prompt))
         hidden = mx.concatenate([hidden, rest], axis=1)  # (B, T, H)
     return hidden.reshape(-1, hidden.shape[-1])

@@ -163,8 +163,9 @@ def plan_rows(
     fixed = shape.weights_bytes + (1 + shape.has_reference) * shape.trainable_bytes
     of_prompt = shape.prompt_bytes(prompt_tokens)
     room = budget_bytes - fixed - of_prompt
-    one_layer = shape.layer_bytes(group_size, prompt_tokens + max_tokens)
-    answers = group_size * shape.kv_bytes(-(-max_tokens // 32) * 32)
+    answer_room = -(-max_tokens // 32) * 32  # as `DecodeMemory` grows it
+    one_layer = shape.layer_bytes(group_size, prompt_tokens + answer_room)
+    answers = group_size * shape.kv_bytes(answer_room)
     group = shape.kv_bytes(prompt_tokens) + answers + one_layer
     logits = group_size * shape.read_logits_bytes(1, 1)
     if room < group + logits:

@@ -18,11 +18,13 @@ from varro.domain import even_runs
 from varro.errors import PolicyError
 from varro.policy.attention import (
     DecodeMemory,
+    Decoding,
     PromptMemory,
     Prompts,
     arrange_rows,
     gather_prompts,
     keep_prompts,
+    prompt_memories,
 )
 from varro.policy.fastmath import exp
 from varro.policy.head import Head, after, rows_at_once, scaled_logits
@@ -207,6 +209,7 @@ class _Part:
     """rows not finished, those of a prompt together, prompts in order"""
     prompts: list[int]
     """prompts of `live`, in order"""
+    decoding: Decoding
     memory: list[DecodeMemory]
     """one for each layer"""
     shared: list[Prompts]
@@ -284,7 +287,7 @@ def _read_prompts(
     """
 
     def read(place: int) -> _Prefilled:
-        memory = [PromptMemory() for _ in range(policy.n_layers)]
+        memory = prompt_memories(policy.n_layers)
         last = policy.hidden(mx.array([list(prompts[place])]), memory)[:, -1]
         return _Prefilled(len(prompts[place]), last, memory)
 
@@ -303,13 +306,14 @@ def _begin_part(read: Mapping[int, _Prefilled], rows: list[_Row], stream: mx.Str
         shared = [
             gather_prompts(layer) for layer in zip(*(read[p].memory for p in order), strict=True)
         ]
-        grid = arrange_rows(prompt_of, len(order))
         offset = mx.array([read[row.prompt].n_tokens for row in rows])
+        decoding = Decoding(arrange_rows(prompt_of, len(order)), offset)
         return _Part(
             stream=stream,
             live=rows,
             prompts=order,
-            memory=[DecodeMemory(layer, grid, offset) for layer in shared],
+            decoding=decoding,
+            memory=[DecodeMemory(layer, decoding) for layer in shared],
             shared=shared,
             hidden=mx.concatenate([read[p].last for p in order])[mx.array(prompt_of)],
             uniforms=mx.array(np.stack([row.uniforms for row in rows])),
@@ -330,6 +334,7 @@ def _step(policy: Policy, head: Head, part: _Part, step: int, settings: Sampling
     part.entropies.append(entropy)
     if step + 1 < settings.max_tokens:
         part.hidden = policy.hidden(token[:, None], part.memory)[:, -1]
+        part.decoding.move()
 
 
 def _finish_rows(part: _Part, stop: NDArray[Any], eos_ids: frozenset[int]) -> None:
@@ -351,10 +356,10 @@ def _finish_rows(part: _Part, stop: NDArray[Any], eos_ids: frozenset[int]) -> No
         part.shared = [keep_prompts(layer, stay) for layer in part.shared]
         part.prompts = left
     place = {p: i for i, p in enumerate(left)}
-    grid = arrange_rows([place[row.prompt] for row in part.live], len(left))
     index = mx.array(kept)
+    part.decoding.keep(index, arrange_rows([place[row.prompt] for row in part.live], len(left)))
     for memory, layer in zip(part.memory, part.shared, strict=True):
-        memory.keep(index, grid, layer)
+        memory.keep(index, layer)
     part.hidden, part.uniforms = part.hidden[index], part.uniforms[index]
 
 
