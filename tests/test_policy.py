@@ -14,7 +14,7 @@ import pytest
 
 from varro.config import PolicyConfig
 from varro.errors import PolicyError
-from varro.policy import attention, blocks, fastmath, head, positions
+from varro.policy import attention, blocks, fastmath, head, load, positions
 from varro.policy import sample as sampling
 from varro.policy.folder import trained_bytes
 from varro.policy.load import LORA_KEYS, load_policy
@@ -427,10 +427,50 @@ def test_the_exp_made_for_x86_is_exp():
     assert far[3] > 1e37 and np.isfinite(far[3]) and far[4] == 1.0
 
 
+def test_a_weight_is_laid_out_by_columns_only_where_that_was_measured_to_pay(monkeypatch):
+    """Catches a layout changed in another type, with another BLAS, or for widths that OpenBLAS
+    copies quickly, and a weight that is turned over instead of laid out anew."""
+    wide, narrow = (mx.arange(3 * n, dtype=mx.float32).reshape(3, n) for n in (256, 250))
+    for openblas, weight, by_columns in (
+        (True, wide, True),
+        (True, narrow, False),
+        (True, wide.astype(mx.bfloat16), False),
+        (False, wide, False),
+    ):
+        monkeypatch.setattr(fastmath, "_OPENBLAS", openblas)
+        found = fastmath.quick_layout(weight)
+        mx.eval(found)
+        assert found.shape == weight.shape and mx.array_equal(found, weight)
+        size = weight.itemsize
+        expected = (size, 3 * size) if by_columns else (size * weight.shape[1], size)
+        assert memoryview(found).strides == expected
+
+
+def test_every_frozen_linear_layer_is_laid_out(policy, monkeypatch):
+    """Catches layers that are missed, and ones that train: their layout is lost with a step."""
+    made = []
+
+    def marked(weight):
+        assert weight.dtype == mx.bfloat16, "laid out before it had its type"
+        made.append(weight + 1)
+        return made[-1]
+
+    monkeypatch.setattr(load, "quick_layout", marked)
+    path = str(policy.model_path)
+    found = load_policy(PolicyConfig(model=path, dtype="bfloat16"), lora_seed=0)
+    layers = [m for m in found.model.modules() if "lora_a" in m]
+    assert len(made) == len(layers) == len(LORA_KEYS) * policy.n_layers
+    assert {id(layer.linear.weight) for layer in layers} == set(map(id, made))
+    load_policy(PolicyConfig(model=path, fine_tune="full"), lora_seed=0)
+    assert len(made) == len(layers)
+
+
 @pytest.mark.parametrize("dtype", [mx.float32, mx.bfloat16])
 @pytest.mark.parametrize("bias", [False, True])
-def test_an_adapter_does_what_mlx_lms_does(dtype, bias):
-    """Catches a scale or a rounding of our own, another gradient, and a bias that is lost."""
+@pytest.mark.parametrize("by_columns", [False, True])
+def test_an_adapter_does_what_mlx_lms_does(monkeypatch, dtype, bias, by_columns):
+    """Catches a scale or a rounding of our own, another gradient, a bias that is lost, and a weight
+    that is read in another order than it is laid out."""
     from mlx_lm.tuner.lora import LoRALinear
 
     mx.random.seed(0)
@@ -439,8 +479,12 @@ def test_an_adapter_does_what_mlx_lms_does(dtype, bias):
     layer = LoRALinear.from_base(linear, r=4, scale=0.7)
     layer.lora_b = mx.random.normal(layer.lora_b.shape)
     x, slope = (mx.random.normal((5, n)).astype(dtype) for n in (256, 16))
+    by_rows = linear.weight
+    monkeypatch.setattr(fastmath, "_OPENBLAS", by_columns)
 
-    def run(call):
+    def run(call, weight):
+        linear.weight = weight
+
         def of(x, lora_a, lora_b):
             layer.lora_a, layer.lora_b = lora_a, lora_b
             return [call(layer, x)]
@@ -448,7 +492,8 @@ def test_an_adapter_does_what_mlx_lms_does(dtype, bias):
         out, gradients = mx.vjp(of, [x, layer.lora_a, layer.lora_b], [slope])
         return [np.array(a.astype(mx.float32)) for a in (*out, *gradients)]
 
-    for found, expected in zip(run(blocks._LoRA.__call__), run(LoRALinear.__call__), strict=True):
+    mine = run(blocks._LoRA.__call__, fastmath.quick_layout(by_rows))
+    for found, expected in zip(mine, run(LoRALinear.__call__, by_rows), strict=True):
         np.testing.assert_allclose(found, expected, rtol=1e-5, atol=2e-5)
 
 

@@ -21,6 +21,7 @@ from varro.errors import PolicyError
 from varro.launch import processes_here
 from varro.policy.blocks import run_blocks_here
 from varro.policy.cluster import Cluster
+from varro.policy.fastmath import quick_layout
 from varro.policy.folder import check_model_config, hash_weights, resolve_model
 from varro.policy.head import Head
 from varro.policy.memory import ModelShape, default_budget_bytes
@@ -302,6 +303,7 @@ def load_policy(config: PolicyConfig, *, lora_seed: int, budget_bytes: int | Non
         model.set_dtype(mx.float32)  # these are the optimiser's masters
     else:
         _set_dtype(model, config.dtype)
+        _lay_out(model)
         _add_adapter(model, config, lora_seed)
     run_blocks_here(model)
     mx.eval(model.parameters())
@@ -370,6 +372,15 @@ def _set_dtype(model: nn.Module, dtype: str) -> None:
         dtype = "float32" if device_name() == "cpu" else "stored"
     if dtype != "stored":
         model.set_dtype(getattr(mx, dtype))
+
+
+def _lay_out(model: nn.Module) -> None:
+    """Frozen weights of linear layers as products with them are quick, one at a time."""
+    for layer in model.layers:
+        for module in layer.modules():
+            if isinstance(module, nn.Linear):
+                module.weight = quick_layout(module.weight)
+                mx.eval(module.weight)
 
 
 def _paragraph_ids(tokenizer: Any) -> frozenset[int]:
