@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import json
 import re
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -583,6 +585,22 @@ def test_of_processes_that_make_the_ledger_at_once_one_does(tmp_path):
     place = ledger_at(tmp_path)
     said = at_once(5, place, "with open_ledger(place) as ledger: print(len(ledger.runs()))")
     assert said == ["0"] * 5
+
+
+@of_sqlite
+def test_a_new_file_is_waited_for_while_another_makes_it(tmp_path):
+    """Catches a second process that is refused at once: SQLite does not wait where a file's journal
+    is about to be changed by two."""
+    file = tmp_path / "ledger.sqlite"
+    with contextlib.closing(sqlite3.connect(file, check_same_thread=False)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(LedgerError, match="not let go of it in time"):
+            open_ledger(file, busy_s=0.1)
+        timer = threading.Timer(0.5, other.rollback)
+        timer.start()
+        with open_ledger(file) as ledger:
+            assert ledger.runs() == []
+        timer.join()
 
 
 def test_processes_that_take_a_run_at_once_get_a_number_each(tmp_path):

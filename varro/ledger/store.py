@@ -13,6 +13,7 @@ from __future__ import annotations
 import secrets
 import socket
 import sqlite3
+import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
@@ -837,13 +838,31 @@ def _set_up_sqlite(path: Path, busy_s: float) -> Engine:
         # To the platter on macOS, where fsync only reaches the drive's cache; elsewhere no effect.
         connection.execute("PRAGMA fullfsync = ON")
         connection.execute("PRAGMA checkpoint_fullfsync = ON")
-        connection.execute("PRAGMA journal_mode = WAL")
+        _keep_wal(connection, busy_s)
 
     @event.listens_for(engine, "begin")
     def on_begin(connection: Any) -> None:
         connection.exec_driver_sql("BEGIN IMMEDIATE" if _writes(connection) else "BEGIN")
 
     return engine
+
+
+def _keep_wal(connection: sqlite3.Connection, busy_s: float) -> None:
+    """Let the file's journal be a write-ahead log.
+
+    SQLite reads a new file before it changes its journal, and then does not wait for another that
+    is about to: two that make a ledger at once would wait for each other.
+    """
+    give_up = time.monotonic() + busy_s
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as error:
+            is_busy = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
+            if not is_busy or time.monotonic() > give_up:
+                raise
+        time.sleep(0.02)
 
 
 def _set_up_postgres(url: str, busy_s: float) -> Engine:
