@@ -20,6 +20,9 @@ from varro.policy.mlx import mx
 from varro.policy.positions import Positions
 
 _MASKED = -1e30
+ROOM_STEP = 32
+"""tokens by which the room for decoded keys grows: between, no array changes its shape, and what
+`mx.compile` fuses is traced for each shape"""
 
 
 class LayerMemory(Protocol):
@@ -173,10 +176,6 @@ class DecodeMemory:
     Note: no gradient.
     """
 
-    _STEP = 32
-    """tokens by which the room for own keys grows: between, no array changes its shape, and what
-    `mx.compile` fuses is traced for each shape"""
-
     def __init__(self, prompts: Prompts, decoding: Decoding) -> None:
         self._prompts = prompts
         self._decoding = decoding
@@ -193,8 +192,8 @@ class DecodeMemory:
     def attend(self, queries: mx.array, keys: mx.array, values: mx.array) -> mx.array:
         n = self._decoding.n_tokens
         if self._keys is None or self._values is None or n == self._keys.shape[2]:
-            self._keys = _grown(self._keys, keys, self._STEP)
-            self._values = _grown(self._values, values, self._STEP)
+            self._keys = _grown(self._keys, keys, ROOM_STEP)
+            self._values = _grown(self._values, values, ROOM_STEP)
         self._keys[:, :, n : n + 1] = keys
         self._values[:, :, n : n + 1] = values
         out = _attend_both(

@@ -14,6 +14,7 @@ from itertools import product
 from typing import Protocol, TypedDict
 
 from varro.errors import PolicyError
+from varro.policy.attention import ROOM_STEP
 from varro.policy.head import MAX_KEPT_BYTES, rows_at_once
 from varro.policy.mlx import device_memory_bytes, mx
 
@@ -163,7 +164,7 @@ def plan_rows(
     fixed = shape.weights_bytes + (1 + shape.has_reference) * shape.trainable_bytes
     of_prompt = shape.prompt_bytes(prompt_tokens)
     room = budget_bytes - fixed - of_prompt
-    answer_room = -(-max_tokens // 32) * 32  # as `DecodeMemory` grows it
+    answer_room = -(-max_tokens // ROOM_STEP) * ROOM_STEP
     one_layer = shape.layer_bytes(group_size, prompt_tokens + answer_room)
     answers = group_size * shape.kv_bytes(answer_room)
     group = shape.kv_bytes(prompt_tokens) + answers + one_layer
